@@ -1,0 +1,1 @@
+"""GLIED Studio's core: photographs in, captions and traces out. No user interface, no plots."""

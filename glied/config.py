@@ -1,0 +1,67 @@
+"""What a captioner is built from: one frozen configuration and the published presets."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from glied.errors import GliedError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the shape of a captioner; stored inside its checkpoint.
+
+    Attributes:
+        architecture: `base` (attends to regions and attributes) or `glied` (distils first).
+        vocabulary_size: V, the four special tokens included.
+        feature_dim: R, the width of one region's feature (2048 for Bottom-Up Attention).
+        d: model width, shared by regions, words and attributes.
+        heads, d_head: k and d_k; k * d_k need not equal d (glied.md section 3.2).
+        ffn: inner width of a feed-forward network after every attention function; 0 for none.
+        share_local_output: one output matrix for H_vl and H_al (preset `glied-paper`).
+        position: add the positional code to the word before distilling (`input`) or after (`context`).
+        project: activation after the projection of region features.
+        dropout, attention_dropout, feature_dropout, output_dropout: in G, on the attention
+            weights, on region features, and before the classifier.
+        max_length: longest caption, in words, the end-of-sentence token not counted.
+    """
+
+    architecture: Literal["base", "glied"] = "glied"
+    vocabulary_size: int = 9567
+    feature_dim: int = 2048
+    d: int = 512
+    heads: int = 8
+    d_head: int = 64
+    ffn: int = 0
+    share_local_output: bool = False
+    position: Literal["input", "context"] = "input"
+    project: Literal["relu", "none"] = "relu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    feature_dropout: float = 0.5
+    output_dropout: float = 0.1
+    max_length: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "feature_dim", "d", "heads", "d_head", "max_length"):
+            if getattr(self, name) < 1:
+                raise GliedError(f"{name} must be at least 1, got {getattr(self, name)}; correct the configuration.")
+        if self.architecture == "base" and self.share_local_output:
+            raise GliedError("share_local_output needs the glied architecture, got base; turn one of the two off.")
+
+
+# Parameter counts at V = 9,567 and R = 2,048 stand in glied.md section 3.1 and are tested.
+PRESETS = {
+    "base": ModelConfig(architecture="base"),
+    "glied": ModelConfig(),
+    "base-wide": ModelConfig(architecture="base", d_head=128),
+    "glied-wide": ModelConfig(d_head=128),
+    "base-paper": ModelConfig(architecture="base", ffn=1024),
+    "glied-paper": ModelConfig(ffn=1024, share_local_output=True),
+}
+
+
+def preset(name: str, vocabulary_size: int, feature_dim: int) -> ModelConfig:
+    """The preset called `name`, fitted to a vocabulary and a width of region features."""
+    if name not in PRESETS:
+        raise GliedError(f"Expected a preset among {', '.join(PRESETS)}, got {name!r}; choose one of them.")
+    return replace(PRESETS[name], vocabulary_size=vocabulary_size, feature_dim=feature_dim)

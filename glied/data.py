@@ -1,0 +1,244 @@
+"""Data sets in Karpathy's or COCO's layout, the feature cache, and batches."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from glied.errors import GliedError
+from glied.files import replacing
+from glied.images import open_image
+from glied.model import Inputs
+from glied.regions import RegionSource
+from glied.scene import Regions, Scene
+from glied.vocabulary import UNK, Vocabulary, tokenize
+
+SPLITS = ("train", "restval", "val", "test")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph of a data set with its human captions, raw and tokenized."""
+
+    id: str
+    path: Path
+    split: str
+    captions: tuple[str, ...]
+
+    @property
+    def tokens(self) -> list[list[str]]:
+        """The captions as words."""
+        return [tokenize(caption) for caption in self.captions]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photographs that can be used, and one sentence for each thing that was left out."""
+
+    name: str
+    photographs: tuple[Photograph, ...]
+    problems: tuple[str, ...]
+
+    def split(self, *names: str) -> list[Photograph]:
+        """Photographs of the named splits."""
+        chosen = [p for p in self.photographs if p.split in names]
+        if not chosen:
+            present = sorted({p.split for p in self.photographs})
+            raise GliedError(f"Expected photographs in split {' or '.join(names)}, {self.name} has "
+                             f"{', '.join(present) or 'none'}; name one of these.")
+        return chosen
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Reads DIR/captions.json (or dataset*.json; Karpathy's layout, or COCO's) with DIR/images, or COCO's
+    DIR/annotations/captions_*.json. Whatever cannot be used is left out and reported, never fatal half-way.
+    """
+    folder = Path(folder)
+    files = [f for f in (folder / "captions.json", *sorted(folder.glob("dataset*.json"))) if f.is_file()][:1]
+    files = files or sorted(folder.glob("annotations/captions_*.json"))
+    if not files:
+        raise GliedError(f"Expected {folder}/captions.json or {folder}/annotations/captions_*.json, found neither; "
+                         "point --data at a data set in Karpathy's or COCO's layout.")
+    problems: list[str] = []
+    photographs: dict[str, Photograph] = {}
+    for file in files:
+        for record in _records(file):
+            _admit(record, folder, photographs, problems)
+    if not photographs:
+        raise GliedError(f"Expected photographs with captions in {folder}, found none usable of {len(problems)}: "
+                         f"{problems[0] if problems else 'the file lists no image'}")
+    return Dataset(folder.resolve().name, tuple(photographs.values()), tuple(problems))
+
+
+def _records(file: Path) -> list[dict]:
+    """Karpathy's records {filename, split, sentences} from a file in either layout."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        images = content["images"]
+        if "annotations" in content:
+            split = next((s for s in SPLITS[::-1] if s in file.stem), "train")
+            sentences: dict = {}
+            for a in content["annotations"]:
+                sentences.setdefault(a["image_id"], []).append({"raw": a["caption"]})
+            images = [{"filename": i["file_name"], "imgid": i["id"], "split": i.get("split", split),
+                       "sentences": sentences.get(i["id"], [])} for i in images]
+        return [dict(image) for image in images]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise GliedError(f"Expected captions in Karpathy's or COCO's JSON layout in {file}, "
+                         f"could not read them ({type(error).__name__}: {error}); check the file.") from error
+
+
+def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], problems: list[str]) -> None:
+    """Adds the photograph of `record`, or a sentence about why not."""
+    id = record.get("filename")
+    if not isinstance(id, str) or not id:
+        problems.append(f"an image without a file name was left out: {str(record)[:80]}")
+        return
+    relative = Path(str(record.get("filepath", "")), id)
+    candidates = [folder / "images" / relative, folder / "images" / id, folder / relative]
+    path = next((p for p in candidates if p.is_file()), None)
+    raw = [s.get("raw") or " ".join(s.get("tokens", [])) for s in record.get("sentences", []) if isinstance(s, dict)]
+    captions = tuple(c for c in raw if isinstance(c, str) and tokenize(c))
+    if len(captions) < len(raw):
+        problems.append(f"{id}: {len(raw) - len(captions)} empty caption(s) were left out")
+    if id in photographs:
+        problems.append(f"{id}: listed twice, only the first was kept")
+    elif record.get("split") not in SPLITS:
+        problems.append(f"{id}: left out, its split {record.get('split')!r} is none of {', '.join(SPLITS)}")
+    elif path is None:
+        problems.append(f"{id}: left out, no such file in {folder / 'images'}")
+    elif not captions:
+        problems.append(f"{id}: left out, it has no caption")
+    else:
+        photographs[id] = Photograph(id, path, record["split"], captions)
+
+
+def report(problems: Sequence[str], shown: int = 10) -> str:
+    """The problems as one text: how many, the first of them, how many more."""
+    if not problems:
+        return ""
+    more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
+    return "\n".join([f"{len(problems)} thing(s) in the data were left out:", *(f"  {p}" for p in problems[:shown]), *more])
+
+
+class FeatureCache:
+    """Regions of photographs in HDF5, by the SHA-256 of the photograph's bytes.
+
+    A folder of shards, each written aside and renamed when whole: whenever a run is killed, what the folder
+    holds is complete, and the next run goes on from there.
+    """
+
+    SHARD = 64
+
+    def __init__(self, folder: Path, source: RegionSource) -> None:
+        self.folder, self.source = Path(folder) / source.name.replace("/", "-"), source
+        self.index: dict[str, tuple[Path, int]] = {}
+        for shard in sorted(self.folder.glob("*.h5")):
+            self._add(shard)
+
+    def _add(self, shard: Path) -> None:
+        try:
+            with h5py.File(shard) as file:
+                self.index |= {key.decode(): (shard, i) for i, key in enumerate(file["keys"][:])}
+        except (OSError, KeyError) as error:
+            raise GliedError(f"Expected a shard of cached regions in {shard}, it is damaged ({error}); "
+                             "delete that file and run extract again.") from error
+
+    def extract(self, paths: Sequence[Path], progress: bool = True) -> tuple[dict[Path, str], list[str]]:
+        """Finds the regions of every photograph not yet cached.
+
+        Returns:
+            the key of each photograph that could be read, and one sentence for each that could not.
+        """
+        keys: dict[Path, str] = {}
+        problems: list[str] = []
+        pending: dict[str, Regions] = {}
+        missing: list[Path] = []
+        for path in paths:
+            try:
+                keys[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                problems.append(f"{path.name}: {error.strerror}")
+                continue
+            if keys[path] not in self.index:
+                missing.append(path)
+        bar = tqdm(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
+        for path in bar:
+            if keys[path] in self.index or keys[path] in pending:
+                continue
+            try:
+                pending[keys[path]] = self.source.find_regions(open_image(path))
+            except GliedError as error:
+                problems.append(str(error))
+                del keys[path]
+            if len(pending) == self.SHARD:
+                self._write(pending)
+                pending = {}
+        if pending:
+            self._write(pending)
+        return keys, problems
+
+    def _write(self, pending: dict[str, Regions]) -> None:
+        name = hashlib.sha256("".join(pending).encode()).hexdigest()[:16]
+        counts = [len(r.boxes) for r in pending.values()]
+        with replacing(self.folder / f"{name}.h5") as aside, h5py.File(aside, "w") as file:
+            file.attrs["source"] = self.source.name
+            file["keys"] = np.array(list(pending), "S64")
+            file["starts"] = np.cumsum([0, *counts])
+            file["sizes"] = np.array([r.size for r in pending.values()], np.int64)
+            file["boxes"] = np.concatenate([r.boxes for r in pending.values()])
+            file["features"] = np.concatenate([r.features for r in pending.values()]).astype(np.float16)
+            file["scores"] = np.concatenate([r.scores if len(r.scores) else np.ones(n) for r, n in
+                                             zip(pending.values(), counts, strict=True)])
+            labels = [label for r, n in zip(pending.values(), counts, strict=True) for label in r.labels or [""] * n]
+            file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
+        self._add(self.folder / f"{name}.h5")
+
+    def read(self, keys: Iterable[str]) -> Iterator[Regions]:
+        """Regions of photographs in the cache, in the order of `keys`."""
+        opened: dict[Path, h5py.File] = {}
+        try:
+            for key in keys:
+                shard, i = self.index[key]
+                if shard not in opened and len(opened) == 100:  # stay far below the limit on open files
+                    opened.pop(next(iter(opened))).close()
+                file = opened.get(shard) or opened.setdefault(shard, h5py.File(shard))
+                rows = slice(*file["starts"][i : i + 2])
+                labels = tuple(label.decode() for label in file["labels"][rows])
+                labelled = any(labels)
+                yield Regions(file["boxes"][rows], file["features"][rows].astype(np.float32),
+                              tuple(int(v) for v in file["sizes"][i]), str(file.attrs["source"]),
+                              labels if labelled else (),
+                              file["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32))
+        finally:
+            for file in opened.values():
+                file.close()
+
+
+def pad(rows: Sequence[np.ndarray], fill: float = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Arrays of different length stacked, and a mask that is True where an entry is real (None: everywhere)."""
+    longest = max(len(row) for row in rows)
+    stacked = np.full((len(rows), longest, *rows[0].shape[1:]), fill, rows[0].dtype)
+    mask = np.zeros((len(rows), longest), bool)
+    for i, row in enumerate(rows):
+        stacked[i, : len(row)], mask[i, : len(row)] = row, True
+    return torch.from_numpy(stacked), None if mask.all() else torch.from_numpy(mask)
+
+
+def attribute_ids(words: Sequence[str], vocabulary: Vocabulary) -> np.ndarray:
+    """Ids of attribute words; a word that captions do not have is left out, and UNK stands where none remains."""
+    known = [vocabulary.ids[w] for w in words if w in vocabulary]
+    return np.array(known or [UNK])
+
+
+def stack(scenes: Sequence[Scene], vocabulary: Vocabulary) -> Inputs:
+    """Scenes as one batch, padded and masked."""
+    features, region_mask = pad([s.regions.features for s in scenes])
+    attributes, attribute_mask = pad([attribute_ids(s.attributes.words, vocabulary) for s in scenes])
+    return Inputs(features, region_mask, attributes, attribute_mask)

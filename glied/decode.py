@@ -1,0 +1,288 @@
+"""(model, scenes) -> captions: beam search, greedy, sampling.
+
+The photograph's memory is computed once and shared by its beams; the context attention's cache is the only
+state that follows a beam, so it alone is reordered. PAD, BOS and UNK are never produced, and a caption of
+`max_length` words is closed by EOS, so every caption has the probability of a whole sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glied.checkpoint import Checkpoint
+from glied.data import stack
+from glied.errors import GliedError
+from glied.model import Captioner, Keys, Memory, fused
+from glied.scene import Scene
+from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+
+NEVER = (PAD, BOS, UNK)
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How to decode.
+
+    Attributes:
+        method: `beam`, `greedy` (beam 1), or `sample`.
+        beam: hypotheses kept at each step.
+        length_penalty: alpha; a finished caption is ranked by log p / ((5 + |y|) / 6) ** alpha, EOS counted;
+            0 ranks by log p.
+        min_length: words before EOS may come. `max_length`: None for the model's own.
+        no_repeat_ngram: no n-gram of this length comes twice; 0 allows all.
+        n_best: captions returned per photograph; with `sample`, samples drawn.
+        temperature, top_k, top_p: of sampling; top_k 0 and top_p 1 cut nothing.
+        seed: of sampling.
+        history: keep every candidate of beam search.
+    """
+
+    method: Literal["beam", "greedy", "sample"] = "beam"
+    beam: int = 3
+    length_penalty: float = 1.0
+    min_length: int = 0
+    max_length: int | None = None
+    no_repeat_ngram: int = 3
+    n_best: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    history: bool = False
+
+    def __post_init__(self) -> None:
+        limits = {"beam": (1, 100), "n_best": (1, 100), "min_length": (0, 100), "no_repeat_ngram": (0, 20),
+                  "temperature": (0.01, 100), "top_k": (0, 10**6), "top_p": (0.001, 1), "length_penalty": (-5, 5)}
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise GliedError(f"{name} must be between {low} and {high}, got {getattr(self, name)}; change it.")
+        if self.max_length is not None and not max(self.min_length, 1) <= self.max_length <= 100:
+            raise GliedError(f"max_length must be between min_length ({self.min_length}) and 100, got "
+                             f"{self.max_length}; change one of them.")
+        if self.method == "beam" and self.n_best > self.beam:
+            raise GliedError(f"n_best ({self.n_best}) cannot exceed the beam ({self.beam}); widen the beam.")
+
+
+@dataclass(frozen=True, eq=False)
+class BeamHistory:
+    """Beam search step by step: S steps of C candidates each, in the order they were ranked.
+
+    Attributes:
+        parents: [S, C] slot (0 .. beam - 1) of the hypothesis that was extended; slots are those of `kept`
+            candidates of the step before, in their order.
+        words: words[s][c] is the word that was added.
+        scores: [S, C] log-probability of the whole hypothesis.
+        status: [S, C] `kept`, `finished` or `dropped`.
+    """
+
+    parents: Int[np.ndarray, "S C"]
+    words: tuple[tuple[str, ...], ...]
+    scores: Float[np.ndarray, "S C"]
+    status: tuple[tuple[str, ...], ...]
+
+    def prefix(self, step: int, candidate: int) -> list[str]:
+        """The words of a candidate, from the first."""
+        words = [self.words[step][candidate]]
+        slot = int(self.parents[step, candidate])
+        for s in range(step - 1, -1, -1):
+            c = [i for i, status in enumerate(self.status[s]) if status == "kept"][slot]
+            words.append(self.words[s][c])
+            slot = int(self.parents[s, c])
+        return words[::-1]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A finished caption.
+
+    Attributes:
+        words: without EOS.
+        log_probability: of the words and EOS under the model.
+        score: what it was ranked by.
+    """
+
+    words: tuple[str, ...]
+    log_probability: float
+    score: float
+
+    @property
+    def text(self) -> str:
+        """The words as a line."""
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The captions of one photograph, best first, and the beam's history where it was asked for."""
+
+    captions: tuple[Caption, ...]
+    history: BeamHistory | None = field(default=None, compare=False)
+
+
+def caption(checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOptions = DecodeOptions()) -> list[Decoded]:
+    """Captions of a batch of scenes.
+
+    Raises:
+        GliedError: a scene whose regions are not of the source that the checkpoint was trained on.
+    """
+    for scene in scenes:
+        if scene.regions.source != checkpoint.source:
+            raise GliedError(f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
+                             f"{scene.regions.source}; use that source or another checkpoint.")
+    with torch.inference_mode():
+        memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
+        if options.method == "sample":
+            return sample(checkpoint.model, memory, checkpoint.vocabulary, options)
+        return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options)
+
+
+def rank(log_probability: float, length: int, alpha: float) -> float:
+    """Length-normalised score (Wu et al. 2016); `length` counts EOS."""
+    return log_probability / ((5 + length) / 6) ** alpha
+
+
+def forbid(logits: Float[Tensor, "B C V"], tokens: Int[Tensor, "B C T"], options: DecodeOptions, last: int) -> Tensor:
+    """`logits` with -inf at every word that may not come after `tokens` (BOS first)."""
+    logits[..., list(NEVER)] = -torch.inf
+    words = tokens.shape[-1] - 1
+    if words < options.min_length:
+        logits[..., EOS] = -torch.inf
+    n = options.no_repeat_ngram
+    if n and words >= n:
+        grams = tokens[..., 1:].unfold(-1, n, 1)
+        seen = (grams[..., :-1] == tokens[..., None, tokens.shape[-1] - n + 1 :]).all(-1)
+        seen &= grams[..., -1] != EOS  # a finished sample goes on repeating EOS
+        # where nothing was seen, point at BOS, which is forbidden already
+        logits.scatter_(-1, torch.where(seen, grams[..., -1], BOS), -torch.inf)
+    if words == last:
+        ended = logits[..., EOS].clone()
+        logits.fill_(-torch.inf)
+        logits[..., EOS] = ended
+    return logits
+
+
+def follow(cache: Keys, parents: Int[Tensor, "B K"]) -> Keys:
+    """The cache of each hypothesis's parent."""
+    index = parents[:, :, None, None, None]
+    take = lambda t: t.gather(1, index.expand(-1, -1, *t.shape[2:]))  # noqa: E731
+    return Keys(take(cache.key), take(cache.value))
+
+
+def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
+    """The best hypotheses of each photograph; ends once `beam` of them have finished."""
+    K = 1 if options.method == "greedy" else options.beam
+    last = options.max_length or model.config.max_length
+    B = len(memory.regions)
+    classifier = model.embedding.t().contiguous()
+    tokens = torch.full((B, 1, 1), BOS)
+    scores = torch.zeros(B, 1)
+    cache: Keys | None = None
+    finished: list[list[tuple[float, float, list[int]]]] = [[] for _ in range(B)]
+    steps: list[list[tuple]] = [[] for _ in range(B)]
+    for length in range(last + 1):
+        output = model(tokens[..., -1:], memory, cache, fused)
+        logits = model.logits(output.c_tilde[:, :, 0], classifier)
+        norm = logits.logsumexp(-1, keepdim=True)
+        best, words = forbid(logits, tokens, options, last).topk(min(2 * K, logits.shape[-1]), -1)
+        total = (scores[..., None] + best - norm).flatten(1)
+        ranked, order = total.topk(min(2 * K, total.shape[1]), -1)
+        parents, words = order // best.shape[-1], words.flatten(1).gather(1, order)
+        # An EOS among the first K finishes; the K best of the others live on.
+        ends = words == EOS
+        place = torch.arange(words.shape[1])
+        live = torch.where(ends, len(place), 0) + place
+        keep = live.argsort(-1)[:, :K]
+        alive = ~ends & ranked.isfinite()
+        kept = torch.zeros_like(ends).scatter_(1, keep, True) & alive
+        finishing = ends & (place < K) & ranked.isfinite()
+        for b, c in finishing.nonzero().tolist():
+            if len(finished[b]) < K:
+                log_p = ranked[b, c].item()
+                finished[b].append((rank(log_p, length + 1, options.length_penalty), log_p,
+                                    tokens[b, parents[b, c], 1:].tolist()))
+        if options.history:
+            for b in range(B):
+                if not steps[b] or steps[b][-1] is not None:
+                    steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
+        done = [len(finished[b]) >= K for b in range(B)]
+        if options.history:
+            for b in range(B):
+                if done[b] and steps[b][-1] is not None:
+                    steps[b].append(None)
+        if all(done) or length == last or not kept.any():
+            break
+        scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
+        parents = parents.gather(1, keep)
+        tokens = torch.cat([tokens.gather(1, parents[..., None].expand(-1, -1, length + 1)),
+                            words.gather(1, keep)[..., None]], -1)
+        cache = follow(output.cache, parents)
+    histories = [_history(s, vocabulary) if options.history else None for s in steps]
+    return [_ranked(f, vocabulary, options.n_best, h) for f, h in zip(finished, histories, strict=True)]
+
+
+def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
+    steps = [step for step in steps if step is not None]
+    longest = max(len(step[0]) for step in steps)
+    parents = np.zeros((len(steps), longest), np.int64)
+    scores = np.full((len(steps), longest), -np.inf)
+    words, status = [], []
+    for s, (p, w, r, kept, finishing) in enumerate(steps):
+        parents[s, : len(p)], scores[s, : len(r)] = p, r
+        words.append(tuple(vocabulary.words[i] for i in w.tolist()))
+        status.append(tuple("finished" if f else "kept" if k else "dropped"
+                            for k, f in zip(kept.tolist(), finishing.tolist(), strict=True)))
+    return BeamHistory(parents, tuple(words), scores, tuple(status))
+
+
+def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHistory | None = None) -> Decoded:
+    if not found:
+        raise GliedError("No caption satisfies min_length together with no_repeat_ngram; relax one of them.")
+    found = sorted(found, key=lambda f: -f[0])[:n_best]
+    return Decoded(tuple(Caption(tuple(vocabulary.words[i] for i in ids), p, s) for s, p, ids in found), history)
+
+
+def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
+    """`n_best` captions drawn at random for each photograph, most probable first."""
+    last = options.max_length or model.config.max_length
+    B, C = len(memory.regions), options.n_best
+    generator = torch.Generator().manual_seed(options.seed)
+    classifier = model.embedding.t().contiguous()
+    tokens = torch.full((B, C, 1), BOS)
+    scores = torch.zeros(B, C)
+    cache: Keys | None = None
+    for _ in range(last + 1):
+        output = model(tokens[..., -1:], memory, cache, fused)
+        log_p = model.logits(output.c_tilde[:, :, 0], classifier).log_softmax(-1)
+        logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
+        word = torch.multinomial(_truncate(logits, options).flatten(0, 1).softmax(-1), 1, generator=generator).view(B, C)
+        ended = (tokens == EOS).any(-1)
+        scores += torch.where(ended, 0, log_p.gather(-1, word[..., None])[..., 0])
+        tokens = torch.cat([tokens, torch.where(ended, EOS, word)[..., None]], -1)
+        cache = output.cache
+        if (tokens[..., -1] == EOS).all():
+            break
+    results = []
+    for b in range(B):
+        found = []
+        for c in range(C):
+            ids = tokens[b, c, 1:].tolist()
+            ids = ids[: ids.index(EOS)]
+            found.append((rank(scores[b, c].item(), len(ids) + 1, options.length_penalty), scores[b, c].item(), ids))
+        results.append(_ranked(found, vocabulary, C))
+    return results
+
+
+def _truncate(logits: Float[Tensor, "B C V"], options: DecodeOptions) -> Float[Tensor, "B C V"]:
+    """-inf outside the `top_k` best words and outside the smallest set that holds `top_p` of the probability."""
+    if options.top_k:
+        worst = logits.topk(min(options.top_k, logits.shape[-1]), -1).values[..., -1:]
+        logits = logits.masked_fill(logits < worst, -torch.inf)
+    if options.top_p < 1:
+        ordered, order = logits.sort(-1, descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        logits = logits.scatter(-1, order, ordered.masked_fill(before >= options.top_p, -torch.inf))
+    return logits

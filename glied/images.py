@@ -1,0 +1,53 @@
+"""Files and bytes from strangers -> RGB photographs, checked before they are decoded."""
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from glied.errors import GliedError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 16
+
+
+def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The photograph in a file or in bytes: first frame, upright by its EXIF tag, RGB over white.
+
+    Raises:
+        GliedError: no image, a format not in FORMATS, damaged, smaller than MIN_SIDE or larger than max_pixels.
+    """
+    name = name or (source.name if isinstance(source, Path) else "the file")
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise GliedError(f"Expected an image at {source}, but {(error.strerror or str(error)).lower()}; "
+                         "check the path.") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning comes later than our check
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > max_pixels:
+                raise GliedError(f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has "
+                                 f"{width} x {height}; scale it down first.")
+            if min(width, height) < MIN_SIDE:
+                raise GliedError(f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
+                                 f"{width} x {height}; choose a larger one.")
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("I;16", "I;16B", "I", "F"):  # deep greyscale: Pillow would clip, not scale
+                low, high = image.getextrema()
+                image = image.convert("F").point(lambda v: (v - low) * 255 / ((high - low) or 1)).convert("L")
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            return image.convert("RGB")
+    except GliedError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        raise GliedError(f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "
+                         "another kind; export it again as JPEG or PNG.") from error

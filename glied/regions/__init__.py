@@ -1,0 +1,34 @@
+"""Image -> Regions: one interface, one module per source."""
+
+from typing import Protocol
+
+from PIL import Image
+
+from glied.errors import GliedError
+from glied.scene import Regions
+
+
+class RegionSource(Protocol):
+    """Finds regions in a photograph. A captioner works only with the source it was trained on.
+
+    Attributes:
+        name: name and version; changes whenever the same photograph would give other features.
+        feature_dim: R, the width of a region's feature.
+    """
+
+    name: str
+    feature_dim: int
+
+    def find_regions(self, image: Image.Image) -> Regions:
+        """Regions of an RGB photograph."""
+        ...
+
+
+def open_source(name: str = "grid") -> RegionSource:
+    """The region source called `name`: `grid`, or the full name that a checkpoint recorded."""
+    from glied.regions.grid import Grid
+
+    if name in ("grid", Grid.name):
+        return Grid()
+    raise GliedError(f"Expected a region source among grid ({Grid.name}), got {name!r}; "
+                     "use a checkpoint or cache made with one of these.")

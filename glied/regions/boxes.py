@@ -1,0 +1,27 @@
+"""Operations on boxes, in plain torch."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def roi_align(
+    features: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"], stride: float, size: int, samples: int = 2
+) -> Float[Tensor, "N D size size"]:
+    """RoIAlign (He et al. 2017): each box cut into size x size bins, each the mean of samples x samples
+    bilinear readings; half-pixel aligned, as torchvision with `aligned=True`, readings held at the border.
+
+    Args:
+        features: map of the whole image; `boxes` are x1 y1 x2 y2 in image pixels.
+        stride: image pixels per cell of the map.
+    """
+    D, H, W = features.shape
+    ticks = (torch.arange(size * samples, dtype=boxes.dtype) + 0.5) / (size * samples)
+    x = boxes[:, :1] + ticks * (boxes[:, 2:3] - boxes[:, :1])
+    y = boxes[:, 1:2] + ticks * (boxes[:, 3:] - boxes[:, 1:2])
+    x, y = 2 * x / (stride * W) - 1, 2 * y / (stride * H) - 1  # grid_sample's corners are -1 and 1
+    n, s = len(boxes), len(ticks)
+    points = torch.stack([x[:, None, :].expand(n, s, s), y[:, :, None].expand(n, s, s)], -1)
+    read = functional.grid_sample(features[None], points.view(1, n * s, s, 2), padding_mode="border", align_corners=False)
+    return functional.avg_pool2d(read[0].view(D, n, s, s).transpose(0, 1), samples)

@@ -1,0 +1,86 @@
+"""What goes into a captioner: regions and attributes of one photograph, frozen and checked once, here."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from glied.errors import GliedError
+
+
+def frozen(array: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+    """A read-only copy of `array`."""
+    copy = np.array(array, dtype=dtype)
+    copy.flags.writeable = False
+    return copy
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """N regions of a photograph.
+
+    Attributes:
+        boxes: [N, 4] x1 y1 x2 y2 in pixels of the photograph.
+        features: [N, R] what the captioner sees of each region.
+        size: (width, height) of the photograph in pixels.
+        source: name and version of the region source, e.g. `grid-1/efficientnet-lite2`.
+        labels: one per region, or empty where the source has none.
+        scores: [N] confidence of each label in 0..1, or empty.
+    """
+
+    boxes: Float32[np.ndarray, "N 4"]
+    features: Float[np.ndarray, "N R"]
+    size: tuple[int, int]
+    source: str
+    labels: tuple[str, ...] = ()
+    scores: Float32[np.ndarray, " S"] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        if n == 0 or self.features.shape[0] != n:
+            raise GliedError(f"Expected at least one region and one feature per box, got {n} boxes and features of "
+                             f"shape {self.features.shape}; check the region source {self.source}.")
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.features).all()):
+            raise GliedError(f"Expected finite boxes and features, got NaN or infinity; check the source {self.source}.")
+        if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
+            raise GliedError(f"Expected boxes x1 y1 x2 y2 with x1 < x2 and y1 < y2; check the source {self.source}.")
+        if len(self.labels) not in (0, n) or len(self.scores) not in (0, n):
+            raise GliedError(f"Expected {n} labels and scores or none, got {len(self.labels)} and {len(self.scores)}; "
+                             f"check the source {self.source}.")
+        object.__setattr__(self, "boxes", frozen(self.boxes))
+        object.__setattr__(self, "features", frozen(self.features))
+        object.__setattr__(self, "scores", frozen(self.scores))
+
+
+@dataclass(frozen=True, eq=False)
+class Attributes:
+    """M attribute words of a photograph, most probable first.
+
+    Attributes:
+        words: M distinct words.
+        scores: [M] probability that the word describes the photograph (noisy-OR).
+        by_region: [M, N] probability of each word in each region.
+    """
+
+    words: tuple[str, ...]
+    scores: Float32[np.ndarray, " M"]
+    by_region: Float32[np.ndarray, "M N"]
+
+    def __post_init__(self) -> None:
+        m = len(self.words)
+        if m == 0 or len(set(self.words)) != m:
+            raise GliedError(f"Expected at least one attribute word and no word twice, got {m} words; "
+                             "check the attribute detector.")
+        if self.scores.shape != (m,) or self.by_region.shape[0] != m:
+            raise GliedError(f"Expected {m} scores and rows by region, got {self.scores.shape} and "
+                             f"{self.by_region.shape}; check the attribute detector.")
+        object.__setattr__(self, "scores", frozen(self.scores))
+        object.__setattr__(self, "by_region", frozen(self.by_region))
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A photograph as the captioner sees it."""
+
+    regions: Regions
+    attributes: Attributes
