@@ -27,7 +27,9 @@ class AttributeDetector(nn.Module):
         regions: expected number of regions, for the bias that encodes the prior.
     """
 
-    def __init__(self, words: tuple[str, ...], feature_dim: int, source: str, hidden: int = 0, regions: int = 36) -> None:
+    def __init__(
+        self, words: tuple[str, ...], feature_dim: int, source: str, hidden: int = 0, regions: int = 36
+    ) -> None:
         super().__init__()
         self.words, self.feature_dim, self.source, self.hidden = words, feature_dim, source, hidden
         self.norm = nn.LayerNorm(feature_dim)
@@ -46,34 +48,37 @@ class AttributeDetector(nn.Module):
         return self.score(self.dropout(hidden))
 
     @torch.inference_mode()
-    def find_attributes(self, regions: Regions, count: int = 49, without: frozenset[str] = FUNCTION_WORDS
-                        ) -> Attributes:
+    def find_attributes(
+        self, regions: Regions, count: int = 49, without: frozenset[str] = FUNCTION_WORDS
+    ) -> Attributes:
         """The `count` most probable words that are not in `without`, and where each was seen."""
         if regions.source != self.source:
-            raise GliedError(f"Expected regions of {self.source}, which this attribute detector was trained on, got "
-                             f"{regions.source}; use that source or train a detector on the new one.")
+            raise GliedError(
+                f"Expected regions of {self.source}, which this attribute detector was trained on, got "
+                f"{regions.source}; use that source or train a detector on the new one."
+            )
         s = self(torch.from_numpy(regions.features.copy())[None])
         P = probability(evidence(s, None))[0].numpy()
         keep = [i for i in np.argsort(-P, kind="stable") if self.words[i] not in without][:count]
-        by_region = torch.sigmoid(s[0]).T.numpy()                                                # Eq. (15)
+        by_region = torch.sigmoid(s[0]).T.numpy()  # Eq. (15)
         return Attributes(tuple(self.words[i] for i in keep), P[keep], by_region[keep])
 
 
 def evidence(s: Float[Tensor, "B N W"], mask: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B W"]:
     """S, the evidence for each word: minus the log-probability that no region shows it."""
     shown = functional.softplus(s)
-    return (shown if mask is None else shown * mask[..., None]).sum(1)                           # Eq. (16)
+    return (shown if mask is None else shown * mask[..., None]).sum(1)  # Eq. (16)
 
 
 def probability(S: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
     """P, the probability that some region shows the word (noisy-OR)."""
-    return -torch.expm1(-S)                                                                      # Eq. (17)
+    return -torch.expm1(-S)  # Eq. (17)
 
 
 def noisy_or_loss(S: Float[Tensor, "B W"], y: Float[Tensor, "B W"]) -> Float[Tensor, ""]:
     """Binary cross-entropy of P against the labels y, mean over photographs and words."""
     S = S.clamp_min(1e-6)
-    return ((1 - y) * S - y * torch.log(-torch.expm1(-S))).mean()                                # Eq. (18)
+    return ((1 - y) * S - y * torch.log(-torch.expm1(-S))).mean()  # Eq. (18)
 
 
 def find_scene(image: Image.Image, source: RegionSource, detector: AttributeDetector) -> Scene:

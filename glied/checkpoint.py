@@ -41,8 +41,14 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Writes the file whole or not at all; weights as float16."""
-        header = {"kind": "captioner", "config": asdict(self.model.config), "vocabulary": self.vocabulary.words,
-                  "attributes": self.attributes, "source": self.source, "provenance": self.provenance}
+        header = {
+            "kind": "captioner",
+            "config": asdict(self.model.config),
+            "vocabulary": self.vocabulary.words,
+            "attributes": self.attributes,
+            "source": self.source,
+            "provenance": self.provenance,
+        }
         _write(path, self.model, header)
 
 
@@ -51,14 +57,26 @@ def load(path: Path) -> Checkpoint:
     header, tensors, digest = _read(path, "captioner")
     model = build(ModelConfig(**header["config"]))
     _fill(model, tensors, path)
-    return Checkpoint(model.eval(), Vocabulary(tuple(header["vocabulary"])), tuple(header["attributes"]),
-                      header["source"], header["provenance"], digest)
+    return Checkpoint(
+        model.eval(),
+        Vocabulary(tuple(header["vocabulary"])),
+        tuple(header["attributes"]),
+        header["source"],
+        header["provenance"],
+        digest,
+    )
 
 
 def save_detector(path: Path, detector: AttributeDetector, provenance: dict[str, Any]) -> None:
     """Writes an attribute detector, as `Checkpoint.save` does a captioner."""
-    header = {"kind": "attributes", "words": detector.words, "feature_dim": detector.feature_dim,
-              "hidden": detector.hidden, "source": detector.source, "provenance": provenance}
+    header = {
+        "kind": "attributes",
+        "words": detector.words,
+        "feature_dim": detector.feature_dim,
+        "hidden": detector.hidden,
+        "source": detector.source,
+        "provenance": provenance,
+    }
     _write(path, detector, header)
 
 
@@ -97,8 +115,10 @@ def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         header = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise GliedError(f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "
-                         f"kind ({error}); pickled weights are never loaded.") from error
+        raise GliedError(
+            f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "
+            f"kind ({error}); pickled weights are never loaded."
+        ) from error
     if metadata.get("format") != FORMAT or (kind and header.get("kind") != kind):
         found = header.get("kind") or metadata.get("format") or "weights without a description"
         raise GliedError(f"Expected a {FORMAT} {kind or 'checkpoint'} in {path}, found {found}; choose another file.")
@@ -108,11 +128,16 @@ def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Copies `tensors` into the parameters of the same name; shared parameters are stored once."""
     parameters = dict(module.named_parameters())
-    wrong = [n for n in parameters.keys() | tensors.keys()
-             if n not in tensors or n not in parameters or parameters[n].shape != tensors[n].shape]
+    wrong = [
+        n
+        for n in parameters.keys() | tensors.keys()
+        if n not in tensors or n not in parameters or parameters[n].shape != tensors[n].shape
+    ]
     if wrong:
-        raise GliedError(f"Expected weights that fit the configuration inside {path}, {len(wrong)} differ "
-                         f"({sorted(wrong)[0]} first); the file was made by another version, train or fetch it again.")
+        raise GliedError(
+            f"Expected weights that fit the configuration inside {path}, {len(wrong)} differ "
+            f"({sorted(wrong)[0]} first); the file was made by another version, train or fetch it again."
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])

@@ -60,8 +60,8 @@ PRESETS = {
 }
 
 
-def preset(name: str, vocabulary_size: int, feature_dim: int) -> ModelConfig:
-    """The preset called `name`, fitted to a vocabulary and a width of region features."""
+def preset(name: str, vocabulary_size: int, feature_dim: int, dropout: float = 0.1) -> ModelConfig:
+    """The preset called `name`, fitted to a vocabulary and a width of region features; `dropout` is that of G."""
     if name not in PRESETS:
         raise GliedError(f"Expected a preset among {', '.join(PRESETS)}, got {name!r}; choose one of them.")
-    return replace(PRESETS[name], vocabulary_size=vocabulary_size, feature_dim=feature_dim)
+    return replace(PRESETS[name], vocabulary_size=vocabulary_size, feature_dim=feature_dim, dropout=dropout)

@@ -50,8 +50,10 @@ class Dataset:
         chosen = [p for p in self.photographs if p.split in names]
         if not chosen:
             present = sorted({p.split for p in self.photographs})
-            raise GliedError(f"Expected photographs in split {' or '.join(names)}, {self.name} has "
-                             f"{', '.join(present) or 'none'}; name one of these.")
+            raise GliedError(
+                f"Expected photographs in split {' or '.join(names)}, {self.name} has "
+                f"{', '.join(present) or 'none'}; name one of these."
+            )
         return chosen
 
 
@@ -63,16 +65,20 @@ def load_dataset(folder: Path) -> Dataset:
     files = [f for f in (folder / "captions.json", *sorted(folder.glob("dataset*.json"))) if f.is_file()][:1]
     files = files or sorted(folder.glob("annotations/captions_*.json"))
     if not files:
-        raise GliedError(f"Expected {folder}/captions.json or {folder}/annotations/captions_*.json, found neither; "
-                         "point --data at a data set in Karpathy's or COCO's layout.")
+        raise GliedError(
+            f"Expected {folder}/captions.json or {folder}/annotations/captions_*.json, found neither; "
+            "point --data at a data set in Karpathy's or COCO's layout."
+        )
     problems: list[str] = []
     photographs: dict[str, Photograph] = {}
     for file in files:
         for record in _records(file):
             _admit(record, folder, photographs, problems)
     if not photographs:
-        raise GliedError(f"Expected photographs with captions in {folder}, found none usable of {len(problems)}: "
-                         f"{problems[0] if problems else 'the file lists no image'}")
+        raise GliedError(
+            f"Expected photographs with captions in {folder}, found none usable of {len(problems)}: "
+            f"{problems[0] if problems else 'the file lists no image'}"
+        )
     return Dataset(folder.resolve().name, tuple(photographs.values()), tuple(problems))
 
 
@@ -86,12 +92,21 @@ def _records(file: Path) -> list[dict]:
             sentences: dict = {}
             for a in content["annotations"]:
                 sentences.setdefault(a["image_id"], []).append({"raw": a["caption"]})
-            images = [{"filename": i["file_name"], "imgid": i["id"], "split": i.get("split", split),
-                       "sentences": sentences.get(i["id"], [])} for i in images]
+            images = [
+                {
+                    "filename": i["file_name"],
+                    "imgid": i["id"],
+                    "split": i.get("split", split),
+                    "sentences": sentences.get(i["id"], []),
+                }
+                for i in images
+            ]
         return [dict(image) for image in images]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise GliedError(f"Expected captions in Karpathy's or COCO's JSON layout in {file}, "
-                         f"could not read them ({type(error).__name__}: {error}); check the file.") from error
+        raise GliedError(
+            f"Expected captions in Karpathy's or COCO's JSON layout in {file}, "
+            f"could not read them ({type(error).__name__}: {error}); check the file."
+        ) from error
 
 
 def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], problems: list[str]) -> None:
@@ -124,7 +139,9 @@ def report(problems: Sequence[str], shown: int = 10) -> str:
     if not problems:
         return ""
     more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
-    return "\n".join([f"{len(problems)} thing(s) in the data were left out:", *(f"  {p}" for p in problems[:shown]), *more])
+    return "\n".join(
+        [f"{len(problems)} thing(s) in the data were left out:", *(f"  {p}" for p in problems[:shown]), *more]
+    )
 
 
 class FeatureCache:
@@ -147,8 +164,10 @@ class FeatureCache:
             with h5py.File(shard) as file:
                 self.index |= {key.decode(): (shard, i) for i, key in enumerate(file["keys"][:])}
         except (OSError, KeyError) as error:
-            raise GliedError(f"Expected a shard of cached regions in {shard}, it is damaged ({error}); "
-                             "delete that file and run extract again.") from error
+            raise GliedError(
+                f"Expected a shard of cached regions in {shard}, it is damaged ({error}); "
+                "delete that file and run extract again."
+            ) from error
 
     def extract(self, paths: Sequence[Path], progress: bool = True) -> tuple[dict[Path, str], list[str]]:
         """Finds the regions of every photograph not yet cached.
@@ -194,8 +213,9 @@ class FeatureCache:
             file["sizes"] = np.array([r.size for r in pending.values()], np.int64)
             file["boxes"] = np.concatenate([r.boxes for r in pending.values()])
             file["features"] = np.concatenate([r.features for r in pending.values()]).astype(np.float16)
-            file["scores"] = np.concatenate([r.scores if len(r.scores) else np.ones(n) for r, n in
-                                             zip(pending.values(), counts, strict=True)])
+            file["scores"] = np.concatenate(
+                [r.scores if len(r.scores) else np.ones(n) for r, n in zip(pending.values(), counts, strict=True)]
+            )
             labels = [label for r, n in zip(pending.values(), counts, strict=True) for label in r.labels or [""] * n]
             file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
         self._add(self.folder / f"{name}.h5")
@@ -212,10 +232,14 @@ class FeatureCache:
                 rows = slice(*file["starts"][i : i + 2])
                 labels = tuple(label.decode() for label in file["labels"][rows])
                 labelled = any(labels)
-                yield Regions(file["boxes"][rows], file["features"][rows].astype(np.float32),
-                              tuple(int(v) for v in file["sizes"][i]), str(file.attrs["source"]),
-                              labels if labelled else (),
-                              file["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32))
+                yield Regions(
+                    file["boxes"][rows],
+                    file["features"][rows].astype(np.float32),
+                    (int(file["sizes"][i][0]), int(file["sizes"][i][1])),
+                    str(file.attrs["source"]),
+                    labels if labelled else (),
+                    file["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32),
+                )
         finally:
             for file in opened.values():
                 file.close()

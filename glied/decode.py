@@ -33,10 +33,13 @@ class DecodeOptions:
         beam: hypotheses kept at each step.
         length_penalty: alpha; a finished caption is ranked by log p / ((5 + |y|) / 6) ** alpha, EOS counted;
             0 ranks by log p.
-        min_length: words before EOS may come. `max_length`: None for the model's own.
+        min_length: words before EOS may come.
+        max_length: words after which EOS must come; None for the model's own.
         no_repeat_ngram: no n-gram of this length comes twice; 0 allows all.
         n_best: captions returned per photograph; with `sample`, samples drawn.
-        temperature, top_k, top_p: of sampling; top_k 0 and top_p 1 cut nothing.
+        temperature: of sampling; below 1 favours probable words.
+        top_k: sampling among the k most probable words; 0 for all.
+        top_p: sampling among the fewest words that hold this probability; 1 for all.
         seed: of sampling.
         history: keep every candidate of beam search.
     """
@@ -55,14 +58,24 @@ class DecodeOptions:
     history: bool = False
 
     def __post_init__(self) -> None:
-        limits = {"beam": (1, 100), "n_best": (1, 100), "min_length": (0, 100), "no_repeat_ngram": (0, 20),
-                  "temperature": (0.01, 100), "top_k": (0, 10**6), "top_p": (0.001, 1), "length_penalty": (-5, 5)}
+        limits = {
+            "beam": (1, 100),
+            "n_best": (1, 100),
+            "min_length": (0, 100),
+            "no_repeat_ngram": (0, 20),
+            "temperature": (0.01, 100),
+            "top_k": (0, 10**6),
+            "top_p": (0.001, 1),
+            "length_penalty": (-5, 5),
+        }
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise GliedError(f"{name} must be between {low} and {high}, got {getattr(self, name)}; change it.")
         if self.max_length is not None and not max(self.min_length, 1) <= self.max_length <= 100:
-            raise GliedError(f"max_length must be between min_length ({self.min_length}) and 100, got "
-                             f"{self.max_length}; change one of them.")
+            raise GliedError(
+                f"max_length must be between min_length ({self.min_length}) and 100, got "
+                f"{self.max_length}; change one of them."
+            )
         if self.method == "beam" and self.n_best > self.beam:
             raise GliedError(f"n_best ({self.n_best}) cannot exceed the beam ({self.beam}); widen the beam.")
 
@@ -131,8 +144,10 @@ def caption(checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOpti
     """
     for scene in scenes:
         if scene.regions.source != checkpoint.source:
-            raise GliedError(f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
-                             f"{scene.regions.source}; use that source or another checkpoint.")
+            raise GliedError(
+                f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
+                f"{scene.regions.source}; use that source or another checkpoint."
+            )
     with torch.inference_mode():
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":
@@ -202,8 +217,9 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
         for b, c in finishing.nonzero().tolist():
             if len(finished[b]) < K:
                 log_p = ranked[b, c].item()
-                finished[b].append((rank(log_p, length + 1, options.length_penalty), log_p,
-                                    tokens[b, parents[b, c], 1:].tolist()))
+                finished[b].append(
+                    (rank(log_p, length + 1, options.length_penalty), log_p, tokens[b, parents[b, c], 1:].tolist())
+                )
         if options.history:
             for b in range(B):
                 if not steps[b] or steps[b][-1] is not None:
@@ -217,8 +233,9 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
             break
         scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
         parents = parents.gather(1, keep)
-        tokens = torch.cat([tokens.gather(1, parents[..., None].expand(-1, -1, length + 1)),
-                            words.gather(1, keep)[..., None]], -1)
+        tokens = torch.cat(
+            [tokens.gather(1, parents[..., None].expand(-1, -1, length + 1)), words.gather(1, keep)[..., None]], -1
+        )
         cache = follow(output.cache, parents)
     histories = [_history(s, vocabulary) if options.history else None for s in steps]
     return [_ranked(f, vocabulary, options.n_best, h) for f, h in zip(finished, histories, strict=True)]
@@ -233,8 +250,12 @@ def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
     for s, (p, w, r, kept, finishing) in enumerate(steps):
         parents[s, : len(p)], scores[s, : len(r)] = p, r
         words.append(tuple(vocabulary.words[i] for i in w.tolist()))
-        status.append(tuple("finished" if f else "kept" if k else "dropped"
-                            for k, f in zip(kept.tolist(), finishing.tolist(), strict=True)))
+        status.append(
+            tuple(
+                "finished" if f else "kept" if k else "dropped"
+                for k, f in zip(kept.tolist(), finishing.tolist(), strict=True)
+            )
+        )
     return BeamHistory(parents, tuple(words), scores, tuple(status))
 
 
@@ -258,7 +279,9 @@ def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: De
         output = model(tokens[..., -1:], memory, cache, fused)
         log_p = model.logits(output.c_tilde[:, :, 0], classifier).log_softmax(-1)
         logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
-        word = torch.multinomial(_truncate(logits, options).flatten(0, 1).softmax(-1), 1, generator=generator).view(B, C)
+        word = torch.multinomial(_truncate(logits, options).flatten(0, 1).softmax(-1), 1, generator=generator).view(
+            B, C
+        )
         ended = (tokens == EOS).any(-1)
         scores += torch.where(ended, 0, log_p.gather(-1, word[..., None])[..., 0])
         tokens = torch.cat([tokens, torch.where(ended, EOS, word)[..., None]], -1)

@@ -4,6 +4,7 @@ import io
 import warnings
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from glied.errors import GliedError
@@ -23,24 +24,29 @@ def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXEL
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
-        raise GliedError(f"Expected an image at {source}, but {(error.strerror or str(error)).lower()}; "
-                         "check the path.") from error
+        raise GliedError(
+            f"Expected an image at {name}, but {(error.strerror or str(error)).lower()}; check the path."
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning comes later than our check
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = image.size
             if width * height > max_pixels:
-                raise GliedError(f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has "
-                                 f"{width} x {height}; scale it down first.")
+                raise GliedError(
+                    f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has "
+                    f"{width} x {height}; scale it down first."
+                )
             if min(width, height) < MIN_SIDE:
-                raise GliedError(f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
-                                 f"{width} x {height}; choose a larger one.")
+                raise GliedError(
+                    f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
+                    f"{width} x {height}; choose a larger one."
+                )
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I;16", "I;16B", "I", "F"):  # deep greyscale: Pillow would clip, not scale
-                low, high = image.getextrema()
-                image = image.convert("F").point(lambda v: (v - low) * 255 / ((high - low) or 1)).convert("L")
+                deep = np.asarray(image, np.float64)
+                image = Image.fromarray((255 * (deep - deep.min()) / (np.ptp(deep) or 1)).astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -49,5 +55,7 @@ def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXEL
     except GliedError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        raise GliedError(f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "
-                         "another kind; export it again as JPEG or PNG.") from error
+        raise GliedError(
+            f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "
+            "another kind; export it again as JPEG or PNG."
+        ) from error

@@ -28,13 +28,19 @@ def score(references: Mapping[str, Sequence[str]], captions: Mapping[str, str], 
     a single image.
     """
     if not captions or references.keys() != captions.keys():
-        raise GliedError(f"Expected captions for exactly the {len(references)} images with references and at least "
-                         f"one, got {len(captions)}; caption the same images.")
+        raise GliedError(
+            f"Expected captions for exactly the {len(references)} images with references and at least "
+            f"one, got {len(captions)}; caption the same images."
+        )
     gts = {id: [" ".join(tokenize(c)) for c in texts] for id, texts in references.items()}
     res = {id: [" ".join(tokenize(text))] for id, text in captions.items()}
     corpus: dict[str, float] = {}
     images: dict[str, dict[str, float]] = {id: {} for id in gts}
-    for keys, scorer in ((("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"), Bleu(4)), (("ROUGE_L",), Rouge()), (("CIDEr",), Cider())):
+    for keys, scorer in (
+        (("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"), Bleu(4)),
+        (("ROUGE_L",), Rouge()),
+        (("CIDEr",), Cider()),
+    ):
         if names and not set(keys) & set(names):
             continue
         with redirect_stdout(StringIO()):

@@ -8,7 +8,7 @@ All captions of an image share its memory: they are query positions against the 
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,7 +70,7 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: floa
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     weights = scores.softmax(-1)
-    return functional.dropout(weights, dropout) @ v, weights                                     # Eq. (1)
+    return functional.dropout(weights, dropout) @ v, weights  # Eq. (1)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, None]:
@@ -87,9 +87,7 @@ class Attention(nn.Module):
         self.heads, self.dropout = config.heads, config.attention_dropout
         self.query, self.key, self.value = nn.Linear(d, inner), nn.Linear(d, inner), nn.Linear(d, inner)
         self.output = output or nn.Linear(inner, d)
-        self.ffn = (
-            nn.Sequential(nn.Linear(d, config.ffn), nn.ReLU(), nn.Linear(config.ffn, d)) if config.ffn else None
-        )
+        self.ffn = nn.Sequential(nn.Linear(d, config.ffn), nn.ReLU(), nn.Linear(config.ffn, d)) if config.ffn else None
         self.G = Shortcut(config) if config.ffn else None
 
     def keys(self, x: Float[Tensor, "... N d"], mask: Tensor | None = None) -> Keys:
@@ -104,9 +102,9 @@ class Attention(nn.Module):
         shared = keys.key.dim() == 4  # the photograph's keys: captions become query positions
         q = self.query(x).view(*((B, C * L) if shared else (B, C, L)), self.heads, -1).transpose(-3, -2)
         A, weights = attend(q, keys.key, keys.value, keys.mask, self.dropout if self.training else 0.0)
-        h = self.output(A.transpose(-3, -2).reshape(B, C, L, -1))                                # Eq. (2)
+        h = self.output(A.transpose(-3, -2).reshape(B, C, L, -1))  # Eq. (2)
         if self.ffn is not None and self.G is not None:
-            h = self.G(self.ffn(h), h)                                                           # Choice (1)
+            h = self.G(self.ffn(h), h)  # Choice (1)
         if weights is not None and shared:
             weights = weights.view(B, self.heads, C, L, -1).transpose(1, 2)
         return h, weights
@@ -121,7 +119,7 @@ class Shortcut(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, h: Tensor, x: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(h))                                                    # Eq. (3)
+        return self.norm(x + self.dropout(h))  # Eq. (3)
 
 
 def sinusoids(start: int, length: int, d: int, device: torch.device) -> Float[Tensor, "L d"]:
@@ -134,20 +132,22 @@ def sinusoids(start: int, length: int, d: int, device: torch.device) -> Float[Te
 class Captioner(nn.Module):
     """What Base and GLIED share: embeddings, projection, context attention, classifier."""
 
-    functions: tuple[str, ...] = ()  # the attention functions H, by name
-    shortcuts: tuple[str, ...] = ()  # the G's, by name
+    functions: tuple[str, ...] = ()
+    shortcuts: tuple[str, ...] = ()
+    H: dict[str, Attention]  # the attention functions by name
+    G: dict[str, Shortcut]  # the shortcuts by name
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Parameter(torch.empty(config.vocabulary_size, config.d))
         self.project = nn.Linear(config.feature_dim, config.d)
-        self.H = nn.ModuleDict({name: Attention(config) for name in self.functions})
-        self.G = nn.ModuleDict({name: Shortcut(config) for name in self.shortcuts})
+        self.H = nn.ModuleDict({n: Attention(config) for n in self.functions})  # type: ignore[assignment]
+        self.G = nn.ModuleDict({n: Shortcut(config) for n in self.shortcuts})  # type: ignore[assignment]
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
         if config.share_local_output:
-            self.H["al"].output = self.H["vl"].output                                            # Choice (1)
-        nn.init.normal_(self.embedding, std=config.d**-0.5)                                      # Choice (2)
+            self.H["al"].output = self.H["vl"].output  # Choice (1)
+        nn.init.normal_(self.embedding, std=config.d**-0.5)  # Choice (2)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -156,15 +156,15 @@ class Captioner(nn.Module):
     def regions(self, F: Float[Tensor, "B N R"]) -> Float[Tensor, "B N d"]:
         """I, the projected regions."""
         I = self.project(functional.dropout(F, self.config.feature_dropout, self.training))
-        return I.relu() if self.config.project == "relu" else I                                  # Eq. (4) Choice (3)
+        return I.relu() if self.config.project == "relu" else I  # Eq. (4) Choice (3)
 
     def embed(self, words: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         """Embedded words, without position: attributes, and input words before their positional code."""
-        return math.sqrt(self.config.d) * functional.embedding(words, self.embedding)            # Eq. (5) Choice (4)
+        return math.sqrt(self.config.d) * functional.embedding(words, self.embedding)  # Eq. (5) Choice (4)
 
     def place(self, x: Float[Tensor, "B C L d"], start: int) -> Float[Tensor, "B C L d"]:
         """`x` with its positional code."""
-        return x + sinusoids(start, x.shape[-2], self.config.d, x.device).to(x.dtype)            # Eq. (6) Choice (5)
+        return x + sinusoids(start, x.shape[-2], self.config.d, x.device).to(x.dtype)  # Eq. (6) Choice (5)
 
     def context(self, t: Float[Tensor, "B C L d"], cache: Keys | None) -> Keys:
         """Keys of the words so far: those in the cache, then those of `t`; a word sees itself and earlier words."""
@@ -173,12 +173,12 @@ class Captioner(nn.Module):
             new = Keys(torch.cat([cache.key, new.key], -2), torch.cat([cache.value, new.value], -2))
         L, T = t.shape[-2], new.key.shape[-2]
         mask = torch.ones(L, T, dtype=torch.bool, device=t.device).tril(T - L) if L > 1 else None
-        return new._replace(mask=mask)                                                           # Choice (6)
+        return new._replace(mask=mask)  # Choice (6)
 
     def logits(self, c_tilde: Float[Tensor, "... d"], classifier: Float[Tensor, "d V"] | None = None) -> Tensor:
         """Scores of every word [..., V]; `classifier` is E transposed in memory, which decoding prefers."""
         c = functional.dropout(c_tilde, self.config.output_dropout, self.training)
-        return c @ (self.embedding.t() if classifier is None else classifier) + self.bias        # Eq. (14)
+        return c @ (self.embedding.t() if classifier is None else classifier) + self.bias  # Eq. (14)
 
     def encode(self, inputs: Inputs) -> Memory:
         raise TypeError("Captioner is abstract: build Base or GLIED.")
@@ -187,7 +187,7 @@ class Captioner(nn.Module):
         raise TypeError("Captioner is abstract: build Base or GLIED.")
 
 
-def recorder(H: nn.ModuleDict, attend: Attend) -> tuple[Callable[[str, Tensor, Keys], Tensor], dict]:
+def recorder(H: Any, attend: Attend) -> tuple[Callable[[str, Tensor, Keys], Tensor], dict]:
     """A function H(name, query, keys) -> value, and the dictionary in which it leaves the weights by name."""
     weights: dict[str, Tensor | None] = {}
 

@@ -10,7 +10,7 @@ from glied.errors import GliedError
 
 def frozen(array: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """A read-only copy of `array`."""
-    copy = np.array(array, dtype=dtype)
+    copy: np.ndarray = np.array(array, dtype=dtype)
     copy.flags.writeable = False
     return copy
 
@@ -38,15 +38,21 @@ class Regions:
     def __post_init__(self) -> None:
         n = len(self.boxes)
         if n == 0 or self.features.shape[0] != n:
-            raise GliedError(f"Expected at least one region and one feature per box, got {n} boxes and features of "
-                             f"shape {self.features.shape}; check the region source {self.source}.")
+            raise GliedError(
+                f"Expected at least one region and one feature per box, got {n} boxes and features of "
+                f"shape {self.features.shape}; check the region source {self.source}."
+            )
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.features).all()):
-            raise GliedError(f"Expected finite boxes and features, got NaN or infinity; check the source {self.source}.")
+            raise GliedError(
+                f"Expected finite boxes and features, got NaN or infinity; check the source {self.source}."
+            )
         if (self.boxes[:, 2:] <= self.boxes[:, :2]).any():
             raise GliedError(f"Expected boxes x1 y1 x2 y2 with x1 < x2 and y1 < y2; check the source {self.source}.")
         if len(self.labels) not in (0, n) or len(self.scores) not in (0, n):
-            raise GliedError(f"Expected {n} labels and scores or none, got {len(self.labels)} and {len(self.scores)}; "
-                             f"check the source {self.source}.")
+            raise GliedError(
+                f"Expected {n} labels and scores or none, got {len(self.labels)} and {len(self.scores)}; "
+                f"check the source {self.source}."
+            )
         object.__setattr__(self, "boxes", frozen(self.boxes))
         object.__setattr__(self, "features", frozen(self.features))
         object.__setattr__(self, "scores", frozen(self.scores))
@@ -69,11 +75,14 @@ class Attributes:
     def __post_init__(self) -> None:
         m = len(self.words)
         if m == 0 or len(set(self.words)) != m:
-            raise GliedError(f"Expected at least one attribute word and no word twice, got {m} words; "
-                             "check the attribute detector.")
+            raise GliedError(
+                f"Expected at least one attribute word and no word twice, got {m} words; check the attribute detector."
+            )
         if self.scores.shape != (m,) or self.by_region.shape[0] != m:
-            raise GliedError(f"Expected {m} scores and rows by region, got {self.scores.shape} and "
-                             f"{self.by_region.shape}; check the attribute detector.")
+            raise GliedError(
+                f"Expected {m} scores and rows by region, got {self.scores.shape} and "
+                f"{self.by_region.shape}; check the attribute detector."
+            )
         object.__setattr__(self, "scores", frozen(self.scores))
         object.__setattr__(self, "by_region", frozen(self.by_region))
 

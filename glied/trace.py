@@ -100,7 +100,7 @@ class Trace:
         arrays = {f"attention.{n}" if n in self.attention else n: a for n, a in self._arrays().items()}
         header = np.array(json.dumps({"format": FORMAT, **self._texts()}))
         with replacing(path) as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, header=header, **arrays)
+            np.savez_compressed(file, allow_pickle=False, header=header, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
@@ -112,12 +112,14 @@ class Trace:
             if header.pop("format") != FORMAT:
                 raise ValueError("another format")
             attention = {n.split(".")[1]: arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
-            lists = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
+            lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
             lists["alternatives"] = tuple(tuple(row) for row in header["alternatives"])
-            return cls(**lists, **arrays, attention=attention)
+            return cls(**(lists | arrays), attention=attention)
         except Exception as error:  # a foreign zip can fail in many ways
-            raise GliedError(f"Expected a {FORMAT} file of this project in {path}, it is missing, damaged or of "
-                             f"another kind ({type(error).__name__}); make one with `python -m glied trace`.") from error
+            raise GliedError(
+                f"Expected a {FORMAT} file of this project in {path}, it is missing, damaged or of "
+                f"another kind ({type(error).__name__}); make one with `python -m glied trace`."
+            ) from error
 
 
 def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: bool = False) -> Trace:
@@ -128,8 +130,10 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         removals: also remove each region and each attribute in turn and see how far every word falls.
     """
     if scene.regions.source != checkpoint.source:
-        raise GliedError(f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
-                         f"{scene.regions.source}; use that source or another checkpoint.")
+        raise GliedError(
+            f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
+            f"{scene.regions.source}; use that source or another checkpoint."
+        )
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
@@ -176,15 +180,18 @@ def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
     return Attributes(words, attributes.scores[keep], attributes.by_region[keep])
 
 
-def _drops(checkpoint: Checkpoint, batch: Inputs, inputs: list[int], targets: list[int], chosen: torch.Tensor
-           ) -> tuple[torch.Tensor, torch.Tensor]:
+def _drops(
+    checkpoint: Checkpoint, batch: Inputs, inputs: list[int], targets: list[int], chosen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """[L, N] and [L, M]: log p(word) minus log p(word) without that region, without that attribute.
 
     A photograph with a single region or attribute cannot lose it: NaN.
     """
     N, M = batch.features.shape[1], batch.attributes.shape[1]
     without = ~torch.eye(N + M, dtype=torch.bool)
-    removed = Inputs(batch.features.expand(N + M, -1, -1), without[:, :N], batch.attributes.expand(N + M, -1), without[:, N:])
+    removed = Inputs(
+        batch.features.expand(N + M, -1, -1), without[:, :N], batch.attributes.expand(N + M, -1), without[:, N:]
+    )
     model = checkpoint.model
     output = model(torch.tensor([[inputs]]).expand(N + M, 1, -1), model.encode(removed))
     log_p = model.logits(output.c_tilde[:, 0]).log_softmax(-1)

@@ -12,7 +12,7 @@ PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 # The 14 words that Fang et al. (2015) do not count as attributes.
-FUNCTION_WORDS = frozenset("a on of the in with and is to an two at next are".split())
+FUNCTION_WORDS = frozenset(["a", "on", "of", "the", "in", "with", "and", "is", "to", "an", "two", "at", "next", "are"])
 
 
 # What the Penn Treebank tokenizer takes for one word in captions: decimals, times, initials, hyphenated and

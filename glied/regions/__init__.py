@@ -1,6 +1,6 @@
 """Image -> Regions: one interface, one module per source."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -8,6 +8,7 @@ from glied.errors import GliedError
 from glied.scene import Regions
 
 
+@runtime_checkable
 class RegionSource(Protocol):
     """Finds regions in a photograph. A captioner works only with the source it was trained on.
 
@@ -30,5 +31,7 @@ def open_source(name: str = "grid") -> RegionSource:
 
     if name in ("grid", Grid.name):
         return Grid()
-    raise GliedError(f"Expected a region source among grid ({Grid.name}), got {name!r}; "
-                     "use a checkpoint or cache made with one of these.")
+    raise GliedError(
+        f"Expected a region source among grid ({Grid.name}), got {name!r}; "
+        "use a checkpoint or cache made with one of these."
+    )

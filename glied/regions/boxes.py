@@ -23,5 +23,7 @@ def roi_align(
     x, y = 2 * x / (stride * W) - 1, 2 * y / (stride * H) - 1  # grid_sample's corners are -1 and 1
     n, s = len(boxes), len(ticks)
     points = torch.stack([x[:, None, :].expand(n, s, s), y[:, :, None].expand(n, s, s)], -1)
-    read = functional.grid_sample(features[None], points.view(1, n * s, s, 2), padding_mode="border", align_corners=False)
+    read = functional.grid_sample(
+        features[None], points.view(1, n * s, s, 2), padding_mode="border", align_corners=False
+    )
     return functional.avg_pool2d(read[0].view(D, n, s, s).transpose(0, 1), samples)

@@ -43,8 +43,9 @@ class Grid:
         """Regions of an RGB photograph of any size."""
         scale = SHORT_SIDE / min(image.size)
         # a panorama keeps at most four times its short side, so that memory stays bounded
-        size = tuple(min(max(round(side * scale), SHORT_SIDE), 4 * SHORT_SIDE) for side in image.size)
-        pixels = torch.from_numpy(np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32))
+        width, height = (min(max(round(side * scale), SHORT_SIDE), 4 * SHORT_SIDE) for side in image.size)
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(resized, np.float32))
         features = self.net.extract_features((pixels.permute(2, 0, 1)[None] - 127) / 128)[0]
         H, W = features.shape[1:]
         boxes = torch.from_numpy(self.windows * np.array([W, H, W, H], np.float32) * STRIDE)
