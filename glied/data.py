@@ -245,7 +245,7 @@ class FeatureCache:
                 file.close()
 
 
-def pad(rows: Sequence[np.ndarray], fill: float = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
+def pad(rows: Sequence[np.ndarray], fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Arrays of different length stacked, and a mask that is True where an entry is real (None: everywhere)."""
     longest = max(len(row) for row in rows)
     stacked = np.full((len(rows), longest, *rows[0].shape[1:]), fill, rows[0].dtype)

@@ -22,6 +22,7 @@ from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 NEVER = (PAD, BOS, UNK)
+IMPOSSIBLE = "No caption satisfies min_length together with max_length and no_repeat_ngram; relax one of them."
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
     cache: Keys | None = None
     finished: list[list[tuple[float, float, list[int]]]] = [[] for _ in range(B)]
     steps: list[list[tuple]] = [[] for _ in range(B)]
+    done = [False] * B
     for length in range(last + 1):
         output = model(tokens[..., -1:], memory, cache, fused)
         logits = model.logits(output.c_tilde[:, :, 0], classifier)
@@ -215,21 +217,18 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
         kept = torch.zeros_like(ends).scatter_(1, keep, True) & alive
         finishing = ends & (place < K) & ranked.isfinite()
         for b, c in finishing.nonzero().tolist():
-            if len(finished[b]) < K:
+            if not done[b]:
                 log_p = ranked[b, c].item()
                 finished[b].append(
                     (rank(log_p, length + 1, options.length_penalty), log_p, tokens[b, parents[b, c], 1:].tolist())
                 )
         if options.history:
             for b in range(B):
-                if not steps[b] or steps[b][-1] is not None:
+                if not done[b]:
                     steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
-        done = [len(finished[b]) >= K for b in range(B)]
-        if options.history:
-            for b in range(B):
-                if done[b] and steps[b][-1] is not None:
-                    steps[b].append(None)
-        if all(done) or length == last or not kept.any():
+        stuck = (~kept).all(-1).tolist()
+        done = [len(f) >= K or s for f, s in zip(finished, stuck, strict=True)]
+        if all(done) or length == last:
             break
         scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
         parents = parents.gather(1, keep)
@@ -242,7 +241,6 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
 
 
 def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
-    steps = [step for step in steps if step is not None]
     longest = max(len(step[0]) for step in steps)
     parents = np.zeros((len(steps), longest), np.int64)
     scores = np.full((len(steps), longest), -np.inf)
@@ -261,7 +259,7 @@ def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
 
 def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHistory | None = None) -> Decoded:
     if not found:
-        raise GliedError("No caption satisfies min_length together with no_repeat_ngram; relax one of them.")
+        raise GliedError(IMPOSSIBLE)
     found = sorted(found, key=lambda f: -f[0])[:n_best]
     return Decoded(tuple(Caption(tuple(vocabulary.words[i] for i in ids), p, s) for s, p, ids in found), history)
 
@@ -279,6 +277,8 @@ def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: De
         output = model(tokens[..., -1:], memory, cache, fused)
         log_p = model.logits(output.c_tilde[:, :, 0], classifier).log_softmax(-1)
         logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
+        if not logits.isfinite().any(-1).all():
+            raise GliedError(IMPOSSIBLE)
         word = torch.multinomial(_truncate(logits, options).flatten(0, 1).softmax(-1), 1, generator=generator).view(
             B, C
         )

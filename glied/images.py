@@ -54,6 +54,10 @@ def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXEL
             return image.convert("RGB")
     except GliedError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, far above ours
+        raise GliedError(
+            f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has far more; scale it down first."
+        ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         raise GliedError(
             f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "

@@ -106,8 +106,8 @@ class Trace:
     def load(cls, path: Path) -> "Trace":
         """A trace from its .npz file. Nothing is unpickled."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
             header = json.loads(str(arrays.pop("header")))
             if header.pop("format") != FORMAT:
                 raise ValueError("another format")

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def roi_align(
-    features: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"], stride: float, size: int, samples: int = 2
+    features: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"], stride: int, size: int, samples: int = 2
 ) -> Float[Tensor, "N D size size"]:
     """RoIAlign (He et al. 2017): each box cut into size x size bins, each the mean of samples x samples
     bilinear readings; half-pixel aligned, as torchvision with `aligned=True`, readings held at the border.
