@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from glied.attributes import AttributeDetector
@@ -55,16 +57,17 @@ class Checkpoint:
 def load(path: Path) -> Checkpoint:
     """A captioner from its file, in evaluation mode. Nothing is unpickled."""
     header, tensors, digest = _read(path, "captioner")
-    model = build(ModelConfig(**header["config"]))
-    _fill(model, tensors, path)
-    return Checkpoint(
-        model.eval(),
-        Vocabulary(tuple(header["vocabulary"])),
-        tuple(header["attributes"]),
-        header["source"],
-        header["provenance"],
-        digest,
-    )
+    with _described(path):
+        model = build(ModelConfig(**header["config"]))
+        _fill(model, tensors, path)
+        return Checkpoint(
+            model.eval(),
+            Vocabulary(tuple(header["vocabulary"])),
+            tuple(header["attributes"]),
+            header["source"],
+            header["provenance"],
+            digest,
+        )
 
 
 def save_detector(path: Path, detector: AttributeDetector, provenance: dict[str, Any]) -> None:
@@ -83,9 +86,10 @@ def save_detector(path: Path, detector: AttributeDetector, provenance: dict[str,
 def load_detector(path: Path) -> tuple[AttributeDetector, dict[str, Any]]:
     """An attribute detector from its file, in evaluation mode, and its provenance."""
     header, tensors, _ = _read(path, "attributes")
-    detector = AttributeDetector(tuple(header["words"]), header["feature_dim"], header["source"], header["hidden"])
-    _fill(detector, tensors, path)
-    return detector.eval(), header["provenance"]
+    with _described(path):
+        detector = AttributeDetector(tuple(header["words"]), header["feature_dim"], header["source"], header["hidden"])
+        _fill(detector, tensors, path)
+        return detector.eval(), header["provenance"]
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -101,8 +105,15 @@ def describe(path: Path) -> dict[str, Any]:
 def _write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
     tensors = {name: p.detach().half().contiguous() for name, p in module.named_parameters()}
     metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}
-    with replacing(path) as aside:
-        save_file(tensors, aside, metadata)
+    data = save(tensors, metadata)
+    # safetensors leaves the metadata in a random order: sorted, the same content is the same file and digest
+    size = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8 : 8 + size])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as aside, open(aside, "wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, data[8 + size :]])
 
 
 def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
@@ -123,6 +134,17 @@ def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch
         found = header.get("kind") or metadata.get("format") or "weights without a description"
         raise GliedError(f"Expected a {FORMAT} {kind or 'checkpoint'} in {path}, found {found}; choose another file.")
     return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError) as error:  # an entry is missing, or one is unknown
+        raise GliedError(
+            f"Expected a description of the model in {path} that this version reads, it does not fit ({error}); "
+            "the file was made by another version, train or fetch it again."
+        ) from error
 
 
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:

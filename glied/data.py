@@ -245,10 +245,11 @@ class FeatureCache:
                 file.close()
 
 
-def pad(rows: Sequence[np.ndarray], fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Arrays of different length stacked, and a mask that is True where an entry is real (None: everywhere)."""
+def pad(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Arrays of different length stacked over zeros (PAD, among ids), and a mask that is True where an entry is
+    real (None: everywhere)."""
     longest = max(len(row) for row in rows)
-    stacked = np.full((len(rows), longest, *rows[0].shape[1:]), fill, rows[0].dtype)
+    stacked = np.zeros((len(rows), longest, *rows[0].shape[1:]), rows[0].dtype)
     mask = np.zeros((len(rows), longest), bool)
     for i, row in enumerate(rows):
         stacked[i, : len(row)], mask[i, : len(row)] = row, True

@@ -32,6 +32,9 @@ def score(references: Mapping[str, Sequence[str]], captions: Mapping[str, str], 
             f"Expected captions for exactly the {len(references)} images with references and at least "
             f"one, got {len(captions)}; caption the same images."
         )
+    bare = [id for id, texts in references.items() if not texts]
+    if bare:
+        raise GliedError(f"Expected a reference for every image, {bare[0]} has none; leave it out.")
     gts = {id: [" ".join(tokenize(c)) for c in texts] for id, texts in references.items()}
     res = {id: [" ".join(tokenize(text))] for id, text in captions.items()}
     corpus: dict[str, float] = {}

@@ -456,7 +456,7 @@ def find_all(
         known[p.id][:count] if i not in P else top_words(detector.words, P[i], count)
         for i, p in enumerate(split.photographs)
     ]
-    return pad([attribute_ids(w, vocabulary) for w in words], PAD)[0]
+    return pad([attribute_ids(w, vocabulary) for w in words])[0]
 
 
 def _recalled(found: Sequence[str], photograph: Photograph) -> float:
