@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import nn
 
 from glied.attributes import AttributeDetector
@@ -104,16 +104,9 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
     tensors = {name: p.detach().half().contiguous() for name, p in module.named_parameters()}
-    metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}
-    data = save(tensors, metadata)
-    # safetensors leaves the metadata in a random order: sorted, the same content is the same file and digest
-    size = int.from_bytes(data[:8], "little")
-    head = json.loads(data[8 : 8 + size])
-    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
-    text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with replacing(path) as aside, open(aside, "wb") as file:
-        file.writelines([len(text).to_bytes(8, "little"), text, data[8 + size :]])
+    # one entry: safetensors writes several in a random order, and the same content is to be the same file
+    with replacing(path) as aside:
+        save_file(tensors, aside, {"glied": json.dumps({"format": FORMAT, **header})})
 
 
 def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
@@ -122,16 +115,15 @@ def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch
         raise GliedError(f"Expected a checkpoint at {path}, found none; train one or name another with --checkpoint.")
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("glied", "{}"))
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        header = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise GliedError(
             f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "
             f"kind ({error}); pickled weights are never loaded."
         ) from error
-    if metadata.get("format") != FORMAT or (kind and header.get("kind") != kind):
-        found = header.get("kind") or metadata.get("format") or "weights without a description"
+    if header.get("format") != FORMAT or (kind and header.get("kind") != kind):
+        found = header.get("kind") or header.get("format") or "weights without a description"
         raise GliedError(f"Expected a {FORMAT} {kind or 'checkpoint'} in {path}, found {found}; choose another file.")
     return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 

@@ -117,9 +117,10 @@ def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], probl
         return
     relative = Path(str(record.get("filepath", "")), id)
     candidates = [folder / "images" / relative, folder / "images" / id, folder / relative]
-    path = next((p for p in candidates if p.is_file()), None)
-    raw = [s.get("raw") or " ".join(s.get("tokens", [])) for s in record.get("sentences", []) if isinstance(s, dict)]
-    captions = tuple(c for c in raw if isinstance(c, str) and tokenize(c))
+    path = next((p for p in candidates if _is_file(p)), None)
+    sentences = record.get("sentences")
+    raw = [_text(s) for s in sentences if isinstance(s, dict)] if isinstance(sentences, list) else []
+    captions = tuple(c for c in raw if tokenize(c))
     if len(captions) < len(raw):
         problems.append(f"{id}: {len(raw) - len(captions)} empty caption(s) were left out")
     if id in photographs:
@@ -132,6 +133,20 @@ def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], probl
         problems.append(f"{id}: left out, it has no caption")
     else:
         photographs[id] = Photograph(id, path, record["split"], captions)
+
+
+def _text(sentence: dict) -> str:
+    """The caption of one of Karpathy's sentences; empty where it has none."""
+    raw, tokens = sentence.get("raw"), sentence.get("tokens")
+    words = [t for t in tokens if isinstance(t, str)] if isinstance(tokens, list) else []
+    return raw if isinstance(raw, str) and raw else " ".join(words)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for this system
+        return False
 
 
 def report(problems: Sequence[str], shown: int = 10) -> str:
@@ -179,7 +194,7 @@ class FeatureCache:
         problems: list[str] = []
         pending: dict[str, Regions] = {}
         missing: list[Path] = []
-        for path in paths:
+        for path in dict.fromkeys(paths):
             try:
                 keys[path] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
