@@ -59,7 +59,7 @@ class AttributeDetector(nn.Module):
             )
         s = self(torch.from_numpy(regions.features.copy())[None])
         P = probability(evidence(s, None))[0].numpy()
-        keep = [i for i in np.argsort(-P, kind="stable") if self.words[i] not in without][:count]
+        keep = [i for i in np.argsort(-P, kind="stable") if self.words[i] not in without][:count]  # Choice (8)
         by_region = torch.sigmoid(s[0]).T.numpy()  # Eq. (15)
         return Attributes(tuple(self.words[i] for i in keep), P[keep], by_region[keep])
 

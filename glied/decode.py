@@ -158,7 +158,7 @@ def caption(checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOpti
 
 def rank(log_probability: float, length: int, alpha: float) -> float:
     """Length-normalised score (Wu et al. 2016); `length` counts EOS."""
-    return log_probability / ((5 + length) / 6) ** alpha
+    return log_probability / ((5 + length) / 6) ** alpha  # Choice (9)
 
 
 def forbid(logits: Float[Tensor, "B C V"], tokens: Int[Tensor, "B C T"], options: DecodeOptions, last: int) -> Tensor:

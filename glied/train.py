@@ -115,7 +115,8 @@ def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
     """Linear warm-up to `rate`, then half a cosine down to 0."""
     if step < options.warmup:
         return options.rate * (step + 1) / options.warmup
-    return options.rate * 0.5 * (1 + math.cos(math.pi * (step - options.warmup) / max(1, steps - options.warmup)))
+    past = (step - options.warmup) / max(1, steps - options.warmup)
+    return options.rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
 
 
 def provenance(dataset: Dataset, command: str, options: Any) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def train_captioner(
         model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=options.weight_decay
     )
     tokens = encode_captions(train.photographs, vocabulary, config.max_length)
-    known = {} if crossfit is None else json.loads(crossfit.read_text())
+    known = {} if crossfit is None else json.loads(crossfit.read_text())  # Choice (11)
     train_attributes = find_all(attribute_detector, train, options.attribute_count, vocabulary, known)
     val_attributes = find_all(attribute_detector, val, options.attribute_count, vocabulary, {})
     per_epoch = math.ceil(len(train.photographs) / options.images)

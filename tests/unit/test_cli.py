@@ -1,0 +1,147 @@
+"""The contracts of the command line: what is printed and written, and how it fails."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glied import __main__ as cli
+from glied.attributes import AttributeDetector
+from glied.checkpoint import Checkpoint, save_detector
+from glied.config import ModelConfig
+from glied.model import build
+from glied.regions.grid import Grid
+from glied.trace import Trace
+from glied.vocabulary import SPECIAL, Vocabulary
+
+WORDS = ("a", "dog", "runs", "red", "ball", "grass", "man", "sits")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny random models over the real regions, and a data set of four photographs of noise."""
+    folder = tmp_path_factory.mktemp("cli")
+    torch.manual_seed(0)
+    vocabulary = Vocabulary(SPECIAL + WORDS)
+    config = ModelConfig(vocabulary_size=len(vocabulary), feature_dim=1280, d=16, heads=2, d_head=8, max_length=6)
+    Checkpoint(build(config), vocabulary, WORDS, Grid.name, {"seed": 0}).save(folder / "glied.safetensors")
+    save_detector(folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {})
+    (folder / "data" / "images").mkdir(parents=True)
+    records = []
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "data" / "images" / f"{i}.jpg")
+        records.append({"filename": f"{i}.jpg", "split": "val", "sentences": [{"raw": "A dog runs on the grass."}]})
+    (folder / "data" / "images" / "3.jpg").write_bytes(b"no image")
+    (folder / "data" / "captions.json").write_text(json.dumps({"images": records}))
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The command in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["glied", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_caption_prints_a_line_per_image(folder, monkeypatch, capsys):
+    images = [folder / "data" / "images" / f"{i}.jpg" for i in (0, 1)]
+    assert run(monkeypatch, "caption", *images, "--checkpoint", folder / "glied.safetensors", "--beam", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [str(i) for i in images]
+    assert all(set(line.split("\t")[1].split()) <= set(WORDS) for line in lines)
+
+
+def test_caption_as_json_has_scores_and_the_n_best_list(folder, monkeypatch, capsys):
+    image = folder / "data" / "images" / "0.jpg"
+    arguments = ("--checkpoint", folder / "glied.safetensors", "--json", "--n-best", 3)
+    assert run(monkeypatch, "caption", image, *arguments) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    assert result["image"] == str(image)
+    scores = [c["score"] for c in result["captions"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_bad_image_does_not_stop_the_others_but_is_reported(folder, monkeypatch, capsys):
+    images = [folder / "data" / "images" / name for name in ("3.jpg", "0.jpg", "none.jpg")]
+    assert run(monkeypatch, "caption", *images, "--checkpoint", folder / "glied.safetensors") == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert "3.jpg" in err
+    assert "none.jpg" in err
+    assert "Traceback" not in err
+
+
+def test_trace_writes_any_words(folder, monkeypatch, capsys):
+    out = folder / "t.npz"
+    image = folder / "data" / "images" / "0.jpg"
+    words = ("--checkpoint", folder / "glied.safetensors", "--words", "A red dog.")
+    assert run(monkeypatch, "trace", image, "--out", out, *words) == 0
+    trace = Trace.load(out)
+    assert trace.words == ("a", "red", "dog", "<eos>")
+    assert trace.visual_drop.shape == (4, 36)
+
+
+def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
+    file = folder / "report.json"
+    arguments = ("--data", folder / "data", "--split", "val", "--checkpoint", folder / "glied.safetensors")
+    assert run(monkeypatch, "evaluate", *arguments, "--cache", folder / "cache", "--json", file) == 0
+    report = json.loads(file.read_text())
+    assert set(report["scores"]) == {"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"}
+    assert set(report["images"]) == {"0.jpg", "1.jpg", "2.jpg"}
+    assert set(report["images"]["0.jpg"]) == {"caption", *report["scores"]}
+    assert any("3.jpg" in problem for problem in report["problems"])
+    assert "3.jpg" in capsys.readouterr().out
+
+
+def test_info_counts_parameters(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "info", folder / "glied.safetensors") == 0
+    out = capsys.readouterr().out
+    model = build(ModelConfig(vocabulary_size=12, feature_dim=1280, d=16, heads=2, d_head=8))
+    assert re.search(rf"parameters +{sum(p.numel() for p in model.parameters()):,}", out)
+    assert '"architecture": "glied"' in out
+
+
+def test_a_detector_of_another_vocabulary_is_refused(folder, monkeypatch, capsys):
+    other = folder / "other.safetensors"
+    save_detector(other, AttributeDetector(WORDS[:3], 1280, Grid.name), {})
+    image = folder / "data" / "images" / "0.jpg"
+    assert run(monkeypatch, "caption", image, "--checkpoint", folder / "glied.safetensors", "--attributes", other) == 2
+    assert "attribute detector" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("caption", "nowhere.jpg", "--checkpoint", "nowhere.safetensors"),
+        ("info", "README.md"),
+        ("evaluate", "--data", "nowhere", "--split", "val", "--json", "x.json"),
+        ("caption", "README.md", "--beam", "0"),
+        ("extract", "--data", "nowhere"),
+        ("train", "glied", "--data", "nowhere"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_errors_are_one_sentence_and_status_2(root, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(root)
+    assert run(monkeypatch, *arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("glied: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_the_module_runs_and_its_help_names_every_command(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "glied", "--help"], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert all(name in done.stdout for name in ("extract", "train", "caption", "trace", "evaluate", "info", "bench"))
