@@ -22,7 +22,8 @@ from glied.files import replacing
 from glied.images import open_image
 from glied.regions import open_source
 from glied.trace import trace
-from glied.train import AttributeOptions, TrainOptions, train_attributes, train_captioner
+from glied.train import TrainOptions, train_captioner
+from glied.train_attributes import AttributeOptions, train_attributes
 from glied.vocabulary import tokenize
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"

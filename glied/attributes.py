@@ -1,6 +1,7 @@
 """Regions -> Attributes: noisy-OR multiple-instance learning (Fang et al. 2015), in its exact log form."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -59,9 +60,16 @@ class AttributeDetector(nn.Module):
             )
         s = self(torch.from_numpy(regions.features.copy())[None])
         P = probability(evidence(s, None))[0].numpy()
-        keep = [i for i in np.argsort(-P, kind="stable") if self.words[i] not in without][:count]  # Choice (8)
+        keep = top_words(self.words, P, count, without)
         by_region = torch.sigmoid(s[0]).T.numpy()  # Eq. (15)
         return Attributes(tuple(self.words[i] for i in keep), P[keep], by_region[keep])
+
+
+def top_words(
+    words: Sequence[str], P: Float[np.ndarray, " W"], count: int = 49, without: frozenset[str] = FUNCTION_WORDS
+) -> list[int]:
+    """Which words describe the photograph: positions of the `count` most probable that are not in `without`."""
+    return [int(i) for i in np.argsort(-P, kind="stable") if words[i] not in without][:count]  # Choice (8)
 
 
 def evidence(s: Float[Tensor, "B N W"], mask: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B W"]:

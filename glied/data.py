@@ -5,10 +5,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
 from glied.errors import GliedError
@@ -19,6 +22,7 @@ from glied.regions import RegionSource
 from glied.scene import Regions, Scene
 from glied.vocabulary import UNK, Vocabulary, tokenize
 
+CAPTIONS = 5  # captions of a photograph in training: those in one step, and those that name its attributes
 SPLITS = ("train", "restval", "val", "test")
 
 
@@ -282,3 +286,26 @@ def stack(scenes: Sequence[Scene], vocabulary: Vocabulary) -> Inputs:
     features, region_mask = pad([s.regions.features for s in scenes])
     attributes, attribute_mask = pad([attribute_ids(s.attributes.words, vocabulary) for s in scenes])
     return Inputs(features, region_mask, attributes, attribute_mask)
+
+
+class Split(NamedTuple):
+    """Photographs of a split with their regions in memory (float16)."""
+
+    photographs: list[Photograph]
+    features: Float[Tensor, "I N R"]
+    mask: Tensor | None
+
+
+def read_split(dataset: Dataset, cache: FeatureCache, *names: str) -> Split:
+    """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
+    photographs = dataset.split(*names)
+    keys, problems = cache.extract([p.path for p in photographs])
+    if problems:
+        print(report(problems))
+    photographs = [p for p in photographs if p.path in keys]
+    if not photographs:
+        raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")
+    regions = cache.read(keys[p.path] for p in photographs)
+    bar = tqdm(regions, desc=f"reading {names[0]}", total=len(photographs), unit="image", leave=False)
+    features, mask = pad([r.features.astype(np.float16) for r in bar])
+    return Split(photographs, features, mask)

@@ -1,17 +1,15 @@
-"""Cross-entropy training of a captioner, and of the attribute detector over cached regions."""
+"""Cross-entropy training of a captioner."""
 
 import csv
 import hashlib
 import io
 import json
 import math
-import subprocess
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,19 +18,19 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from glied.attributes import AttributeDetector, evidence, noisy_or_loss, probability
-from glied.checkpoint import Checkpoint, load, load_detector, save_detector
+from glied.attributes import AttributeDetector, top_words
+from glied.checkpoint import Checkpoint, load, load_detector
 from glied.config import preset
-from glied.data import Dataset, FeatureCache, Photograph, attribute_ids, load_dataset, pad, report
+from glied.data import CAPTIONS, FeatureCache, Photograph, Split, attribute_ids, load_dataset, pad, read_split, report
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.metrics import score
 from glied.model import Captioner, Inputs, build
+from glied.provenance import provenance
 from glied.regions import open_source
-from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, PAD, Vocabulary
-
-CAPTIONS = 5  # captions of a photograph in one step
+from glied.train_attributes import predict
+from glied.vocabulary import BOS, EOS, PAD, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -72,32 +70,9 @@ class TrainOptions:
     save_minutes: float = 5.0
 
 
-class Split(NamedTuple):
-    """Photographs of a split with their regions in memory (float16)."""
-
-    photographs: list[Photograph]
-    features: Float[Tensor, "I N R"]
-    mask: Tensor | None
-
-
 def cross_entropy(logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], smoothing: float) -> Float[Tensor, ""]:
     """Mean over words of the cross-entropy against smoothed labels."""
     return functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)  # Eq. (19)
-
-
-def read_split(dataset: Dataset, cache: FeatureCache, *names: str) -> Split:
-    """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
-    photographs = dataset.split(*names)
-    keys, problems = cache.extract([p.path for p in photographs])
-    if problems:
-        print(report(problems))
-    photographs = [p for p in photographs if p.path in keys]
-    if not photographs:
-        raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")
-    regions = cache.read(keys[p.path] for p in photographs)
-    bar = tqdm(regions, desc=f"reading {names[0]}", total=len(photographs), unit="image", leave=False)
-    features, mask = pad([r.features.astype(np.float16) for r in bar])
-    return Split(photographs, features, mask)
 
 
 def encode_captions(photographs: Sequence[Photograph], vocabulary: Vocabulary, longest: int) -> Int[Tensor, "I C T"]:
@@ -117,25 +92,6 @@ def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
         return options.rate * (step + 1) / options.warmup
     past = (step - options.warmup) / max(1, steps - options.warmup)
     return options.rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
-
-
-def provenance(dataset: Dataset, command: str, options: Any) -> dict[str, Any]:
-    """What a model card needs to know of a run: data, command, commit, options, versions."""
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
-    counts = Counter(p.split for p in dataset.photographs)
-    return {
-        "data": dataset.name,
-        "splits": dict(counts),
-        "command": command,
-        "commit": git.stdout.strip() or "unknown",
-        "options": asdict(options),
-        "torch": torch.__version__,
-    }
-
-
-# ---------------------------------------------------------------- captioners
 
 
 def train_captioner(
@@ -315,138 +271,6 @@ def write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         aside.write_text(text.getvalue())
 
 
-# ---------------------------------------------------------------- attributes
-
-
-@dataclass(frozen=True)
-class AttributeOptions:
-    """How the attribute detector is trained.
-
-    Attributes:
-        words: size of the attribute vocabulary, the most frequent words of the training captions.
-        hidden: width of the hidden layer; 0 for a linear detector.
-        epochs: passes over the photographs.
-        images: photographs in a step.
-        rate: learning rate of AdamW; it falls along a cosine.
-        weight_decay: of AdamW.
-        folds: detectors trained without one part of the photographs each, to find that part's attributes, so
-            that captioners train on attributes as good as those they will meet; 0 for none.
-        seed: of the weights, dropout, order and folds.
-    """
-
-    words: int = 1000
-    hidden: int = 512
-    epochs: int = 12
-    images: int = 100
-    rate: float = 1e-3
-    weight_decay: float = 0.05
-    folds: int = 4
-    precision: Literal["bf16", "fp32"] = "bf16"
-    seed: int = 0
-
-
-def train_attributes(data: Path, cache: Path, source: str, out: Path, options: AttributeOptions) -> dict[str, float]:
-    """Trains the detector on train and restval, writes it to `out` and the cross-fitted attributes beside it.
-
-    Returns:
-        quality on val: recall@49 of the content words of the references, and mean average precision.
-    """
-    dataset = load_dataset(data)
-    print(report(dataset.problems), end="")
-    feature_cache = FeatureCache(cache, open_source(source))
-    train, val = read_split(dataset, feature_cache, "train", "restval"), read_split(dataset, feature_cache, "val")
-    counts = Counter(w for p in train.photographs for t in p.tokens for w in t)
-    words = tuple(sorted(counts, key=lambda w: (-counts[w], w))[: options.words])
-    labels, val_labels = label(train.photographs, words), label(val.photographs, words)
-    everything = torch.arange(len(train.photographs))
-    part = torch.randperm(len(everything), generator=torch.Generator().manual_seed(options.seed)) % max(
-        1, options.folds
-    )
-    found: dict[str, list[str]] = {}
-    for fold in range(options.folds):
-        detector = fit_detector(
-            words,
-            train,
-            labels,
-            everything[part != fold],
-            feature_cache.source.name,
-            options,
-            f"attributes, fold {fold + 1} of {options.folds}",
-        )
-        held = everything[part == fold]
-        for i, p in zip(held.tolist(), predict(detector, train, held), strict=True):
-            found[train.photographs[i].id] = top_words(words, p)
-    detector = fit_detector(words, train, labels, everything, feature_cache.source.name, options, "attributes")
-    P = predict(detector, val, torch.arange(len(val.photographs)))
-    quality = {"recall@49": recall(P, val.photographs, words), "mean_AP": average_precision(P, val_labels)}
-    card = provenance(dataset, "train attributes", options) | {f"val_{k}": round(v, 4) for k, v in quality.items()}
-    save_detector(out, detector, card)
-    if found:
-        quality["crossfit_recall@49"] = float(np.mean([_recalled(found[p.id], p) for p in train.photographs]))
-        with replacing(out.with_suffix(".crossfit.json")) as aside:
-            aside.write_text(json.dumps(found))
-    return quality
-
-
-def fit_detector(
-    words: tuple[str, ...],
-    split: Split,
-    labels: Float[Tensor, "I W"],
-    chosen: Int[Tensor, " n"],
-    source: str,
-    options: AttributeOptions,
-    title: str,
-) -> AttributeDetector:
-    """A detector trained on the chosen photographs of the split."""
-    torch.manual_seed(options.seed)
-    expected = split.features.shape[1] if split.mask is None else round(split.mask.sum(1).float().mean().item())
-    detector = AttributeDetector(words, split.features.shape[-1], source, options.hidden, expected).train()
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=options.rate, weight_decay=options.weight_decay)
-    steps = options.epochs * math.ceil(len(chosen) / options.images)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    bar = tqdm(range(options.epochs), desc=title, unit="epoch")
-    for _ in bar:
-        losses = []
-        for rows in chosen[torch.randperm(len(chosen))].split(options.images):
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
-                s = detector(split.features[rows].float())
-            loss = noisy_or_loss(evidence(s.float(), None if split.mask is None else split.mask[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        bar.set_postfix(loss=f"{np.mean(losses):.4f}")
-    return detector.eval()
-
-
-def label(photographs: Sequence[Photograph], words: Sequence[str]) -> Float[Tensor, "I W"]:
-    """1 where a word comes in any of the first five captions of a photograph."""
-    ids = {word: i for i, word in enumerate(words)}
-    labels = torch.zeros(len(photographs), len(words))
-    for i, photograph in enumerate(photographs):
-        for word in {w for t in photograph.tokens[:CAPTIONS] for w in t} & ids.keys():
-            labels[i, ids[word]] = 1
-    return labels
-
-
-@torch.inference_mode()
-def predict(detector: AttributeDetector, split: Split, chosen: Int[Tensor, " n"]) -> Float[Tensor, "n W"]:
-    """Probability of every attribute word in the chosen photographs."""
-    rows = [
-        probability(evidence(detector(split.features[c].float()), None if split.mask is None else split.mask[c]))
-        for c in chosen.split(100)
-    ]
-    return torch.cat(rows)
-
-
-def top_words(words: Sequence[str], P: Float[Tensor, " W"], count: int = 49) -> list[str]:
-    """The `count` most probable words that are not function words."""
-    return [words[i] for i in P.argsort(descending=True, stable=True).tolist() if words[i] not in FUNCTION_WORDS][
-        :count
-    ]
-
-
 def find_all(
     detector: AttributeDetector, split: Split, count: int, vocabulary: Vocabulary, known: dict[str, list[str]]
 ) -> Int[Tensor, "I M"]:
@@ -454,26 +278,7 @@ def find_all(
     rest = [i for i, p in enumerate(split.photographs) if p.id not in known]
     P = dict(zip(rest, predict(detector, split, torch.tensor(rest)) if rest else [], strict=True))
     words = [
-        known[p.id][:count] if i not in P else top_words(detector.words, P[i], count)
+        [detector.words[w] for w in top_words(detector.words, P[i].numpy(), count)] if i in P else known[p.id][:count]
         for i, p in enumerate(split.photographs)
     ]
     return pad([attribute_ids(w, vocabulary) for w in words])[0]
-
-
-def _recalled(found: Sequence[str], photograph: Photograph) -> float:
-    content = {w for t in photograph.tokens for w in t} - FUNCTION_WORDS
-    return len(content & set(found)) / max(1, len(content))
-
-
-def recall(P: Float[Tensor, "I W"], photographs: Sequence[Photograph], words: Sequence[str]) -> float:
-    """Mean share of a photograph's content words (all words but Fang's 14) among its top 49."""
-    return float(np.mean([_recalled(top_words(words, p), photo) for p, photo in zip(P, photographs, strict=True)]))
-
-
-def average_precision(P: Float[Tensor, "I W"], labels: Float[Tensor, "I W"]) -> float:
-    """Mean average precision over the words that come at least once."""
-    order = P.argsort(0, descending=True)
-    hits = labels.gather(0, order)
-    precision = hits.cumsum(0) / torch.arange(1, len(P) + 1)[:, None]
-    present = labels.sum(0) > 0
-    return ((precision * hits).sum(0) / labels.sum(0).clamp_min(1))[present].mean().item()

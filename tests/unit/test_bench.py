@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.tiny import SMALL
+from tiny import SMALL
 
 from glied import bench
 from glied.decode import DecodeOptions, beam_search

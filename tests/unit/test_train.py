@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,20 @@ import torch
 from PIL import Image
 
 from glied import train as training
+from glied import train_attributes
+from glied.attributes import top_words
 from glied.checkpoint import load, load_detector
 from glied.data import Dataset, Photograph
 from glied.errors import GliedError
 from glied.scene import Regions
 from glied.train import (
-    AttributeOptions,
     TrainOptions,
-    average_precision,
     cross_entropy,
     encode_captions,
     learning_rate,
-    top_words,
-    train_attributes,
     train_captioner,
 )
+from glied.train_attributes import AttributeOptions, average_precision
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (250, 250, 250)}
@@ -47,7 +47,8 @@ class Colours:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set of plain coloured photographs whose captions name the colour."""
-    monkeypatch.setattr(training, "open_source", lambda name: Colours())
+    for module in (training, train_attributes):
+        monkeypatch.setattr(module, "open_source", lambda name: Colours())
     folder = tmp_path / "colours"
     (folder / "images").mkdir(parents=True)
     records = []
@@ -67,7 +68,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def detector(data: Path, tmp_path: Path) -> Path:
     out = tmp_path / "detector" / "attributes.safetensors"
     options = AttributeOptions(words=9, hidden=8, epochs=60, images=8, rate=0.02, folds=2, precision="fp32")
-    quality = train_attributes(data, tmp_path / "cache", "colours", out, options)
+    quality = train_attributes.train_attributes(data, tmp_path / "cache", "colours", out, options)
     assert quality["mean_AP"] > 0.8  # colours that were never seen in training are told apart
     return out
 
@@ -153,7 +154,7 @@ def test_learning_rate_warms_up_then_falls_to_zero():
     options = TrainOptions(rate=1.0, warmup=10)
     rates = [learning_rate(step, 100, options) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 1e-3
 
 
@@ -173,7 +174,8 @@ def test_average_precision_against_scikit_learn():
 
 
 def test_top_words_leave_out_function_words():
-    assert top_words(["a", "dog", "the", "ball"], torch.tensor([0.9, 0.2, 0.8, 0.5]), 49) == ["ball", "dog"]
+    assert top_words(["a", "dog", "the", "ball"], np.array([0.9, 0.2, 0.8, 0.5])) == [3, 1]
+    assert top_words(["a", "dog", "the", "ball"], np.array([0.9, 0.2, 0.8, 0.5]), 1) == [3]
 
 
 def test_a_data_set_without_val_is_refused_in_one_sentence():

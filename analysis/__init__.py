@@ -1,0 +1,1 @@
+"""Trace -> tables -> figures. Pure: no torch of its own, no Streamlit."""

@@ -1,0 +1,120 @@
+"""Trace -> readings of its attention: groups, local attention, lift, heat, and how far it agrees with removal."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from glied.trace import Trace
+from glied.vocabulary import FUNCTION_WORDS
+
+# The attention over regions and over attributes that feeds the word produced: GLIED Eq. (13), Base Eq. (8).
+LOCAL = {"glied": ("vl", "al"), "base": ("v", "a")}
+
+
+def pooled(weights: Float[np.ndarray, "k *rows keys"], head: int = 0) -> Float[np.ndarray, "*rows keys"]:
+    """The mean over heads (`head` 0), or one head (1 .. k)."""
+    return weights.mean(0) if head == 0 else weights[head - 1]
+
+
+def local(trace: Trace, head: int = 0) -> tuple[Float[np.ndarray, "L N"], Float[np.ndarray, "L M"]]:
+    """Attention over regions and over attributes that each word PRODUCED drew on; GLIED Eq. (13), Base Eq. (8)."""
+    regions, attributes = LOCAL[trace.architecture]
+    return pooled(trace.attention[regions], head), pooled(trace.attention[attributes], head)
+
+
+def group(trace: Trace, region: int, head: int = 0, itself: bool = True) -> Float[np.ndarray, " N"]:
+    """The learned group of a region, GLIED Eq. (9): its attention over all regions.
+
+    Args:
+        itself: False leaves the region itself out and lets the others sum to 1.
+    """
+    weights = pooled(trace.attention["vd"], head)[region].copy()
+    if not itself:
+        weights[region] = 0
+        weights /= max(weights.sum(), np.finfo(np.float32).tiny)
+    return weights
+
+
+def lift(weights: Float[np.ndarray, "*rows keys"]) -> Float[np.ndarray, "*rows keys"]:
+    """Attention as a multiple of the even share: 1 is uniform."""
+    return weights * weights.shape[-1]
+
+
+def collocations(trace: Trace, head: int = 0) -> Float[np.ndarray, "L M"]:
+    """Lift of each attribute for each INPUT word as pivot, GLIED Eq. (10)."""
+    return lift(pooled(trace.attention["ad"], head))
+
+
+def seriation(columns: Float[np.ndarray, "L M"]) -> Int[np.ndarray, " M"]:
+    """An order that puts columns that rise and fall together side by side: along their first principal component."""
+    centred = columns - columns.mean(1, keepdims=True)
+    return np.argsort(np.linalg.svd(centred, full_matrices=False)[2][0], kind="stable")
+
+
+def agreement(attention: Float[np.ndarray, " n"], drop: Float[np.ndarray, " n"]) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN where either is constant or unknown."""
+    ranks = [pd.Series(values).rank().to_numpy() for values in (attention, drop)]
+    if np.isnan(ranks).any() or min(np.ptp(r) for r in ranks) == 0:
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def heat(
+    boxes: Float[np.ndarray, "N 4"], weights: Float[np.ndarray, " N"], size: tuple[int, int], columns: int = 96
+) -> Float[np.ndarray, "rows columns"]:
+    """Where the attention lies: each box spreads its weight over its area; divided by what even weights would give.
+
+    1 is the even share, however much the boxes overlap, 0 where no box lies. The board in the browser draws
+    the same map.
+    """
+    width, height = size
+    rows = max(1, round(columns * height / width))
+    found, even = np.zeros((rows, columns)), np.zeros((rows, columns))
+    for (x1, y1, x2, y2), weight in zip(boxes.astype(float), weights, strict=True):
+        top, bottom = int(y1 / height * rows), int(np.ceil(y2 / height * rows))
+        left, right = int(x1 / width * columns), int(np.ceil(x2 / width * columns))
+        area = (x2 - x1) * (y2 - y1)
+        found[top:bottom, left:right] += weight / area
+        even[top:bottom, left:right] += weights.sum() / len(boxes) / area
+    return np.divide(found, even, out=np.zeros_like(found), where=even > 0)
+
+
+def region_names(trace: Trace) -> list[str]:
+    """What to call each region: its label, else where it lies and its share of the photograph."""
+    if trace.labels:
+        return list(trace.labels)
+    width, height = trace.size
+    names = []
+    for x1, y1, x2, y2 in trace.boxes / np.array([width, height, width, height]):
+        wide, tall = x2 - x1 > 0.95, y2 - y1 > 0.95
+        across = ("left", "centre", "right")[int(min(x1 + x2, 1.999) / 2 * 3)]
+        down = ("top", "middle", "bottom")[int(min(y1 + y2, 1.999) / 2 * 3)]
+        place = "whole photograph" if wide and tall else down if wide else across if tall else f"{down} {across}"
+        names.append(place if wide and tall else f"{place} ({(x2 - x1) * (y2 - y1):.0%})")
+    return names
+
+
+def spoken(word: str) -> str:
+    """A word as people read it: the special ones in brackets."""
+    return {"<bos>": "(start)", "<eos>": "(end)", "<unk>": "(unknown)"}.get(word, word)
+
+
+def first_step(trace: Trace) -> int:
+    """The first word with content of its own, for a view to begin with."""
+    return next((t for t, word in enumerate(trace.words[:-1]) if word not in FUNCTION_WORDS), 0)
+
+
+def attention_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
+    """What one produced word looked at, regions and attributes, most attended first.
+
+    `fall` is how far the word's log-probability falls without that region or attribute.
+    """
+    tables = []
+    drops = (trace.visual_drop, trace.attribute_drop)
+    for kind, names, weights, drop in zip(
+        ("region", "attribute"), (region_names(trace), trace.attributes), local(trace, head), drops, strict=True
+    ):
+        w = weights[step]
+        fall = drop[step] if len(drop) else np.full(len(w), np.nan)
+        tables.append(pd.DataFrame({"kind": kind, "name": names, "attention": w, "lift": lift(w), "fall": fall}))
+    return pd.concat(tables).sort_values("attention", ascending=False, kind="stable").reset_index(drop=True)

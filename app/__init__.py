@@ -1,0 +1,1 @@
+"""GLIED Studio: Streamlit only, thin."""

@@ -1,0 +1,1 @@
+"""Own Components v2 elements: everything that follows the pointer stays in the browser."""

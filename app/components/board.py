@@ -1,0 +1,84 @@
+"""The board: a photograph, its regions and the words about it; what follows the pointer never leaves the browser."""
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from analysis.attention import LOCAL, agreement, first_step, local, region_names, spoken
+from analysis.diff import align
+from app.gallery import Photograph, data_url, fitted
+from app.state import choose, start
+from glied.trace import Trace
+
+HERE = Path(__file__).parent
+SIDE = 900  # pixels of the photograph that is shown
+_board = st.components.v2.component(
+    "glied_board", css=(HERE / "board.css").read_text(), js=(HERE / "board.js").read_text()
+)
+
+
+def board(trace: Trace, photograph: Photograph, key: str, partner: Trace | None = None) -> None:
+    """Draws the board of a trace; `partner` is the trace of the board beside it, which then moves along."""
+    first = start()
+    data = payload(trace, photograph, partner) | {"start": {"step": first.step, "head": first.head}}
+    _board(key=key, data=data, on_choice_change=lambda: choose(key))
+
+
+@lru_cache(maxsize=16)
+def payload(trace: Trace, photograph: Photograph, partner: Trace | None) -> dict[str, Any]:
+    """All that the board draws, for every word, head and region: a function of its arguments alone."""
+    fine, read = LOCAL[trace.architecture]
+    pairs = align(trace.words, partner.words) if partner else None
+    return {
+        "digest": trace.digest,
+        "architecture": trace.architecture,
+        "photo": data_url(fitted(photograph.image, SIDE)),
+        "alt": photograph.alt,
+        "size": trace.size,
+        "boxes": _rounded(trace.boxes, 1),
+        "names": region_names(trace),
+        "labels": trace.labels,
+        "attributes": [spoken(word) for word in trace.attributes],
+        "scores": _rounded(trace.attribute_scores),
+        "seen": _rounded(trace.attribute_regions),
+        "words": [spoken(word) for word in trace.words],
+        "log_probabilities": _rounded(trace.log_probabilities),
+        "total": round(float(trace.log_probabilities.sum()), 2),
+        "alternatives": [[spoken(word) for word in words] for words in trace.alternatives],
+        "alternative_log_probabilities": _rounded(trace.alternative_log_probabilities),
+        "heads": trace.attention[fine].shape[0],
+        "groups": _rounded(trace.attention["vd"]) if "vd" in trace.attention else None,
+        "coarse": _rounded(trace.attention["v"]) if fine == "vl" else None,
+        "fine": _rounded(trace.attention[fine]),
+        "read": _rounded(trace.attention[read]),
+        "region_falls": _rounded(trace.visual_drop),
+        "attribute_falls": _rounded(trace.attribute_drop),
+        "agreement": _agreements(trace),
+        "first": first_step(trace),
+        "partner": partner.digest if partner else None,
+        "pairs": pairs.left if pairs else None,
+        "differs": pairs.left_differs if pairs else None,
+    }
+
+
+def _agreements(trace: Trace) -> list[list[list[float | None]]]:
+    """[mean, head 1 .. k][step][regions, attributes]: rank correlation of attention and fall; None if unknown."""
+    heads = trace.attention[LOCAL[trace.architecture][0]].shape[0]
+    drops = (trace.visual_drop, trace.attribute_drop)
+    found = []
+    for head in range(heads + 1):
+        pairs = list(zip(local(trace, head), drops, strict=True))
+        rows = [[agreement(w[t], drop[t]) for w, drop in pairs] for t in range(len(drops[0]))]
+        found.append([[None if math.isnan(value) else round(value, 2) for value in row] for row in rows])
+    return found
+
+
+def _rounded(array: np.ndarray, digits: int = 4) -> list:
+    """Nested lists that JSON can hold: NaN becomes None."""
+    values = array.astype(float).round(digits).astype(object)
+    values[~np.isfinite(array)] = None
+    return values.tolist()

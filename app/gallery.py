@@ -1,0 +1,150 @@
+"""The photographs to choose from: those inside the packages we use, and a folder of one's own."""
+
+import base64
+import hashlib
+import io
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image
+
+from app.uploads import fitted, open_upload
+from glied.data import load_dataset
+from glied.errors import GliedError
+from glied.images import MAX_PIXELS, MIN_SIDE, open_image
+
+FOLDER = "GLIED_IMAGES"
+MOST = 500
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that has been opened; two are the same if their files' bytes are.
+
+    Attributes:
+        key: SHA-256 of the file. `id`: what the address of the page calls it.
+        alt: what it shows, for those who cannot see it.
+    """
+
+    key: str
+    id: str = field(compare=False)
+    title: str = field(compare=False)
+    alt: str = field(compare=False)
+    credit: str = field(compare=False)
+    image: Image.Image = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photograph of the gallery, not opened yet."""
+
+    id: str
+    title: str
+    alt: str
+    credit: str
+    path: Path
+
+
+# package, file, title, what it shows, credit: real photographs only, none of them fetched
+INSIDE = (
+    ("skimage", "data/chelsea.png", "Chelsea the cat", "A tabby cat's face", "Stéfan van der Walt, CC0; scikit-image"),
+    ("skimage", "data/astronaut.png", "Eileen Collins", "An astronaut in an orange suit, smiling, a flag behind her",
+     "NASA, public domain; scikit-image"),
+    ("skimage", "data/coffee.png", "Coffee", "A cup of espresso with a spoon on a wooden table",
+     "Rachel Michetti, CC0; scikit-image"),
+    ("skimage", "data/motorcycle_left.png", "Motorcycle", "A motorcycle in a garage",
+     "D. Scharstein et al., Middlebury stereo data 2014; scikit-image"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "Grace Hopper", "A naval officer in uniform, arms crossed",
+     "U.S. Navy, public domain; Matplotlib"),
+    ("sklearn", "datasets/images/china.jpg", "Summer Palace", "A Chinese temple among trees by the water",
+     "danielbuechele, CC BY 2.0; scikit-learn"),
+    ("sklearn", "datasets/images/flower.jpg", "Dahlia", "A flower in bloom, close up",
+     "vultilion, CC BY 2.0; scikit-learn"),
+    ("skimage", "data/rocket.jpg", "Rocket", "A rocket on its launch pad at dusk",
+     "SpaceX, public domain; scikit-image"),
+    ("skimage", "data/camera.png", "Photographer", "A man with a camera on a tripod, on a lawn",
+     "Lav Varshney, CC0; scikit-image"),
+    ("skimage", "data/clock_motion.png", "Clock", "A clock on a wall, blurred by motion",
+     "Stéfan van der Walt, public domain; scikit-image"),
+)  # fmt: skip
+
+
+def _folder_of(package: str) -> Path:
+    """Where an installed package lies, found without importing it."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise GliedError(f"Expected the package {package} for its photographs, it is missing; run `make app`.")
+    return Path(spec.origin).parent
+
+
+@lru_cache(maxsize=4)
+def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
+    """The gallery, a folder's first MOST photographs before ours, and how many of its files are no photographs."""
+    inside = tuple(
+        Entry(name.split("/")[-1].split(".")[0], title, alt, credit, _folder_of(package) / name)
+        for package, name, title, alt, credit in INSIDE
+    )
+    if not folder:
+        return inside, 0
+    home = Path(folder)
+    if not home.is_dir():
+        raise GliedError(f"Expected a folder of photographs at {home}, there is none; correct IMAGES.")
+    home = home / "images" if (home / "images").is_dir() else home
+    named = sorted(f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())[:MOST]
+    good = [f for f in named if _readable(f)]
+    own = tuple(Entry(f.name, f.stem, f"Photograph {f.stem}", "", f) for f in good)
+    return own + inside, len(named) - len(good)
+
+
+def _readable(path: Path) -> bool:
+    """Whether the head of the file is that of an image we take; its pixels are not read."""
+    try:
+        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            return min(image.size) >= MIN_SIDE and image.width * image.height <= MAX_PIXELS
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+@lru_cache(maxsize=16)
+def open_entry(entry: Entry) -> Photograph:
+    """Reads and decodes a photograph of the gallery."""
+    image = fitted(open_image(entry.path))
+    key = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    return Photograph(key, entry.id, entry.title, entry.alt, entry.credit, image)
+
+
+def own_photograph(data: bytes) -> Photograph:
+    """A person's upload; its file name is never used."""
+    key = hashlib.sha256(data).hexdigest()
+    return Photograph(key, "yours", "Your photograph", "The photograph you uploaded", "", open_upload(data))
+
+
+@lru_cache(maxsize=MOST)
+def thumbnail(entry: Entry) -> str:
+    """A data URL, 128 pixels high at most."""
+    return data_url(fitted(open_image(entry.path), 128))
+
+
+def data_url(image: Image.Image, quality: int = 82) -> str:
+    """The photograph as a JPEG that a page can hold."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@lru_cache(maxsize=4)
+def human_captions(folder: str | None) -> dict[str, tuple[str, ...]]:
+    """File name -> what people wrote, where the folder or its parent is a data set in Karpathy's layout."""
+    for home in [Path(folder), Path(folder).parent] if folder else []:
+        if (home / "captions.json").is_file():
+            return {p.id: p.captions for p in load_dataset(home).photographs}
+    return {}
+
+
+def folder() -> str | None:
+    """The folder of photographs that this app was started with."""
+    return os.environ.get(FOLDER) or None

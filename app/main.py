@@ -1,0 +1,29 @@
+"""GLIED Studio: `streamlit run app/main.py`."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep; read when torch is imported
+ROOT = str(Path(__file__).resolve().parents[1])
+if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
+    sys.path.insert(0, ROOT)
+
+import streamlit as st  # noqa: E402
+
+from glied.errors import GliedError  # noqa: E402
+
+st.set_page_config(page_title="GLIED Studio", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>")
+page = st.navigation(
+    [
+        st.Page("views/explore.py", title="Explore", icon=":material/travel_explore:", default=True),
+        st.Page("views/compare.py", title="Compare", icon=":material/compare:"),
+        st.Page("views/about.py", title="About", icon=":material/menu_book:"),
+    ],
+    position="top",
+)
+try:
+    page.run()
+except GliedError as error:
+    st.error(str(error), icon=":material/error:")

@@ -1,0 +1,57 @@
+"""What a person chose, the same on every page and in the address of the page."""
+
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from analysis.attention import first_step
+from glied.trace import Trace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The word and head in view: of which trace, and None for `step` until a word was chosen."""
+
+    trace: str = ""
+    step: int | None = None
+    head: int = 0
+
+
+def start() -> Choice:
+    """The choice that this session's address asked for; a toast for what makes no sense."""
+    if "start" not in st.session_state:
+        st.session_state.start = Choice(step=_number("step", None), head=_number("head", 0) or 0)
+        st.session_state.choice = st.session_state.start
+    return st.session_state.start
+
+
+def _number(name: str, default: int | None) -> int | None:
+    text = st.query_params.get(name, "")
+    if text.isascii() and text.isdigit() and len(text) < 4:
+        return int(text)
+    if text:
+        st.toast(f"The address asked for {name} “{text[:20]}”, which is no number; the usual one is shown.")
+    return default
+
+
+def chosen(trace: Trace) -> tuple[int, int]:
+    """The step and head in view of a trace: those chosen for it, else its first word of content."""
+    start()
+    if not st.session_state.choice.trace:  # the address speaks of the first trace that is shown
+        st.session_state.choice = replace(st.session_state.choice, trace=trace.digest)
+    choice: Choice = st.session_state.choice
+    step = choice.step if choice.trace == trace.digest and choice.step is not None else first_step(trace)
+    heads = next(iter(trace.attention.values())).shape[0]
+    if step >= len(trace.words) or choice.head > heads:
+        st.toast("The address asked for a word or head that is not there; the nearest is shown.")
+    step, head = min(step, len(trace.words) - 1), min(choice.head, heads)
+    st.query_params.update(step=str(step), head=str(head))
+    return step, head
+
+
+def choose(key: str) -> None:
+    """Takes over what was clicked in the board `key`; nothing from a browser is trusted."""
+    sent = (st.session_state.get(key) or {}).get("choice") or {}
+    match sent.get("trace"), sent.get("step"), sent.get("head"):
+        case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
+            st.session_state.choice = Choice(trace, step, head)

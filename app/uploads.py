@@ -1,0 +1,34 @@
+"""Bytes from a stranger -> a photograph, checked before it is decoded."""
+
+from PIL import Image
+
+from glied.errors import GliedError
+from glied.images import open_image
+
+MAX_BYTES = 8 * 2**20
+MAX_PIXELS = 24_000_000
+SIDE = 1333  # pixels; more than any region source looks at
+TYPES = ("jpg", "jpeg", "png", "webp")
+
+
+def open_upload(data: bytes) -> Image.Image:
+    """An upright RGB photograph of at most SIDE pixels a side.
+
+    Raises:
+        GliedError: more than MAX_BYTES or MAX_PIXELS, no JPEG, PNG or WebP, damaged, or too small.
+    """
+    if len(data) > MAX_BYTES:
+        raise GliedError(
+            f"Expected at most {MAX_BYTES / 2**20:.0f} MB, your file has {len(data) / 2**20:.1f}; save it smaller."
+        )
+    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    if not (webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
+        raise GliedError("Expected a JPEG, PNG or WebP photograph, your file is of another kind; export it as JPEG.")
+    return fitted(open_image(data, "your file", MAX_PIXELS))
+
+
+def fitted(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """The photograph with no side longer than `side`."""
+    copy = image.copy()
+    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return copy

@@ -1,0 +1,27 @@
+"""Where a model comes from: what its card has to say."""
+
+import subprocess
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glied.data import Dataset
+
+
+def provenance(dataset: Dataset, command: str, options: Any) -> dict[str, Any]:
+    """What a model card needs to know of a run: data, command, commit, options, versions."""
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    counts = Counter(p.split for p in dataset.photographs)
+    return {
+        "data": dataset.name,
+        "splits": dict(counts),
+        "command": command,
+        "commit": git.stdout.strip() or "unknown",
+        "options": asdict(options),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,62 @@
+"""A folder of tiny random checkpoints, and the app over it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import streamlit as st
+import tiny
+import torch
+from streamlit.testing.v1 import AppTest
+
+from glied.attributes import AttributeDetector
+from glied.checkpoint import Checkpoint, save_detector
+from glied.config import ModelConfig
+from glied.regions.grid import Grid
+from glied.trace import Trace, trace
+
+HOSTILE = "<img/src=x/onerror=alert(1)>"
+WORDS = (*tiny.WORDS, HOSTILE)
+
+
+@pytest.fixture(autouse=True)
+def _own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's choice of threads is for a whole machine, not for tests."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both captioners and the detector, d = 32, random."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in ("base", "glied"):
+        config = ModelConfig(name, 4 + len(WORDS), 1280, d=32, heads=2, d_head=16, max_length=5)
+        words = tiny.vocabulary(WORDS)
+        Checkpoint(tiny.model(config), words, WORDS, Grid.name, {"data": "none"}).save(folder / f"{name}.safetensors")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_detector(folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {"data": "none"})
+    return folder
+
+
+@pytest.fixture
+def open_app(checkpoints: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """The app in a new session, its address given as keywords."""
+    monkeypatch.setenv("GLIED_CHECKPOINTS", str(checkpoints))
+    monkeypatch.delenv("GLIED_IMAGES", raising=False)
+    st.cache_resource.clear()
+
+    def start(**address: str) -> AppTest:
+        app = AppTest.from_file(str(root / "app" / "main.py"), default_timeout=60)
+        for name, value in address.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return start
+
+
+@pytest.fixture
+def traces() -> dict[str, Trace]:
+    """One caption of a tiny scene under both captioners."""
+    words = ("a", "dog", "runs")
+    return {name: trace(tiny.checkpoint(name), tiny.scene(), words, removals=True) for name in ("base", "glied")}

@@ -1,0 +1,313 @@
+"""Every view draws, nothing but a new photograph runs a model, and every error is a sentence."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import HOSTILE
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+from test_uploads import PHOTOGRAPH, encoded
+
+from analysis.attention import first_step
+from app import services
+from app.components.board import payload
+from app.gallery import entries, own_photograph
+from app.services import Engine
+from app.state import Choice
+from glied.equations import EQUATIONS
+from glied.errors import GliedError
+from glied.trace import Trace
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows with every decode and every trace."""
+    found: list[str] = []
+    for name in ("caption", "trace"):
+        real = getattr(services, name)
+        monkeypatch.setattr(services, name, lambda *a, n=name, f=real, **k: (found.append(n), f(*a, **k))[1])
+    return found
+
+
+def board(app: AppTest, at: int = 1) -> dict:
+    """What the browser gets of a board; the gallery's strip comes first."""
+    return json.loads(app.get("bidi_component")[at].proto.json)
+
+
+def fine(app: AppTest) -> bool:
+    return not app.exception and not app.error
+
+
+def test_explore_shows_the_board_and_the_collocations(open_app: Open):
+    app = open_app()
+    assert fine(app)
+    assert len(app.get("bidi_component")) == 2
+    assert len(app.get("plotly_chart")) == 2
+    assert app.selectbox(key="photo").value == "chelsea"
+    assert set(app.dataframe[0].value["kind"]) == {"region", "attribute"}
+
+
+def test_base_says_that_it_has_no_collocations(open_app: Open):
+    app = open_app(model="Base")
+    assert fine(app)
+    assert "Base has no groupings" in app.info[0].value
+    assert not app.get("plotly_chart")
+
+
+def test_compare_shows_both(open_app: Open):
+    app = open_app().switch_page("views/compare.py").run()
+    assert fine(app)
+    assert {"Base", "GLIED"} <= {heading.value for heading in app.subheader}
+    assert len(app.get("bidi_component")) == 3
+    assert [len(table.value) for table in app.dataframe] == [3, 3]
+    assert app.dataframe[0].value["ranked by"].is_monotonic_decreasing
+
+
+def test_about_shows_every_equation_and_checkpoint(open_app: Open):
+    app = open_app().switch_page("views/about.py").run()
+    assert fine(app)
+    assert len(app.latex) == len(EQUATIONS)
+    assert len(app.table) == 3
+
+
+def test_word_head_pivot_and_page_never_run_a_model(open_app: Open, runs: list[str]):
+    app = open_app()
+    assert runs == ["caption", "trace"]
+    for step, head in ((0, 0), (1, 2), (2, 1)):
+        app.session_state["choice"] = Choice(app.session_state["choice"].trace, step, head)
+        assert fine(app.run())
+    app.pills[0].set_value(0).run()
+    app.segmented_control(key="order").set_value("by score").run()
+    app.switch_page("views/about.py").run()
+    app.switch_page("views/explore.py").run()
+    assert runs == ["caption", "trace"]
+    app.switch_page("views/compare.py").run()
+    app.switch_page("views/explore.py").run()
+    assert runs == ["caption", "trace"] * 2  # Base once
+    app.selectbox(key="photo").select("coffee").run()
+    assert runs == ["caption", "trace"] * 3
+
+
+def test_the_table_follows_the_chosen_word(open_app: Open):
+    app = open_app()
+    before = app.dataframe[0].value
+    app.session_state["choice"] = Choice(app.session_state["choice"].trace, 3, 1)
+    assert not app.run().dataframe[0].value.equals(before)
+    assert (app.query_params["step"], app.query_params["head"]) == ("3", "1")
+
+
+def test_photograph_and_captioner_stay_from_page_to_page(open_app: Open):
+    app = open_app(photo="coffee", model="Base")
+    app.switch_page("views/compare.py").run()
+    assert app.selectbox(key="photo").value == "coffee"
+    app.switch_page("views/explore.py").run()
+    assert app.selectbox(key="photo").value == "coffee"
+    assert "Base has no groupings" in app.info[0].value
+
+
+@pytest.mark.parametrize(
+    ("address", "toasts"),
+    [
+        ({"photo": "nowhere"}, 1),
+        ({"step": "two"}, 1),
+        ({"step": "-1", "head": "1e9"}, 2),
+        ({"step": "99"}, 1),
+        ({"head": "9"}, 1),
+        ({"step": "1", "head": "2", "photo": "rocket"}, 0),
+    ],
+)
+def test_an_address_that_makes_no_sense_falls_back_with_a_toast(open_app: Open, address: dict, toasts: int):
+    app = open_app(**address)
+    assert fine(app)
+    assert len(app.toast) == toasts
+
+
+def test_an_address_opens_the_word_and_head_it_names(open_app: Open):
+    app = open_app(step="2", head="1")
+    assert board(app)["start"] == {"step": 2, "head": 1}
+    choice = app.session_state["choice"]
+    assert (choice.step, choice.head) == (2, 1)
+
+
+def test_an_upload_is_shown_and_kept_out_of_the_address(open_app: Open):
+    app = open_app()
+    app.file_uploader[0].upload("<b>me</b>.png", encoded(PHOTOGRAPH, "PNG"), "image/png").run()
+    assert fine(app)
+    assert app.selectbox(key="photo").value == "yours"
+    assert "photo" not in app.query_params
+    assert board(app)["size"] == [64, 48]
+    assert "<b>me" not in json.dumps(board(app))
+    app.switch_page("views/compare.py").run()
+    assert app.selectbox(key="photo").value == "yours"
+
+
+def test_compare_shows_what_people_wrote(open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "images").mkdir()
+    PHOTOGRAPH.save(tmp_path / "images" / "a.png")
+    record = {"filename": "a.png", "split": "val", "sentences": [{"raw": "A *dog* <b>runs</b>."}]}
+    (tmp_path / "captions.json").write_text(json.dumps({"images": [record]}))
+    monkeypatch.setenv("GLIED_IMAGES", str(tmp_path))
+    app = open_app().switch_page("views/compare.py").run()
+    assert fine(app)
+    assert [text.value for text in app.text] == ["A *dog* <b>runs</b>."]
+
+
+def test_a_bad_upload_gets_a_sentence_and_leaves_the_view(open_app: Open):
+    app = open_app()
+    app.file_uploader[0].upload("a.jpg", b"xx", "image/jpeg").run()
+    assert not app.exception
+    assert "Expected a JPEG" in app.error[0].value
+    assert app.selectbox(key="photo").value == "chelsea"
+
+
+def test_missing_checkpoints_get_one_sentence(open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GLIED_CHECKPOINTS", str(tmp_path))
+    app = open_app()
+    assert not app.exception
+    assert len(app.error) == 1
+    assert "glied.safetensors" in app.error[0].value
+    assert str(tmp_path) not in app.error[0].value
+
+
+def test_a_folder_of_ones_own(open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    PHOTOGRAPH.save(tmp_path / "<script>alert(1)<script>.png")
+    (tmp_path / "truncated.jpg").write_bytes(encoded(PHOTOGRAPH.resize((400, 400)), "JPEG")[:2000])
+    monkeypatch.setenv("GLIED_IMAGES", str(tmp_path))
+    app = open_app()
+    assert fine(app)
+    assert app.selectbox(key="photo").value == "<script>alert(1)<script>.png"
+    app.selectbox(key="photo").select("truncated.jpg").run()
+    assert not app.exception
+    assert "damaged" in app.error[0].value
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        None,
+        {},
+        {"trace": 3, "step": 1, "head": 1},
+        {"trace": "t", "step": -1, "head": 0},
+        {"trace": "t", "step": "1", "head": 0},
+        {"trace": "t", "step": 10**9, "head": 0},
+    ],
+)
+def test_what_a_browser_sends_is_checked(sent: object):
+    def script():
+        from app.state import choose
+
+        choose("board")
+
+    app = AppTest.from_function(script)
+    app.session_state["board"] = {"choice": sent}
+    app.session_state["choice"] = "before"
+    assert app.run().session_state["choice"] == "before"
+    app.session_state["board"] = {"choice": {"trace": "t", "step": 4, "head": 2}}
+    assert app.run().session_state["choice"] == Choice("t", 4, 2)
+
+
+def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
+    photograph = own_photograph(encoded(PHOTOGRAPH, "PNG"))
+    for trace, partner in ((traces["glied"], None), (traces["base"], traces["glied"])):
+        found = payload(trace, photograph, partner)
+        payload.cache_clear()
+        assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace, photograph, partner))
+        assert found["first"] == first_step(trace)
+        assert found["read"][1][2] == pytest.approx(trace.attention["a" if partner else "al"][1, 2].tolist(), abs=1e-4)
+    assert found["groups"] is None
+    assert found["pairs"] == tuple(range(len(trace.words)))
+    assert not any(found["differs"])
+
+
+def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
+    import tiny
+
+    from glied.trace import trace
+
+    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
+    found = payload(lone, own_photograph(encoded(PHOTOGRAPH, "PNG")), None)
+    assert found["region_falls"] == [[None], [None]]
+    assert json.dumps(found, allow_nan=False)
+
+
+def test_texts_are_never_markup(root: Path):
+    scripts = [file.read_text() for file in (root / "app").rglob("*.js")]
+    assert scripts
+    markup = re.compile(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|DOMParser|createContextual|\beval\b|Function\("
+    )
+    assert not [found for text in scripts for found in markup.findall(text)]
+    assert not [file for file in (root / "app").rglob("*.py") if "unsafe_allow" in file.read_text()]
+
+
+def test_a_hostile_word_reaches_the_board_as_it_is(open_app: Open):
+    assert HOSTILE in board(open_app())["attributes"]
+
+
+def test_views_leave_torch_and_plotly_alone(root: Path):
+    for file in [*(root / "app" / "views").glob("*.py"), *(root / "analysis").glob("*.py")]:
+        names = set(re.findall(r"^\s*(?:import|from) (\w+)", file.read_text(), re.M))
+        forbidden = {"torch", "streamlit"} if "analysis" in file.parts else {"torch"}
+        assert not names & (forbidden | ({"plotly"} if file.name != "figures.py" else set())), file
+
+
+def test_the_app_finds_the_repository_from_anywhere(root: Path, tmp_path: Path):
+    script = f"""from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(root / "app" / "main.py")!r}, default_timeout=60).run()
+print([error.value for error in app.error], list(app.exception))"""
+    environment = os.environ | {"GLIED_CHECKPOINTS": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, env=environment, capture_output=True)
+    assert run.stdout.decode().startswith('["Expected glied.safetensors'), run.stderr.decode()
+    assert run.stdout.decode().endswith("[]\n")
+
+
+def test_a_full_queue_is_refused_and_a_waiting_photograph_asked_for_twice_runs_once(checkpoints: Path):
+    engine, gate, seen = Engine(checkpoints), threading.Event(), []
+    engine._read = lambda photograph, model: (gate.wait(30), seen.append(photograph.key))  # type: ignore[method-assign]
+    asked = [own_photograph(encoded(Image.new("RGB", (16, 16), (i, 0, 0)), "PNG")) for i in range(services.WAITING + 1)]
+    threads = [threading.Thread(target=engine.read, args=(p, "glied")) for p in [asked[0], *asked[: services.WAITING]]]
+    for thread in threads:
+        thread.start()
+    while len(engine.results) < services.WAITING:
+        pass
+    with pytest.raises(GliedError, match="try again in a few seconds"):
+        engine.read(asked[-1], "glied")
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == services.WAITING
+    engine.read(asked[-1], "glied")
+
+
+def test_memory_is_bounded_and_failures_are_tried_again(checkpoints: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(services, "KEPT", 2)
+    engine, answers = Engine(checkpoints), iter([GliedError("once"), 1, 2, 3, 4])
+
+    def answer(photograph, model):
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    engine._read = answer  # type: ignore[method-assign]
+    photographs = [own_photograph(encoded(Image.new("RGB", (16, 16), (i, 9, 0)), "PNG")) for i in range(3)]
+    with pytest.raises(GliedError, match="once"):
+        engine.read(photographs[0], "glied")
+    assert [engine.read(p, "glied") for p in photographs] == [1, 2, 3]
+    assert len(engine.results) == 2
+    assert engine.read(photographs[2], "glied") == 3
+    assert engine.read(photographs[0], "glied") == 4  # the oldest was forgotten
+
+
+def test_gallery_names_are_distinct():
+    ids = [entry.id for entry in entries()[0]]
+    assert len(ids) == len(set(ids))

@@ -1,0 +1,88 @@
+"""Whatever a stranger sends becomes an upright RGB photograph or a sentence."""
+
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from app.gallery import own_photograph
+from app.uploads import MAX_BYTES, SIDE, open_upload
+from glied.errors import GliedError
+
+
+def encoded(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a few bytes: its size, and pixels that never come."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(99)))
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+PHOTOGRAPH = Image.linear_gradient("L").convert("RGB").resize((64, 48))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_photographs_are_taken(format: str):
+    assert open_upload(encoded(PHOTOGRAPH, format)).size == (64, 48)
+
+
+def test_a_phone_photograph_stands_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    assert open_upload(encoded(PHOTOGRAPH, "JPEG", exif=exif)).size == (48, 64)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L"])
+def test_other_colours_become_rgb(mode: str):
+    assert open_upload(encoded(PHOTOGRAPH.convert(mode), "JPEG")).mode == "RGB"
+
+
+def test_what_is_transparent_becomes_white():
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    assert open_upload(encoded(clear, "PNG")).getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_large_photographs_are_scaled_down():
+    assert open_upload(encoded(Image.new("RGB", (3000, 1500)), "JPEG")).size == (SIDE, 667)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "another kind"),
+        (b"xx", "another kind"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "another kind"),
+        (encoded(PHOTOGRAPH, "GIF"), "another kind"),
+        (encoded(PHOTOGRAPH, "TIFF"), "another kind"),
+        (encoded(PHOTOGRAPH, "JPEG")[:400], "damaged"),
+        (encoded(PHOTOGRAPH, "PNG")[:60], "damaged"),
+        (b"\xff\xd8\xff" + bytes(100), "damaged"),
+        (png_that_claims(9000, 9000), "megapixels"),
+        (encoded(PHOTOGRAPH.resize((8, 8)), "PNG"), "16 x 16"),
+        (b"\xff\xd8\xff" + bytes(MAX_BYTES), "8 MB"),
+    ],
+    ids=["nothing", "text", "svg", "gif", "tiff", "half a jpeg", "half a png", "zeros", "81 MP", "8 x 8", "9 MB"],
+)
+def test_anything_else_gets_a_sentence(data: bytes, said: str):
+    with pytest.raises(GliedError, match=said):
+        open_upload(data)
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_refused_before_it_is_decoded(size: tuple[int, int]):
+    with pytest.raises(GliedError):
+        open_upload(png_that_claims(*size))
+
+
+def test_an_upload_is_known_by_its_bytes_alone():
+    data = encoded(PHOTOGRAPH, "PNG")
+    first, second = own_photograph(data), own_photograph(data)
+    assert first == second
+    assert first.title == "Your photograph"

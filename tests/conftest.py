@@ -1,0 +1,38 @@
+"""Fixtures shared by all tests."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when torch is imported
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A shared machine is slow at times: no test fails because it took long.
+settings.register_profile("glied", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("glied")
+torch.set_num_threads(1)  # tiny models: threads would only wait for each other
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data beside the repository, for tests on real captions; they skip where it is not."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("needs ../shared/data, which is not beside this repository")
+    return folder
+
+
+@pytest.fixture(params=["base", "glied"])
+def architecture(request: pytest.FixtureRequest) -> str:
+    return request.param

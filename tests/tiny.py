@@ -1,0 +1,61 @@
+"""The smallest things the project's types allow: words, scenes, models and checkpoints for the tests."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from glied.checkpoint import Checkpoint
+from glied.config import ModelConfig
+from glied.data import stack
+from glied.model import Captioner, Inputs, build
+from glied.scene import Attributes, Regions, Scene
+from glied.vocabulary import SPECIAL, Vocabulary
+
+WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "the", "ball", "beach")
+SOURCE = "tiny-1"
+WIDTH = 12
+SMALL = ModelConfig(feature_dim=WIDTH, d=16, heads=2, d_head=8, max_length=8)
+
+
+def vocabulary(words: Sequence[str] = WORDS) -> Vocabulary:
+    return Vocabulary(SPECIAL + tuple(words))
+
+
+def regions(n: int = 5, seed: int = 0, source: str = SOURCE, width: int = WIDTH) -> Regions:
+    random = np.random.default_rng(seed)
+    corner = random.uniform(0, 50, (n, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(5, 40, (n, 2))], 1).astype(np.float32)
+    return Regions(boxes, random.normal(size=(n, width)).astype(np.float32), (100, 90), source)
+
+
+def scene(n: int = 5, m: int = 4, seed: int = 0, words: Sequence[str] = WORDS, source: str = SOURCE) -> Scene:
+    """n regions with random features and m attributes, words of the vocabulary."""
+    random = np.random.default_rng(1000 + seed)
+    chosen = tuple(str(w) for w in random.choice(list(words), m, replace=False))
+    by_region = random.uniform(0, 0.5, (m, n)).astype(np.float32)
+    return Scene(regions(n, seed, source), Attributes(chosen, 1 - np.prod(1 - by_region, 1), by_region))
+
+
+def model(config: ModelConfig, seed: int = 0) -> Captioner:
+    """A random model in which nothing is 0 or 1 by chance of initialisation: every bias and gain is random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        built = build(config)
+        with torch.no_grad():
+            for parameter in built.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+    return built.eval()
+
+
+def checkpoint(architecture: str = "glied", words: Sequence[str] = WORDS, seed: int = 0, **changes) -> Checkpoint:
+    """A tiny random captioner over `words`; `changes` go to its configuration."""
+    config = replace(SMALL, architecture=architecture, vocabulary_size=4 + len(words), **changes)
+    return Checkpoint(model(config, seed), vocabulary(words), tuple(words[:6]), SOURCE, {"seed": seed}, f"tiny-{seed}")
+
+
+def batch(scenes: Sequence[Scene], words: Sequence[str] = WORDS) -> Inputs:
+    """The scenes as a batch in double precision."""
+    inputs = stack(scenes, vocabulary(words))
+    return inputs._replace(features=inputs.features.double())

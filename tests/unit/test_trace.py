@@ -1,0 +1,252 @@
+"""A trace replays any caption, is immutable, compares by value, and survives its file."""
+
+import pickle
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from glied.decode import DecodeOptions, caption
+from glied.errors import GliedError
+from glied.scene import Attributes, Regions, Scene
+from glied.trace import Trace, trace
+
+SCENE = tiny.scene(5, 4, 1)
+WORDS = ("a", "dog", "runs", "on", "grass")
+
+
+def without_region(scene: Scene, i: int) -> Scene:
+    r, a = scene.regions, scene.attributes
+    regions = Regions(np.delete(r.boxes, i, 0), np.delete(r.features, i, 0), r.size, r.source)
+    return Scene(regions, replace(a, by_region=np.delete(a.by_region, i, 1)))
+
+
+def without_attribute(scene: Scene, i: int) -> Scene:
+    a = scene.attributes
+    words = tuple(w for j, w in enumerate(a.words) if j != i)
+    return replace(scene, attributes=Attributes(words, np.delete(a.scores, i), np.delete(a.by_region, i, 0)))
+
+
+def test_replay_reproduces_the_decode(architecture: str) -> None:
+    for seed in range(3):
+        made = tiny.checkpoint(architecture, seed=seed)
+        for c in caption(made, [SCENE], DecodeOptions(n_best=3))[0].captions:
+            replayed = trace(made, SCENE, c.words)
+            assert replayed.words == (*c.words, "<eos>")
+            assert replayed.inputs == ("<bos>", *c.words)
+            assert replayed.text == c.text
+            assert float(replayed.log_probabilities.sum()) == pytest.approx(c.log_probability, abs=1e-4)
+
+
+def test_trace_says_what_it_is_of(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    replayed = trace(made, SCENE, WORDS)
+    assert (replayed.architecture, replayed.checkpoint, replayed.source) == (architecture, made.digest, tiny.SOURCE)
+    assert replayed.size == SCENE.regions.size
+    assert replayed.attributes == SCENE.attributes.words
+    np.testing.assert_array_equal(replayed.boxes, SCENE.regions.boxes)
+    np.testing.assert_array_equal(replayed.attribute_scores, SCENE.attributes.scores)
+    np.testing.assert_array_equal(replayed.attribute_regions, SCENE.attributes.by_region)
+    assert replayed.visual_drop.shape == (0, 5)
+    assert replayed.attribute_drop.shape == (0, 4)
+
+
+def test_attention_has_the_names_and_shapes_of_the_architecture(architecture: str) -> None:
+    N, M, L, k = 5, 4, len(WORDS) + 1, 2
+    base = {"x": (k, L, L), "v": (k, L, N), "a": (k, L, M)}
+    glied = {
+        "vd": (k, N, N),
+        "ad": (k, L, M),
+        "x": (k, L, L),
+        "v": (k, L, N),
+        "vl": (k, L, N),
+        "al": (k, L, M),
+    }
+    attention = trace(tiny.checkpoint(architecture), SCENE, WORDS).attention
+    assert {name: w.shape for name, w in attention.items()} == (base if architecture == "base" else glied)
+    for name, weights in attention.items():
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5, err_msg=name)
+
+
+def test_alternatives_are_the_most_probable_words(architecture: str) -> None:
+    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS)
+    rows = replayed.alternative_log_probabilities
+    assert rows.shape == (len(WORDS) + 1, 10)
+    assert (np.diff(rows, axis=1) <= 0).all()
+    assert (np.exp(rows).sum(1) < 1 + 1e-5).all()
+    for words, row, word, log_p in zip(
+        replayed.alternatives, rows, replayed.words, replayed.log_probabilities, strict=True
+    ):
+        assert len(set(words)) == 10
+        if word in words:
+            assert row[words.index(word)] == pytest.approx(log_p)
+        else:
+            assert log_p <= row[-1]
+
+
+def test_small_vocabulary_has_fewer_alternatives() -> None:
+    made = tiny.checkpoint("glied", ("a", "dog", "runs"))
+    assert trace(made, tiny.scene(m=2, words=("a", "dog", "runs")), ["a"]).alternative_log_probabilities.shape == (2, 7)
+
+
+def test_trace_is_immutable(architecture: str) -> None:
+    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS, removals=True)
+    arrays = {f.name: getattr(replayed, f.name) for f in fields(replayed)} | replayed.attention
+    arrays = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    assert len(arrays) == 7 + len(replayed.attention)
+    for array in arrays.values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    with pytest.raises(FrozenInstanceError):
+        replayed.words = ("a",)
+
+
+def test_trace_keeps_its_own_copy() -> None:
+    attributes = np.array([0.5, 0.4, 0.3, 0.2], np.float32)
+    first = trace(tiny.checkpoint(), SCENE, WORDS)
+    second = replace(first, attribute_scores=attributes)
+    attributes[:] = 0
+    np.testing.assert_allclose(second.attribute_scores, [0.5, 0.4, 0.3, 0.2])
+
+
+@pytest.mark.parametrize("removals", [False, True])
+def test_round_trip_through_a_file(architecture: str, removals: bool, tmp_path: Path) -> None:
+    replayed = trace(tiny.checkpoint(architecture), SCENE, (*WORDS, "éclair"), removals)
+    replayed.save(tmp_path / "a.npz")
+    loaded = Trace.load(tmp_path / "a.npz")
+    assert loaded == replayed
+    assert hash(loaded) == hash(replayed)
+    assert loaded.digest == replayed.digest
+    for f in fields(Trace):
+        ours, theirs = getattr(loaded, f.name), getattr(replayed, f.name)
+        assert type(ours) is type(theirs)
+        if isinstance(ours, np.ndarray):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+        elif f.name != "attention":
+            assert ours == theirs
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+    assert pickle.loads(pickle.dumps(replayed)) == replayed  # caches of the app need it
+
+
+def test_labels_survive_the_file(tmp_path: Path) -> None:
+    r = SCENE.regions
+    labelled = replace(r, labels=("dog", "grass", "ball", "sky", "dog"), scores=np.full(5, 0.5, np.float32))
+    replayed = trace(tiny.checkpoint(), replace(SCENE, regions=labelled), WORDS)
+    replayed.save(tmp_path / "a.npz")
+    assert Trace.load(tmp_path / "a.npz").labels == labelled.labels
+
+
+class Bomb:
+    """Unpickling it would leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "garbage", "pickle", "array", "objects", "other", "truncated"])
+def test_foreign_file_is_one_sentence(kind: str, tmp_path: Path) -> None:
+    path, mark = tmp_path / "a.npz", tmp_path / "unpickled"
+    replayed = trace(tiny.checkpoint(), SCENE, WORDS)
+    replayed.save(path)
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "empty":
+        path.touch()
+    elif kind == "garbage":
+        path.write_bytes(b"\x00\x01" * 500)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(mark)))
+    elif kind == "array":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif kind == "objects":
+        np.savez(path, header=np.array([Bomb(mark)], dtype=object))
+    elif kind == "other":
+        np.savez(path, header=np.array('{"format": "other"}'))
+    elif kind == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GliedError, match=r"glied-trace-1"):
+        Trace.load(path)
+    assert not mark.exists()
+
+
+def test_drops_equal_a_fresh_trace_without_it(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    whole = trace(made, SCENE, WORDS, removals=True)
+    assert whole.visual_drop.shape == (6, 5)
+    assert whole.attribute_drop.shape == (6, 4)
+    for i in range(5):
+        fewer = trace(made, without_region(SCENE, i), WORDS)
+        expected = whole.log_probabilities - fewer.log_probabilities
+        np.testing.assert_allclose(whole.visual_drop[:, i], expected, atol=2e-5)
+    for i in range(4):
+        fewer = trace(made, without_attribute(SCENE, i), WORDS)
+        expected = whole.log_probabilities - fewer.log_probabilities
+        np.testing.assert_allclose(whole.attribute_drop[:, i], expected, atol=2e-5)
+    assert np.abs(whole.visual_drop).max() > 1e-3
+    assert np.abs(whole.attribute_drop).max() > 1e-3
+
+
+def test_last_region_or_attribute_cannot_be_removed(architecture: str) -> None:
+    replayed = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, removals=True)
+    assert np.isnan(replayed.visual_drop).all()
+    assert np.isnan(replayed.attribute_drop).all()
+    assert replayed == replace(replayed)
+
+
+def test_unknown_words_are_read_as_unk(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    replayed = trace(made, SCENE, ("a", "zeppelin", "runs"))
+    assert replayed.words == ("a", "<unk>", "runs", "<eos>")
+    assert replayed.inputs == ("<bos>", "a", "<unk>", "runs")
+    assert np.isfinite(replayed.log_probabilities).all()
+
+
+def test_unknown_attributes_are_left_out(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    scene = tiny.scene(5, 3, words=("dog", "zeppelin", "cat"))
+    i = scene.attributes.words.index("zeppelin")
+    assert trace(made, scene, WORDS) == trace(made, without_attribute(scene, i), WORDS)
+    nothing = trace(made, tiny.scene(5, 2, words=("zeppelin", "abacus")), WORDS)
+    assert nothing.attributes == ("<unk>",)
+    assert nothing.attribute_regions.shape == (1, 5)
+
+
+def test_empty_caption_and_too_long_one(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    assert trace(made, SCENE, ()).words == ("<eos>",)
+    assert trace(made, SCENE, ()).text == ""
+    assert len(trace(made, SCENE, ["a"] * 100).words) == 101
+    with pytest.raises(GliedError, match="101"):
+        trace(made, SCENE, ["a"] * 101)
+
+
+def test_scene_of_another_source_is_refused() -> None:
+    with pytest.raises(GliedError, match="other-2"):
+        trace(tiny.checkpoint(), tiny.scene(source="other-2"), WORDS)
+
+
+def test_equality_is_by_value(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    replayed = trace(made, SCENE, WORDS, removals=True)
+    assert replayed == trace(made, SCENE, WORDS, removals=True)
+    assert replayed != "a trace"
+    others = [replace(replayed, checkpoint="other"), replace(replayed, labels=("a",) * 5)]
+    for f in fields(Trace):
+        value = getattr(replayed, f.name)
+        if isinstance(value, np.ndarray):
+            changed = value.copy()
+            changed[(-1,) * changed.ndim] += 1e-3
+            others.append(replace(replayed, **{f.name: changed}))
+    for name, weights in replayed.attention.items():
+        changed = weights.copy()
+        changed[0, 0, 0] += 1e-3
+        others.append(replace(replayed, attention=replayed.attention | {name: changed}))
+    assert len({t.digest for t in (replayed, *others)}) == 1 + len(others)
+    assert all(other != replayed for other in others)
