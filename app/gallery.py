@@ -90,7 +90,7 @@ def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
     )
     if not folder:
         return inside, 0
-    home = Path(folder)
+    home = Path(folder).expanduser()
     if not home.is_dir():
         raise GliedError(f"Expected a folder of photographs at {home}, there is none; correct IMAGES.")
     home = home / "images" if (home / "images").is_dir() else home

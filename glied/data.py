@@ -99,6 +99,7 @@ def _records(file: Path) -> list[dict]:
             images = [
                 {
                     "filename": i["file_name"],
+                    "filepath": file.stem.removeprefix("captions_"),  # COCO's train2014/, val2014/
                     "imgid": i["id"],
                     "split": i.get("split", split),
                     "sentences": sentences.get(i["id"], []),

@@ -93,3 +93,10 @@ class Scene:
 
     regions: Regions
     attributes: Attributes
+
+    def __post_init__(self) -> None:
+        if self.attributes.by_region.shape[1] != len(self.regions.boxes):
+            raise GliedError(
+                f"Expected attributes over the scene's {len(self.regions.boxes)} regions, got them over "
+                f"{self.attributes.by_region.shape[1]}; find the attributes in these regions."
+            )

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Trace:
     log_probabilities: Float[np.ndarray, " L"]
     alternatives: tuple[tuple[str, ...], ...]
     alternative_log_probabilities: Float[np.ndarray, "L T"]
-    attention: dict[str, np.ndarray]
+    attention: Mapping[str, np.ndarray]
     visual_drop: Float[np.ndarray, "P N"]
     attribute_drop: Float[np.ndarray, "P M"]
 
@@ -66,11 +67,12 @@ class Trace:
         for name, array in self._arrays().items():
             if name not in self.attention:
                 object.__setattr__(self, name, frozen(array))
-        object.__setattr__(self, "attention", {name: frozen(w) for name, w in self.attention.items()})
+        attention = {name: frozen(w) for name, w in self.attention.items()}
+        object.__setattr__(self, "attention", MappingProxyType(attention))
 
     def _arrays(self) -> dict[str, np.ndarray]:
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: v for name, v in own.items() if isinstance(v, np.ndarray)} | self.attention
+        return {name: v for name, v in own.items() if isinstance(v, np.ndarray)} | dict(self.attention)
 
     def _texts(self) -> dict[str, Any]:
         own = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -86,6 +88,10 @@ class Trace:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Trace) and self.digest == other.digest
+
+    def __reduce__(self) -> tuple:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Trace, tuple((values | {"attention": dict(self.attention)}).values())
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -69,9 +69,10 @@ def test_karpathys_own_file_with_folders_and_tokens(tmp_path: Path) -> None:
 
 
 def test_coco_layout(tmp_path: Path) -> None:
-    for i, split in enumerate(("train2014", "val2014")):
+    places = {"train2014": "images", "val2014": "val2014"}  # all in one folder, or in COCO's own
+    for i, (split, place) in enumerate(places.items()):
         name = f"COCO_{split}_{i}.png"
-        paint(tmp_path / "images" / name)
+        paint(tmp_path / place / name)
         images = [{"id": i, "file_name": name}, {"id": 99, "file_name": "bare.png"}]
         annotations = [{"image_id": i, "caption": "A dog runs."}, {"image_id": i, "caption": "A cat."}]
         file = tmp_path / "annotations" / f"captions_{split}.json"
