@@ -1,4 +1,4 @@
-"""Trace -> readings of its attention: groups, local attention, lift, heat, and how far it agrees with removal."""
+"""Trace -> readings of its attention: local attention, lift, collocations, and how far it agrees with removal."""
 
 import numpy as np
 import pandas as pd
@@ -20,19 +20,6 @@ def local(trace: Trace, head: int = 0) -> tuple[Float[np.ndarray, "L N"], Float[
     """Attention over regions and over attributes that each word PRODUCED drew on; GLIED Eq. (13), Base Eq. (8)."""
     regions, attributes = LOCAL[trace.architecture]
     return pooled(trace.attention[regions], head), pooled(trace.attention[attributes], head)
-
-
-def group(trace: Trace, region: int, head: int = 0, itself: bool = True) -> Float[np.ndarray, " N"]:
-    """The learned group of a region, GLIED Eq. (9): its attention over all regions.
-
-    Args:
-        itself: False leaves the region itself out and lets the others sum to 1.
-    """
-    weights = pooled(trace.attention["vd"], head)[region].copy()
-    if not itself:
-        weights[region] = 0
-        weights /= max(weights.sum(), np.finfo(np.float32).tiny)
-    return weights
 
 
 def lift(weights: Float[np.ndarray, "*rows keys"]) -> Float[np.ndarray, "*rows keys"]:
@@ -57,26 +44,6 @@ def agreement(attention: Float[np.ndarray, " n"], drop: Float[np.ndarray, " n"])
     if np.isnan(ranks).any() or min(np.ptp(r) for r in ranks) == 0:
         return float("nan")
     return float(np.corrcoef(*ranks)[0, 1])
-
-
-def heat(
-    boxes: Float[np.ndarray, "N 4"], weights: Float[np.ndarray, " N"], size: tuple[int, int], columns: int = 96
-) -> Float[np.ndarray, "rows columns"]:
-    """Where the attention lies: each box spreads its weight over its area; divided by what even weights would give.
-
-    1 is the even share, however much the boxes overlap, 0 where no box lies. The board in the browser draws
-    the same map.
-    """
-    width, height = size
-    rows = max(1, round(columns * height / width))
-    found, even = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for (x1, y1, x2, y2), weight in zip(boxes.astype(float), weights, strict=True):
-        top, bottom = int(y1 / height * rows), int(np.ceil(y2 / height * rows))
-        left, right = int(x1 / width * columns), int(np.ceil(x2 / width * columns))
-        area = (x2 - x1) * (y2 - y1)
-        found[top:bottom, left:right] += weight / area
-        even[top:bottom, left:right] += weights.sum() / len(boxes) / area
-    return np.divide(found, even, out=np.zeros_like(found), where=even > 0)
 
 
 def region_names(trace: Trace) -> list[str]:

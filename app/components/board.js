@@ -145,7 +145,8 @@ export default function ({ data, parentElement, setStateValue }) {
     return small
   }
 
-  // Each box spreads its weight over its area; divided by what even weights would give: analysis.attention.heat.
+  // Each box spreads its weight over its area; drawHeat divides by what even weights would give, so that
+  // overlapping boxes alone make no heat.
   function heat(weights) {
     const found = new Float64Array(COLUMNS * rows)
     weights.forEach((weight, i) => {

@@ -15,23 +15,9 @@ from glied.trace import Trace, trace
 WEIGHTS = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0, 0, 1]], [[0.1, 0.1, 0.8], [0.3, 0.2, 0.5], [1, 0, 0]]])
 
 
-@pytest.fixture
-def grouped(traces: dict[str, Trace]) -> Trace:
-    """A trace of three regions whose two heads group them as WEIGHTS says."""
-    return replace(traces["glied"], attention=traces["glied"].attention | {"vd": WEIGHTS})
-
-
 def test_head_0_is_the_mean_and_heads_count_from_1():
     np.testing.assert_allclose(attention.pooled(WEIGHTS)[0], [0.3, 0.2, 0.5])
     np.testing.assert_allclose(attention.pooled(WEIGHTS, 2)[0], [0.1, 0.1, 0.8])
-
-
-def test_group_without_the_region_itself_sums_to_1(grouped: Trace):
-    np.testing.assert_allclose(attention.group(grouped, 0), [0.3, 0.2, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(attention.group(grouped, 0, itself=False), [0, 2 / 7, 5 / 7], rtol=1e-6)
-    np.testing.assert_allclose(
-        attention.group(grouped, 2, head=1, itself=False), [0, 0, 0]
-    )  # it attends to itself only
 
 
 def test_local_attention_is_that_of_the_word_produced(traces: dict[str, Trace]):
@@ -60,18 +46,6 @@ def test_lift_of_even_attention_is_1():
 def test_agreement_is_spearmans(weights: list[float], drop: list[float], expected: float):
     found = attention.agreement(np.array(weights, float), np.array(drop, float))
     assert found == pytest.approx(expected, nan_ok=True)
-
-
-def test_heat_of_even_weights_is_1_however_boxes_overlap():
-    boxes = np.array([[0, 0, 100, 50], [0, 0, 50, 50], [20, 10, 70, 40]], float)
-    np.testing.assert_allclose(attention.heat(boxes, np.full(3, 1 / 3), (100, 50)), 1)
-
-
-def test_heat_of_two_halves_shows_the_heavier_one():
-    boxes = np.array([[0, 0, 50, 50], [50, 0, 100, 50]], float)
-    heat = attention.heat(boxes, np.array([0.75, 0.25]), (100, 50), columns=4)
-    np.testing.assert_allclose(heat, [[1.5, 1.5, 0.5, 0.5]] * 2)
-    np.testing.assert_allclose(attention.heat(boxes[:1], np.ones(1), (100, 50), columns=4), [[1, 1, 0, 0]] * 2)
 
 
 def test_seriation_puts_columns_that_go_together_side_by_side():
