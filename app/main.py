@@ -13,7 +13,9 @@ import streamlit as st  # noqa: E402
 
 from glied.errors import GliedError  # noqa: E402
 
-st.set_page_config(page_title="GLIED Studio", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+ICON = str(Path(__file__).with_name("icon.svg"))
+st.set_page_config(page_title="GLIED Studio", page_icon=ICON, layout="wide")
+st.logo(ICON, size="large")
 st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>")
 page = st.navigation(
     [

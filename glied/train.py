@@ -45,6 +45,8 @@ class TrainOptions:
         smoothing: label smoothing epsilon.
         clip: largest norm of the gradient.
         dropout: in G, after every attention function.
+        hide: share of the regions and of the attributes hidden at random in every step, so that the captioner
+            does not learn photographs by heart and a removal (trace.py) is nothing it has never met.
         weight_decay: of AdamW.
         patience: epochs without a better val CIDEr before stopping early.
         min_count: how often a word must come in the training captions to be in the vocabulary.
@@ -54,13 +56,14 @@ class TrainOptions:
         save_minutes: minutes between two saved states.
     """
 
-    epochs: int = 12
+    epochs: int = 14
     images: int = 10
     rate: float = 5e-4
     warmup: int = 1000
     smoothing: float = 0.1
     clip: float = 1.0
-    dropout: float = 0.1
+    dropout: float = 0.3
+    hide: float = 0.2
     weight_decay: float = 0.01
     patience: int = 5
     min_count: int = 5
@@ -230,7 +233,7 @@ def step_loss(
     words = words[:, :, : int((words != PAD).sum(-1).max())]
     target = words[:, :, 1:]
     with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
-        memory = model.encode(batch(split, attributes, chosen))
+        memory = model.encode(hide(batch(split, attributes, chosen), options.hide))
         live = target != PAD
         logits = model.logits(model(words[:, :, :-1], memory).c_tilde[live])
         return cross_entropy(logits, target[live], options.smoothing)
@@ -246,6 +249,16 @@ def batch(split: Split, attributes: Int[Tensor, "I M"], chosen: Int[Tensor, " b"
         ids,
         None if mask.all() else mask,
     )
+
+
+def hide(inputs: Inputs, share: float) -> Inputs:
+    """The batch with a random share of its regions and attributes masked; a photograph keeps at least one of each."""
+    masks = []
+    for entries, mask in ((inputs.features[..., 0], inputs.region_mask), (inputs.attributes, inputs.attribute_mask)):
+        real = torch.ones(entries.shape, dtype=torch.bool) if mask is None else mask
+        kept = real & (torch.rand(entries.shape) >= share)
+        masks.append(torch.where(kept.any(-1, keepdim=True), kept, real))
+    return inputs._replace(region_mask=masks[0], attribute_mask=masks[1])
 
 
 @torch.inference_mode()
