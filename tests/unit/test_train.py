@@ -16,6 +16,7 @@ from glied.attributes import top_words
 from glied.checkpoint import load, load_detector
 from glied.data import Dataset, Photograph
 from glied.errors import GliedError
+from glied.model import Inputs
 from glied.scene import Regions
 from glied.train import (
     TrainOptions,
@@ -182,3 +183,18 @@ def test_a_data_set_without_val_is_refused_in_one_sentence():
     dataset = Dataset("x", (Photograph("a", Path("a"), "train", ("a dog",)),), ())
     with pytest.raises(GliedError, match="x has train"):
         dataset.split("val")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_hide_masks_its_share_and_leaves_at_least_one(share):
+    torch.manual_seed(0)
+    real = torch.ones(200, 9, dtype=torch.bool)
+    real[:, 6:] = False
+    inputs = Inputs(torch.randn(200, 9, 3), real, torch.randint(4, 9, (200, 5)), None)
+    hidden = training.hide(inputs, share)
+    assert not (hidden.region_mask & ~real).any()
+    assert hidden.region_mask.any(-1).all()
+    assert hidden.attribute_mask.any(-1).all()
+    kept = hidden.attribute_mask.float().mean().item()
+    assert kept == pytest.approx(1 if share == 1 else 1 - share, abs=0.05)  # a photograph that would lose all keeps all
+    assert torch.equal(hidden.features, inputs.features)
