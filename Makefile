@@ -1,15 +1,17 @@
 # make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs)
 # make test   set up and run the tests
 # make check  set up, then format, lint, types and tests
+# make detectron2-test  set up and run the tests of Bottom-Up Attention on detectron2
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8501
 IMAGES ?=
 BIN := .venv/bin
+D2 := .venv-detectron2
 # idle threads must not spin on a shared machine; must be set before torch is imported
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: app test check clean
+.PHONY: app test check detectron2-test clean
 
 app: .venv/app.done
 	GLIED_IMAGES="$(IMAGES)" $(BIN)/streamlit run app/main.py --server.port $(PORT)
@@ -23,8 +25,11 @@ check: .venv/test.done
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+detectron2-test: $(D2)/test.done
+	$(D2)/bin/python -m pytest tests/with_detectron2
+
 clean:
-	rm -rf .venv
+	rm -rf .venv $(D2)
 
 # A virtual environment counts as made only when its last command has succeeded.
 .venv/app.done: requirements.txt pyproject.toml
@@ -36,4 +41,18 @@ clean:
 
 .venv/test.done: .venv/app.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+# detectron2's own Python, out of its source package on PyPI, in an environment that also sees the packages of .venv:
+# so it runs where neither its compiled part nor torchvision can be had. Users install it as its project says.
+PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(D2)/test.done: .venv/test.done
+	$(BIN)/python -m venv --clear $(D2)
+	$(BIN)/python $(PACKAGES) > "$$($(D2)/bin/python $(PACKAGES))/core.pth"
+	$(D2)/bin/python -m pip install --quiet --disable-pip-version-check \
+		'setuptools<81' wheel fvcore==0.1.5.post20221221 iopath==0.1.9 omegaconf==2.4.0 cloudpickle==3.1.2
+	$(D2)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+		--no-build-isolation --dest $(D2) pb1-detectron2==0.6
+	tar -xzf $(D2)/pb1-detectron2-0.6.tar.gz -C "$$($(D2)/bin/python $(PACKAGES))" --strip-components=1 \
+		pb1-detectron2-0.6/detectron2
 	@touch $@

@@ -31,7 +31,15 @@ def open_source(name: str = "grid") -> RegionSource:
 
     if name in ("grid", Grid.name):
         return Grid()
+    if name.startswith("stored/"):
+        from glied.regions.stored import Stored
+
+        return Stored(name)
+    if name.startswith("detectron2"):
+        from glied.regions.bottom_up import open_bottom_up
+
+        return open_bottom_up(name)
     raise GliedError(
-        f"Expected a region source among grid ({Grid.name}), got {name!r}; "
+        f"Expected a region source among grid ({Grid.name}), detectron2 and stored/NAME@WIDTH, got {name!r}; "
         "use a checkpoint or cache made with one of these."
     )
