@@ -18,6 +18,7 @@ from glied.images import MAX_PIXELS, MIN_SIDE, open_image
 
 FOLDER = "GLIED_IMAGES"
 MOST = 500
+SIDE = 900  # pixels of the photograph that is shown
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -28,6 +29,7 @@ class Photograph:
     Attributes:
         key: SHA-256 of the file. `id`: what the address of the page calls it.
         alt: what it shows, for those who cannot see it.
+        url: the photograph as a data URL, SIDE pixels at most.
     """
 
     key: str
@@ -36,6 +38,7 @@ class Photograph:
     alt: str = field(compare=False)
     credit: str = field(compare=False)
     image: Image.Image = field(compare=False, repr=False)
+    url: str = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def _folder_of(package: str) -> Path:
 
 @lru_cache(maxsize=4)
 def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
-    """The gallery, a folder's first MOST photographs before ours, and how many of its files are no photographs."""
+    """The gallery, a folder's first MOST photographs before ours, and how many of its files were left out."""
     inside = tuple(
         Entry(name.split("/")[-1].split(".")[0], title, alt, credit, _folder_of(package) / name)
         for package, name, title, alt, credit in INSIDE
@@ -94,8 +97,8 @@ def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
     if not home.is_dir():
         raise GliedError(f"Expected a folder of photographs at {home}, there is none; correct IMAGES.")
     home = home / "images" if (home / "images").is_dir() else home
-    named = sorted(f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())[:MOST]
-    good = [f for f in named if _readable(f)]
+    named = sorted(f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    good = [f for f in named[:MOST] if _readable(f)]
     own = tuple(Entry(f.name, f.stem, f"Photograph {f.stem}", "", f) for f in good)
     return own + inside, len(named) - len(good)
 
@@ -114,19 +117,20 @@ def open_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
     image = fitted(open_image(entry.path))
     key = hashlib.sha256(entry.path.read_bytes()).hexdigest()
-    return Photograph(key, entry.id, entry.title, entry.alt, entry.credit, image)
+    return Photograph(key, entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE)))
 
 
 def own_photograph(data: bytes) -> Photograph:
     """A person's upload; its file name is never used."""
-    key = hashlib.sha256(data).hexdigest()
-    return Photograph(key, "yours", "Your photograph", "The photograph you uploaded", "", open_upload(data))
+    key, image = hashlib.sha256(data).hexdigest(), open_upload(data)
+    url = data_url(fitted(image, SIDE))
+    return Photograph(key, "yours", "Your photograph", "The photograph you uploaded", "", image, url)
 
 
 @lru_cache(maxsize=MOST)
 def thumbnail(entry: Entry) -> str:
     """A data URL, 128 pixels high at most."""
-    return data_url(fitted(open_image(entry.path), 128))
+    return data_url(fitted(open_image(entry.path, at_least=256), 128))
 
 
 def data_url(image: Image.Image, quality: int = 82) -> str:
@@ -139,9 +143,12 @@ def data_url(image: Image.Image, quality: int = 82) -> str:
 @lru_cache(maxsize=4)
 def human_captions(folder: str | None) -> dict[str, tuple[str, ...]]:
     """File name -> what people wrote, where the folder or its parent is a data set in Karpathy's layout."""
-    for home in [Path(folder), Path(folder).parent] if folder else []:
-        if (home / "captions.json").is_file():
-            return {p.id: p.captions for p in load_dataset(home).photographs}
+    home = Path(folder or "").expanduser()
+    for data in [home, home.parent] if folder else []:
+        try:
+            return {p.id: p.captions for p in load_dataset(data).photographs}
+        except GliedError:  # no data set, or another kind of captions.json
+            continue
     return {}
 
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.components.strip import strip
-from app.gallery import Photograph, entries, folder, open_entry, own_photograph
+from app.gallery import MOST, Photograph, entries, folder, open_entry, own_photograph
 from app.services import MODELS
 from app.uploads import MAX_BYTES, TYPES
 from glied.errors import GliedError
@@ -15,7 +15,7 @@ def show_gallery() -> None:
     """The photographs to choose from, a page of them."""
     gallery, skipped = entries(folder())
     if skipped:
-        st.caption(f"{skipped} file(s) of the folder are no readable photographs and were left out.")
+        st.caption(f"{skipped} file(s) of the folder were left out: unreadable, or beyond the first {MOST}.")
     pages = -(-len(gallery) // PER_PAGE)
     page = st.pagination(pages, key="gallery_page", persist_state="session") if pages > 1 else 1
     strip(gallery[(page - 1) * PER_PAGE : page * PER_PAGE], _settled(), on_pick=_take_pick)

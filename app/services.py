@@ -14,16 +14,16 @@ import torch
 
 from app.gallery import Photograph
 from glied.attributes import find_scene
-from glied.checkpoint import Checkpoint, load, load_detector
+from glied.checkpoint import Checkpoint, load_detector, load_pair
+from glied.data import open_cached
 from glied.decode import Decoded, DecodeOptions, caption
 from glied.errors import GliedError
-from glied.regions import open_source
 from glied.scene import Scene
 from glied.trace import Trace, trace
 
 MODELS = {"glied": "GLIED", "base": "Base"}
 FILES = tuple(f"{name}.safetensors" for name in (*MODELS, "attributes"))
-OPTIONS = DecodeOptions(beam=3, n_best=3, history=True)
+OPTIONS = DecodeOptions(beam=3, n_best=3)
 KEPT = 64  # results in memory, the oldest forgotten first: about 0.2 MB each
 WAITING = 12  # photographs in the queue
 
@@ -46,9 +46,12 @@ class Engine:
                 f"Expected {', '.join(FILES)} in the folder {folder.name}/, {', '.join(missing)} missing; "
                 "fetch the repository's checkpoints, or train them with `python -m glied train`."
             )
-        self.models: dict[str, Checkpoint] = {name: load(folder / f"{name}.safetensors") for name in MODELS}
-        self.detector, self.detector_card = load_detector(folder / "attributes.safetensors")
-        self.source = open_source(self.models["glied"].source)
+        detector = folder / "attributes.safetensors"
+        pairs = {name: load_pair(folder / f"{name}.safetensors", detector) for name in MODELS}
+        self.models: dict[str, Checkpoint] = {name: checkpoint for name, (checkpoint, _) in pairs.items()}
+        self.detector, self.detector_card = load_detector(detector)
+        cache = Path(os.environ.get("GLIED_CACHE") or Path(__file__).parents[1] / "cache")
+        self.source = open_cached(self.models["glied"].source, cache)
         self.worker = ThreadPoolExecutor(1, "engine")
         self.results: OrderedDict[tuple, Future] = OrderedDict()
         self.lock = threading.Lock()

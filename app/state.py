@@ -45,6 +45,8 @@ def chosen(trace: Trace) -> tuple[int, int]:
     if step >= len(trace.words) or choice.head > heads:
         st.toast("The address asked for a word or head that is not there; the nearest is shown.")
     step, head = min(step, len(trace.words) - 1), min(choice.head, heads)
+    now = step if choice.trace == trace.digest else choice.step
+    st.session_state.choice = replace(choice, step=now, head=head)  # so that a toast comes once
     st.query_params.update(step=str(step), head=str(head))
     return step, head
 

@@ -1,10 +1,11 @@
-"""Command line: python -m glied extract | train | caption | trace | evaluate | info | bench."""
+"""Command line: python -m glied extract | convert | train | caption | trace | evaluate | info | bench."""
 
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle threads must not spin on a shared machine
 
@@ -13,14 +14,15 @@ from tyro.extras import SubcommandApp
 
 from glied import bench as benchmarks
 from glied.attributes import AttributeDetector, find_scene
-from glied.checkpoint import Checkpoint, describe, load, load_detector
-from glied.data import FeatureCache, load_dataset, report
+from glied.checkpoint import Checkpoint, describe, load_pair
+from glied.data import FeatureCache, load_dataset, open_cached, report
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.evaluate import evaluate
 from glied.files import replacing
 from glied.images import open_image
 from glied.regions import open_source
+from glied.regions.stored import StoredFiles
 from glied.trace import trace
 from glied.train import TrainOptions, train_captioner
 from glied.train_attributes import AttributeOptions, train_attributes
@@ -40,16 +42,9 @@ Detector = Annotated[Path | None, arg(help="attribute detector; default: attribu
 
 
 def _models(checkpoint: Path, attributes: Path | None) -> tuple[Checkpoint, AttributeDetector]:
-    """A captioner, and the detector of the attributes that it was trained on."""
+    """A captioner, and the detector named or beside it, or else the one we ship."""
     beside = checkpoint.parent / "attributes.safetensors"
-    model = load(checkpoint)
-    detector, _ = load_detector(attributes or (beside if beside.is_file() else SHIPPED / "attributes.safetensors"))
-    if detector.words != model.attributes:
-        raise GliedError(
-            f"Expected the attribute detector that {checkpoint.name} was trained with, got another "
-            "vocabulary of attributes; name the right one with --attributes."
-        )
-    return model, detector
+    return load_pair(checkpoint, attributes or (beside if beside.is_file() else SHIPPED / "attributes.safetensors"))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -63,61 +58,80 @@ def extract(data: Data, source: str = "grid", cache: Cache = Path("cache")) -> N
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
     dataset = load_dataset(data)
     keys, problems = FeatureCache(cache, open_source(source)).extract([p.path for p in dataset.photographs])
-    print(report([*dataset.problems, *problems]) or f"{len(keys)} photographs, nothing left out")
+    report([*dataset.problems, *problems])
+    print(f"{len(keys)} photographs have their regions in {cache}")
 
 
-def _train(
-    name: str,
-    data: Path,
-    cache: Path,
-    attributes: Path,
-    crossfit: Path | None,
-    run: Path | None,
-    out: Path | None,
-    training: TrainOptions,
+@app.command
+def convert(
+    stored: Annotated[
+        Positional[tuple[Path, ...]], arg(help="Bottom-Up TSV or HDF5 files, or folders of these or of .npz or .npy")
+    ],
+    data: Data,
+    name: Annotated[str, arg(help="what to call these features; other features need another name")],
+    cache: Cache = Path("cache"),
 ) -> None:
-    crossfit = crossfit or attributes.with_suffix(".crossfit.json")
-    run = run or Path("runs") / name
-    checkpoint = train_captioner(
-        name, data, cache, attributes, run, training, out, crossfit if crossfit.is_file() else None
-    )
-    print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {out or run / 'best.safetensors'}")
+    """Put features that others extracted into the cache; can be stopped and resumed at any time."""
+    dataset = load_dataset(data)
+    source = StoredFiles(name, stored)
+    paths = sorted((p.path for p in dataset.photographs), key=lambda p: source.find_id(p.name) is None)  # missing last
+    keys, problems = FeatureCache(cache, source).extract(paths)
+    if unclaimed := source.unclaimed(path.name for path in paths):
+        problems.insert(0, f"{len(unclaimed)} stored image(s) without a photograph: {', '.join(unclaimed[:5])}")
+    report([*problems, *dataset.problems])
+    if not keys:
+        raise GliedError(
+            f"Expected stored features of photographs such as {paths[0].name}, {len(source.readers)} are stored, under "
+            f"ids such as {next(iter(source.readers))}; name the data set that they were extracted from."
+        )
+    print(f"{len(keys)} of {len(paths)} photographs have regions; train with --source {source.name}")
 
 
-Preset = Annotated[str, arg(help="'' for the paper's slides, 'wide' or 'paper' (see `config.py`)")]
-Run = Annotated[Path | None, arg(help="folder of this run's state, log and best checkpoint; default runs/NAME")]
-Out = Annotated[Path | None, arg(help="where the best checkpoint goes as well")]
-Crossfit = Annotated[Path | None, arg(help="attributes of the training photographs; default: .crossfit.json beside")]
+@dataclass(frozen=True)
+class Run:
+    """Where a captioner's training reads and writes.
+
+    Attributes:
+        attributes: the attribute detector.
+        crossfit: attributes of the training photographs from detectors that did not see them; default
+            attributes.crossfit.json beside the detector, as `train attributes` writes it.
+        preset: '' for the paper's slides, `wide` or `paper` (see glied/config.py).
+        run: folder of the state, the log and the best checkpoint; default runs/NAME.
+        out: where the best checkpoint goes as well.
+    """
+
+    data: Data
+    attributes: Path = SHIPPED / "attributes.safetensors"
+    crossfit: Path | None = None
+    preset: Literal["", "wide", "paper"] = ""
+    cache: Cache = Path("cache")
+    run: Path | None = None
+    out: Path | None = None
+
+
+def _train(architecture: str, run: Run, training: TrainOptions) -> None:
+    name = "-".join(filter(None, (architecture, run.preset)))
+    crossfit: Path | None = run.crossfit or run.attributes.with_suffix(".crossfit.json")
+    if not (run.crossfit or run.attributes.with_suffix(".crossfit.json").is_file()):
+        crossfit = None
+        print(
+            "no cross-fitted attributes: training on the detector's own, which are better than those of new photographs"
+        )
+    folder = run.run or Path("runs") / name
+    checkpoint = train_captioner(name, run.data, run.cache, run.attributes, folder, training, run.out, crossfit)
+    print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {run.out or folder / 'best.safetensors'}")
 
 
 @train_app.command(name="base")
-def train_base(
-    data: Data,
-    attributes: Path = SHIPPED / "attributes.safetensors",
-    crossfit: Crossfit = None,
-    preset: Preset = "",
-    cache: Cache = Path("cache"),
-    run: Run = None,
-    out: Out = None,
-    training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
-) -> None:
-    """Train Base by cross-entropy; resumes the run where it stopped."""
-    _train("-".join(filter(None, ("base", preset))), data, cache, attributes, crossfit, run, out, training)
+def train_base(run: OmitArgPrefixes[Run], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+    """Train Base by cross-entropy; resumes the run where it was last saved."""
+    _train("base", run, training)
 
 
 @train_app.command(name="glied")
-def train_glied(
-    data: Data,
-    attributes: Path = SHIPPED / "attributes.safetensors",
-    crossfit: Crossfit = None,
-    preset: Preset = "",
-    cache: Cache = Path("cache"),
-    run: Run = None,
-    out: Out = None,
-    training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
-) -> None:
-    """Train GLIED by cross-entropy; resumes the run where it stopped."""
-    _train("-".join(filter(None, ("glied", preset))), data, cache, attributes, crossfit, run, out, training)
+def train_glied(run: OmitArgPrefixes[Run], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+    """Train GLIED by cross-entropy; resumes the run where it was last saved."""
+    _train("glied", run, training)
 
 
 @train_app.command(name="attributes")
@@ -138,6 +152,7 @@ def caption_images(
     images: Positional[tuple[Path, ...]],
     checkpoint: Model = GLIED,
     attributes: Detector = None,
+    cache: Cache = Path("cache"),
     as_json: Annotated[bool, arg(name="json")] = False,
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
@@ -145,7 +160,7 @@ def caption_images(
     if not images:
         raise GliedError("Expected at least one image file, got none; name one.")
     model, detector = _models(checkpoint, attributes)
-    source = open_source(model.source)
+    source = open_cached(model.source, cache)
     results: list[dict[str, Any]] = []
     failures = []
     for path in images:
@@ -183,11 +198,12 @@ def trace_image(
     words: str = "",
     checkpoint: Model = GLIED,
     attributes: Detector = None,
+    cache: Cache = Path("cache"),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Write every attention behind a caption to FILE.npz: the model's own caption, or any `--words`."""
     model, detector = _models(checkpoint, attributes)
-    scene = find_scene(open_image(image), open_source(model.source), detector)
+    scene = find_scene(open_image(image), open_cached(model.source, cache), detector)
     spoken = tokenize(words) if words else caption(model, [scene], decoding)[0].captions[0].words
     result = trace(model, scene, spoken, removals=True)
     result.save(out)
@@ -207,7 +223,7 @@ def evaluate_split(
     """Caption a whole split and score it (BLEU, ROUGE-L, CIDEr) against its human captions."""
     model, detector = _models(checkpoint, attributes)
     result = evaluate(model, detector, data, split, cache, decoding)
-    print(report(result["problems"]), end="")
+    report(result["problems"])
     for name, value in result["scores"].items():
         print(f"{name:8s} {value:.4f}")
     _write_json(out, result)
@@ -247,8 +263,11 @@ def main() -> None:
     except GliedError as error:
         print(f"glied: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # no permission, no space
+        print(f"glied: could not write or read {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("glied: stopped; run the same command again to go on.", file=sys.stderr)
+        print("glied: stopped.", file=sys.stderr)
         sys.exit(130)
 
 

@@ -84,12 +84,25 @@ def save_detector(path: Path, detector: AttributeDetector, provenance: dict[str,
 
 
 def load_detector(path: Path) -> tuple[AttributeDetector, dict[str, Any]]:
-    """An attribute detector from its file, in evaluation mode, and its provenance."""
-    header, tensors, _ = _read(path, "attributes")
+    """An attribute detector from its file, in evaluation mode, and its provenance with the file's digest."""
+    header, tensors, digest = _read(path, "attributes")
     with _described(path):
         detector = AttributeDetector(tuple(header["words"]), header["feature_dim"], header["source"], header["hidden"])
         _fill(detector, tensors, path)
-        return detector.eval(), header["provenance"]
+        return detector.eval(), header["provenance"] | {"digest": digest}
+
+
+def load_pair(captioner: Path, detector: Path) -> tuple[Checkpoint, AttributeDetector]:
+    """A captioner and the very detector whose attributes it was trained on."""
+    checkpoint = load(captioner)
+    attributes, card = load_detector(detector)
+    expected = checkpoint.provenance.get("detector", card["digest"])
+    if (attributes.words, attributes.source, card["digest"]) != (checkpoint.attributes, checkpoint.source, expected):
+        raise GliedError(
+            f"Expected the attribute detector that {captioner.name} was trained with ({expected}), got another "
+            f"({card['digest']}) in {detector}; name the right one with --attributes, or fetch both files again."
+        )
+    return checkpoint, attributes
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,7 +19,8 @@ from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
 from glied.model import Inputs
-from glied.regions import RegionSource
+from glied.regions import RegionSource, open_source
+from glied.regions.stored import Stored
 from glied.scene import Regions, Scene
 from glied.vocabulary import UNK, Vocabulary, tokenize
 
@@ -154,18 +156,16 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def report(problems: Sequence[str], shown: int = 10) -> str:
-    """The problems as one text: how many, the first of them, how many more."""
-    if not problems:
-        return ""
-    more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
-    return "\n".join(
-        [f"{len(problems)} thing(s) in the data were left out:", *(f"  {p}" for p in problems[:shown]), *more]
-    )
+def report(problems: Sequence[str], shown: int = 10) -> None:
+    """Prints what was left out: how many things, the first of them, how many more."""
+    if problems:
+        print(f"{len(problems)} thing(s) in the data were left out:", *problems[:shown], sep="\n  ")
+    if len(problems) > shown:
+        print(f"  ... and {len(problems) - shown} more")
 
 
 class FeatureCache:
-    """Regions of photographs in HDF5, by the SHA-256 of the photograph's bytes.
+    """Regions of photographs in HDF5, by the SHA-256 of the photograph's bytes; a region source itself.
 
     A folder of shards, each written aside and renamed when whole: whenever a run is killed, what the folder
     holds is complete, and the next run goes on from there.
@@ -175,6 +175,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, source: RegionSource) -> None:
         self.folder, self.source = Path(folder) / source.name.replace("/", "-"), source
+        self.name, self.feature_dim = source.name, source.feature_dim
         self.index: dict[str, tuple[Path, int]] = {}
         for shard in sorted(self.folder.glob("*.h5")):
             self._add(shard)
@@ -264,6 +265,21 @@ class FeatureCache:
             for file in opened.values():
                 file.close()
 
+    def find_regions(self, image: Image.Image) -> Regions:
+        """Regions of a photograph that `open_image` opened, also of a scaled copy: the cached, else the source's."""
+        key = image.info.get("sha256")
+        if key not in self.index:
+            return self.source.find_regions(image)
+        (regions,) = self.read([key])
+        scale = np.array(image.size * 2, np.float32) / np.array(regions.size * 2, np.float32)
+        return replace(regions, boxes=regions.boxes * scale, size=image.size)
+
+
+def open_cached(name: str, cache: Path) -> RegionSource:
+    """The region source called `name`, which answers from the cache where that is all it has."""
+    source = open_source(name)
+    return FeatureCache(cache, source) if isinstance(source, Stored) else source
+
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Arrays of different length stacked over zeros (PAD, among ids), and a mask that is True where an entry is
@@ -301,8 +317,7 @@ def read_split(dataset: Dataset, cache: FeatureCache, *names: str) -> Split:
     """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
     photographs = dataset.split(*names)
     keys, problems = cache.extract([p.path for p in photographs])
-    if problems:
-        print(report(problems))
+    report(problems)
     photographs = [p for p in photographs if p.path in keys]
     if not photographs:
         raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glied.checkpoint import Checkpoint
 from glied.data import stack
-from glied.errors import GliedError
+from glied.errors import GliedError, within
 from glied.model import Captioner, Keys, Memory, fused
 from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
@@ -42,7 +42,6 @@ class DecodeOptions:
         top_k: sampling among the k most probable words; 0 for all.
         top_p: sampling among the fewest words that hold this probability; 1 for all.
         seed: of sampling.
-        history: keep every candidate of beam search.
     """
 
     method: Literal["beam", "greedy", "sample"] = "beam"
@@ -56,7 +55,6 @@ class DecodeOptions:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
-    history: bool = False
 
     def __post_init__(self) -> None:
         limits = {
@@ -69,9 +67,7 @@ class DecodeOptions:
             "top_p": (0.001, 1),
             "length_penalty": (-5, 5),
         }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise GliedError(f"{name} must be between {low} and {high}, got {getattr(self, name)}; change it.")
+        within(self, **limits)
         if self.max_length is not None and not max(self.min_length, 1) <= self.max_length <= 100:
             raise GliedError(
                 f"max_length must be between min_length ({self.min_length}) and 100, got "
@@ -137,8 +133,10 @@ class Decoded:
     history: BeamHistory | None = field(default=None, compare=False)
 
 
-def caption(checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOptions = DecodeOptions()) -> list[Decoded]:
-    """Captions of a batch of scenes.
+def caption(
+    checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOptions = DecodeOptions(), history: bool = False
+) -> list[Decoded]:
+    """Captions of a batch of scenes; `history` keeps every candidate of beam search.
 
     Raises:
         GliedError: a scene whose regions are not of the source that the checkpoint was trained on.
@@ -153,7 +151,7 @@ def caption(checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOpti
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":
             return sample(checkpoint.model, memory, checkpoint.vocabulary, options)
-        return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options)
+        return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options, history)
 
 
 def rank(log_probability: float, length: int, alpha: float) -> float:
@@ -188,12 +186,13 @@ def follow(cache: Keys, parents: Int[Tensor, "B K"]) -> Keys:
     return Keys(take(cache.key), take(cache.value))
 
 
-def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
+def beam_search(
+    model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions, history: bool = False
+) -> list[Decoded]:
     """The best hypotheses of each photograph; ends once `beam` of them have finished."""
     K = 1 if options.method == "greedy" else options.beam
     last = options.max_length or model.config.max_length
     B = len(memory.regions)
-    classifier = model.embedding.t().contiguous()
     tokens = torch.full((B, 1, 1), BOS)
     scores = torch.zeros(B, 1)
     cache: Keys | None = None
@@ -202,7 +201,7 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
     done = [False] * B
     for length in range(last + 1):
         output = model(tokens[..., -1:], memory, cache, fused)
-        logits = model.logits(output.c_tilde[:, :, 0], classifier)
+        logits = model.logits(output.c_tilde[:, :, 0])
         norm = logits.logsumexp(-1, keepdim=True)
         best, words = forbid(logits, tokens, options, last).topk(min(2 * K, logits.shape[-1]), -1)
         total = (scores[..., None] + best - norm).flatten(1)
@@ -222,7 +221,7 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
                 finished[b].append(
                     (rank(log_p, length + 1, options.length_penalty), log_p, tokens[b, parents[b, c], 1:].tolist())
                 )
-        if options.history:
+        if history:
             for b in range(B):
                 if not done[b]:
                     steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
@@ -236,7 +235,7 @@ def beam_search(model: Captioner, memory: Memory, vocabulary: Vocabulary, option
             [tokens.gather(1, parents[..., None].expand(-1, -1, length + 1)), words.gather(1, keep)[..., None]], -1
         )
         cache = follow(output.cache, parents)
-    histories = [_history(s, vocabulary) if options.history else None for s in steps]
+    histories = [_history(s, vocabulary) if history else None for s in steps]
     return [_ranked(f, vocabulary, options.n_best, h) for f, h in zip(finished, histories, strict=True)]
 
 
@@ -261,21 +260,20 @@ def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHisto
     if not found:
         raise GliedError(IMPOSSIBLE)
     found = sorted(found, key=lambda f: -f[0])[:n_best]
-    return Decoded(tuple(Caption(tuple(vocabulary.words[i] for i in ids), p, s) for s, p, ids in found), history)
+    return Decoded(tuple(Caption(tuple(vocabulary.decode(ids)), p, s) for s, p, ids in found), history)
 
 
 def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
-    """`n_best` captions drawn at random for each photograph, most probable first."""
+    """`n_best` captions drawn at random for each photograph, best ranked first."""
     last = options.max_length or model.config.max_length
     B, C = len(memory.regions), options.n_best
     generator = torch.Generator().manual_seed(options.seed)
-    classifier = model.embedding.t().contiguous()
     tokens = torch.full((B, C, 1), BOS)
     scores = torch.zeros(B, C)
     cache: Keys | None = None
     for _ in range(last + 1):
         output = model(tokens[..., -1:], memory, cache, fused)
-        log_p = model.logits(output.c_tilde[:, :, 0], classifier).log_softmax(-1)
+        log_p = model.logits(output.c_tilde[:, :, 0]).log_softmax(-1)
         logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
         if not logits.isfinite().any(-1).all():
             raise GliedError(IMPOSSIBLE)

@@ -14,7 +14,7 @@ EQUATIONS: dict[int, str] = {
     11: r"\tilde{x} = G(H_x(\tilde{t},\tilde{T},\tilde{T});\,\tilde{t})",
     12: r"c_g = G(H_v(\tilde{x},\tilde{I},\tilde{I});\,\tilde{x})",
     13: r"\tilde{c} = G(H_{vl}(c_g,I,I) + H_{al}(c_g,A,A);\,c_g)",
-    14: r"p = \mathrm{softmax}(W^c\tilde{c}), \qquad W^c = E",
+    14: r"p = \mathrm{softmax}(W^c\tilde{c} + b^c), \qquad W^c = E",
     15: r"p_{ij}^w = \sigma(s_{ij}^w)",
     16: r"S_i^w = \sum_j \mathrm{softplus}(s_{ij}^w) = -\log\prod_j(1-p_{ij}^w)",
     17: r"P_i^w = 1 - e^{-S_i^w} = 1 - \prod_j(1-p_{ij}^w)",

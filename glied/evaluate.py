@@ -11,6 +11,7 @@ from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint
 from glied.data import FeatureCache, load_dataset
 from glied.decode import DecodeOptions, caption
+from glied.errors import GliedError
 from glied.metrics import score
 from glied.regions import open_source
 from glied.scene import Scene
@@ -34,6 +35,8 @@ def evaluate(
     start = time.perf_counter()
     keys, problems = features.extract([p.path for p in photographs])
     photographs = [p for p in photographs if p.path in keys]
+    if not photographs:
+        raise GliedError(f"Expected photographs with regions in split {split}, none of them has any: {problems[0]}")
     seconds["regions"], start = time.perf_counter() - start, time.perf_counter()
     captions: dict[str, str] = {}
     bar = tqdm(total=len(photographs), desc=f"captions of {split}", unit="image")

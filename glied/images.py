@@ -1,5 +1,6 @@
 """Files and bytes from strangers -> RGB photographs, checked before they are decoded."""
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -14,8 +15,15 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 
 
-def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(
+    source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS, at_least: int | None = None
+) -> Image.Image:
     """The photograph in a file or in bytes: first frame, upright by its EXIF tag, RGB over white.
+
+    Its `info`, and that of its copies, says which it is: `name`, and `sha256` of the bytes.
+
+    Args:
+        at_least: for a thumbnail: a large JPEG may be decoded smaller, but no side below this many pixels.
 
     Raises:
         GliedError: no image, a format not in FORMATS, damaged, smaller than MIN_SIDE or larger than max_pixels.
@@ -42,6 +50,8 @@ def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXEL
                     f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
                     f"{width} x {height}; choose a larger one."
                 )
+            if at_least:
+                image.draft("RGB", (at_least, at_least))  # a JPEG is decoded at half, a quarter ... of its size
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I;16", "I;16B", "I", "F"):  # deep greyscale: Pillow would clip, not scale
@@ -51,7 +61,9 @@ def open_image(source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXEL
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
-            return image.convert("RGB")
+            image = image.convert("RGB")
+            image.info |= {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+            return image
     except GliedError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, far above ours

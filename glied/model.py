@@ -78,16 +78,32 @@ def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) 
     return functional.scaled_dot_product_attention(q, k, v, mask, dropout), None
 
 
+def linear(
+    x: Float[Tensor, "... i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]
+) -> Float[Tensor, "... o"]:
+    """x Wᵀ + b. For the few rows of one photograph's beams, W xᵀ is two to four times faster on a CPU."""
+    if x.shape[:-1].numel() > 8:
+        return functional.linear(x, weight, bias)
+    return torch.addmm(bias[:, None], weight, x.flatten(0, -2).T).T.reshape(*x.shape[:-1], -1)
+
+
+class Linear(nn.Linear):
+    """nn.Linear by `linear`."""
+
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        return linear(x, self.weight, self.bias)
+
+
 class Attention(nn.Module):
     """Multi-head attention H(Q, K, V), with the feed-forward network of the `paper` presets after it."""
 
-    def __init__(self, config: ModelConfig, output: nn.Linear | None = None) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         d, inner = config.d, config.heads * config.d_head
         self.heads, self.dropout = config.heads, config.attention_dropout
-        self.query, self.key, self.value = nn.Linear(d, inner), nn.Linear(d, inner), nn.Linear(d, inner)
-        self.output = output or nn.Linear(inner, d)
-        self.ffn = nn.Sequential(nn.Linear(d, config.ffn), nn.ReLU(), nn.Linear(config.ffn, d)) if config.ffn else None
+        self.query, self.key, self.value = Linear(d, inner), Linear(d, inner), Linear(d, inner)
+        self.output = Linear(inner, d)
+        self.ffn = nn.Sequential(Linear(d, config.ffn), nn.ReLU(), Linear(config.ffn, d)) if config.ffn else None
         self.G = Shortcut(config) if config.ffn else None
 
     def keys(self, x: Float[Tensor, "... N d"], mask: Tensor | None = None) -> Keys:
@@ -141,7 +157,7 @@ class Captioner(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Parameter(torch.empty(config.vocabulary_size, config.d))
-        self.project = nn.Linear(config.feature_dim, config.d)
+        self.project = Linear(config.feature_dim, config.d)
         self.H = nn.ModuleDict({n: Attention(config) for n in self.functions})  # type: ignore[assignment]
         self.G = nn.ModuleDict({n: Shortcut(config) for n in self.shortcuts})  # type: ignore[assignment]
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
@@ -175,10 +191,10 @@ class Captioner(nn.Module):
         mask = torch.ones(L, T, dtype=torch.bool, device=t.device).tril(T - L) if L > 1 else None
         return new._replace(mask=mask)  # Choice (6)
 
-    def logits(self, c_tilde: Float[Tensor, "... d"], classifier: Float[Tensor, "d V"] | None = None) -> Tensor:
-        """Scores of every word [..., V]; `classifier` is E transposed in memory, which decoding prefers."""
+    def logits(self, c_tilde: Float[Tensor, "... d"]) -> Float[Tensor, "... V"]:
+        """Scores of every word."""
         c = functional.dropout(c_tilde, self.config.output_dropout, self.training)
-        return c @ (self.embedding.t() if classifier is None else classifier) + self.bias  # Eq. (14)
+        return linear(c, self.embedding, self.bias)  # Eq. (14)
 
     def encode(self, inputs: Inputs) -> Memory:
         raise TypeError("Captioner is abstract: build Base or GLIED.")

@@ -13,15 +13,17 @@ from glied.data import Dataset
 
 def provenance(dataset: Dataset, command: str, options: Any) -> dict[str, Any]:
     """What a model card needs to know of a run: data, command, commit, options, versions."""
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
+    try:
+        git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
+                             cwd=Path(__file__).parent, check=True).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        git = "unknown"
     counts = Counter(p.split for p in dataset.photographs)
     return {
         "data": dataset.name,
         "splits": dict(counts),
         "command": command,
-        "commit": git.stdout.strip() or "unknown",
+        "commit": git,
         "options": asdict(options),
         "torch": torch.__version__,
     }

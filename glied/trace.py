@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from glied.checkpoint import Checkpoint
 from glied.data import stack
+from glied.decode import NEVER
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.model import Inputs
@@ -37,7 +38,8 @@ class Trace:
         inputs: L input words, <bos> first: the pivots of attribute distilling.
         words: L words that each step produced (inputs[t + 1] is words[t]), <eos> last.
         log_probabilities: [L] of each word.
-        alternatives: the 10 most probable words of each step. `alternative_log_probabilities`: [L, 10].
+        alternatives: the 10 most probable words of each step that decoding may produce.
+        alternative_log_probabilities: [L, 10].
         attention: name -> weights, head by head; rows sum to 1. GLIED: vd [k, N, N] (region groupings),
             ad [k, L, M] (collocations of the INPUT word), x [k, L, L], v [k, L, N] (over groupings),
             vl [k, L, N] and al [k, L, M] (local, of the word PRODUCED). Base: x, v, a.
@@ -152,7 +154,8 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         memory = model.encode(batch)
         output = model(torch.tensor([[inputs]]), memory)
         log_p = model.logits(output.c_tilde).log_softmax(-1)[0, 0]
-        top = log_p.topk(min(TOP, log_p.shape[-1]), -1)
+        sayable = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf)
+        top = sayable.topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
         chosen = log_p.gather(-1, torch.tensor(targets)[:, None])[:, 0]
         regions, attributes = _drops(checkpoint, batch, inputs, targets, chosen) if removals else (None, None)
     N, M = len(scene.regions.boxes), len(scene.attributes.words)

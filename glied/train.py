@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from glied.checkpoint import Checkpoint, load, load_detector
 from glied.config import preset
 from glied.data import CAPTIONS, FeatureCache, Photograph, Split, attribute_ids, load_dataset, pad, read_split, report
 from glied.decode import DecodeOptions, beam_search
-from glied.errors import GliedError
+from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.metrics import score
 from glied.model import Captioner, Inputs, build
@@ -50,7 +51,6 @@ class TrainOptions:
         weight_decay: of AdamW.
         patience: epochs without a better val CIDEr before stopping early.
         min_count: how often a word must come in the training captions to be in the vocabulary.
-        attribute_count: attribute words of a photograph.
         precision: `bf16` computes matrix products in bfloat16, weights stay float32.
         seed: of the initial weights, dropout and the order of photographs.
         save_minutes: minutes between two saved states.
@@ -67,10 +67,26 @@ class TrainOptions:
     weight_decay: float = 0.01
     patience: int = 5
     min_count: int = 5
-    attribute_count: int = 49
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
     save_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        within(
+            self,
+            epochs=(1, 10_000),
+            images=(1, 10_000),
+            rate=(0, 1),
+            warmup=(1, 10**7),
+            smoothing=(0, 0.99),
+            clip=(0, 1e6),
+            dropout=(0, 0.99),
+            hide=(0, 0.99),
+            weight_decay=(0, 1),
+            patience=(1, 10_000),
+            min_count=(1, 10**6),
+            save_minutes=(0, 10_000),
+        )
 
 
 def cross_entropy(logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], smoothing: float) -> Float[Tensor, ""]:
@@ -121,8 +137,8 @@ def train_captioner(
         the checkpoint of the epoch with the best val CIDEr (beam 3).
     """
     dataset = load_dataset(data)
-    print(report(dataset.problems), end="")
-    attribute_detector, _ = load_detector(detector)
+    report(dataset.problems)
+    attribute_detector, detector_card = load_detector(detector)
     feature_cache = FeatureCache(cache, open_source(attribute_detector.source))
     train, val = read_split(dataset, feature_cache, "train", "restval"), read_split(dataset, feature_cache, "val")
     vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), options.min_count)
@@ -133,22 +149,22 @@ def train_captioner(
         model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=options.weight_decay
     )
     tokens = encode_captions(train.photographs, vocabulary, config.max_length)
-    known = {} if crossfit is None else json.loads(crossfit.read_text())  # Choice (11)
-    train_attributes = find_all(attribute_detector, train, options.attribute_count, vocabulary, known)
-    val_attributes = find_all(attribute_detector, val, options.attribute_count, vocabulary, {})
+    known = {} if crossfit is None else read_crossfit(crossfit)  # Choice (11)
+    train_attributes = find_all(attribute_detector, train, vocabulary, known)
+    val_attributes = find_all(attribute_detector, val, vocabulary, {})
     per_epoch = math.ceil(len(train.photographs) / options.images)
     steps = per_epoch * options.epochs
 
-    card = provenance(dataset, f"train {name}", options) | {"crossfit": crossfit is not None}
-    identity = hashlib.sha256(
-        json.dumps(
-            [card["options"], asdict(config), vocabulary.words, len(train.photographs), card["crossfit"]]
-        ).encode()
-    ).hexdigest()
+    card = provenance(dataset, f"train {name}", options)
+    card |= {"detector": detector_card["digest"], "crossfit": crossfit is not None}
+    photographs = [p.id for split in (train, val) for p in split.photographs]
+    described = json.dumps([card["options"], asdict(config), vocabulary.words, feature_cache.source.name, photographs])
+    found = train_attributes.numpy().tobytes() + val_attributes.numpy().tobytes()
+    identity = hashlib.sha256(described.encode() + found).hexdigest()
     state: dict[str, Any] = {"identity": identity, "step": 0, "log": [], "losses": [], "best": -1.0, "epoch": 0}
     state_path, best_path = run / "state.pt", run / "best.safetensors"
     if state_path.is_file():
-        state = torch.load(state_path, weights_only=True)
+        state = read_state(state_path)
         if state["identity"] != identity:
             raise GliedError(
                 f"Expected to resume the run in {run}, but it was started with other options or data; "
@@ -169,7 +185,7 @@ def train_captioner(
 
     saved = time.monotonic()
     bar = tqdm(total=steps, initial=state["step"], desc=name, unit="step", dynamic_ncols=True)
-    while state["step"] < steps and state["epoch"] - _best_epoch(state) < options.patience:
+    while state["epoch"] < options.epochs and state["epoch"] - _best_epoch(state) < options.patience:
         model.train()
         order = torch.randperm(
             len(train.photographs), generator=torch.Generator().manual_seed(options.seed * 10_000 + state["epoch"])
@@ -216,6 +232,26 @@ def train_captioner(
     return checkpoint
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """The saved state of a run; nothing but tensors and plain values is unpickled."""
+    try:
+        return torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
+
+
+def read_crossfit(path: Path) -> dict[str, list[str]]:
+    """Photograph -> attribute words, as `train attributes` wrote them."""
+    try:
+        found = json.loads(path.read_text())
+        return {str(id): [str(word) for word in words] for id, words in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise GliedError(
+            f"Expected attributes by photograph in {path}, could not read them ({error}); "
+            "run `python -m glied train attributes` again."
+        ) from error
+
+
 def _best_epoch(state: dict[str, Any]) -> int:
     return max(state["log"], key=lambda row: row["val_CIDEr"])["epoch"] if state["log"] else 0
 
@@ -251,7 +287,7 @@ def batch(split: Split, attributes: Int[Tensor, "I M"], chosen: Int[Tensor, " b"
     )
 
 
-def hide(inputs: Inputs, share: float) -> Inputs:
+def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
     """The batch with a random share of its regions and attributes masked; a photograph keeps at least one of each."""
     masks = []
     for entries, mask in ((inputs.features[..., 0], inputs.region_mask), (inputs.attributes, inputs.attribute_mask)):
@@ -285,13 +321,13 @@ def write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def find_all(
-    detector: AttributeDetector, split: Split, count: int, vocabulary: Vocabulary, known: dict[str, list[str]]
+    detector: AttributeDetector, split: Split, vocabulary: Vocabulary, known: dict[str, list[str]]
 ) -> Int[Tensor, "I M"]:
     """Ids of the attributes of every photograph: from `known` where it has them, else from the detector."""
     rest = [i for i, p in enumerate(split.photographs) if p.id not in known]
     P = dict(zip(rest, predict(detector, split, torch.tensor(rest)) if rest else [], strict=True))
     words = [
-        [detector.words[w] for w in top_words(detector.words, P[i].numpy(), count)] if i in P else known[p.id][:count]
+        [detector.words[w] for w in top_words(detector.words, P[i].numpy())] if i in P else known[p.id]
         for i, p in enumerate(split.photographs)
     ]
     return pad([attribute_ids(w, vocabulary) for w in words])[0]

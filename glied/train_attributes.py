@@ -17,6 +17,7 @@ from tqdm import tqdm
 from glied.attributes import AttributeDetector, evidence, noisy_or_loss, probability, top_words
 from glied.checkpoint import save_detector
 from glied.data import CAPTIONS, FeatureCache, Photograph, Split, load_dataset, read_split, report
+from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.provenance import provenance
 from glied.regions import open_source
@@ -36,6 +37,7 @@ class AttributeOptions:
         weight_decay: of AdamW.
         folds: detectors trained without one part of the photographs each, to find that part's attributes, so
             that captioners train on attributes as good as those they will meet; 0 for none.
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32.
         seed: of the weights, dropout, order and folds.
     """
 
@@ -49,6 +51,20 @@ class AttributeOptions:
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        within(
+            self,
+            words=(1, 10**6),
+            hidden=(0, 10**5),
+            epochs=(1, 10_000),
+            images=(1, 10_000),
+            rate=(0, 1),
+            weight_decay=(0, 1),
+            folds=(0, 100),
+        )
+        if self.folds == 1:
+            raise GliedError("folds must be 0 or at least 2, got 1: one fold leaves nothing to train on; change it.")
+
 
 def train_attributes(data: Path, cache: Path, source: str, out: Path, options: AttributeOptions) -> dict[str, float]:
     """Trains the detector on train and restval, writes it to `out` and the cross-fitted attributes beside it.
@@ -57,7 +73,7 @@ def train_attributes(data: Path, cache: Path, source: str, out: Path, options: A
         quality on val: recall@49 of the content words of the references, and mean average precision.
     """
     dataset = load_dataset(data)
-    print(report(dataset.problems), end="")
+    report(dataset.problems)
     feature_cache = FeatureCache(cache, open_source(source))
     train, val = read_split(dataset, feature_cache, "train", "restval"), read_split(dataset, feature_cache, "val")
     counts = Counter(w for p in train.photographs for t in p.tokens for w in t)

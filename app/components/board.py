@@ -10,12 +10,11 @@ import streamlit as st
 
 from analysis.attention import LOCAL, agreement, first_step, local, region_names, spoken
 from analysis.diff import align
-from app.gallery import Photograph, data_url, fitted
+from app.gallery import Photograph
 from app.state import choose, start
 from glied.trace import Trace
 
 HERE = Path(__file__).parent
-SIDE = 900  # pixels of the photograph that is shown
 _board = st.components.v2.component(
     "glied_board", css=(HERE / "board.css").read_text(), js=(HERE / "board.js").read_text()
 )
@@ -24,20 +23,18 @@ _board = st.components.v2.component(
 def board(trace: Trace, photograph: Photograph, key: str, partner: Trace | None = None) -> None:
     """Draws the board of a trace; `partner` is the trace of the board beside it, which then moves along."""
     first = start()
-    data = payload(trace, photograph, partner) | {"start": {"step": first.step, "head": first.head}}
-    _board(key=key, data=data, on_choice_change=lambda: choose(key))
+    shown = {"photo": photograph.url, "alt": photograph.alt, "start": {"step": first.step, "head": first.head}}
+    _board(key=key, data=payload(trace, partner) | shown, on_choice_change=lambda: choose(key))
 
 
 @lru_cache(maxsize=16)
-def payload(trace: Trace, photograph: Photograph, partner: Trace | None) -> dict[str, Any]:
-    """All that the board draws, for every word, head and region: a function of its arguments alone."""
+def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
+    """All that the board draws on the photograph, for every word, head and region."""
     fine, read = LOCAL[trace.architecture]
     pairs = align(trace.words, partner.words) if partner else None
     return {
         "digest": trace.digest,
         "architecture": trace.architecture,
-        "photo": data_url(fitted(photograph.image, SIDE)),
-        "alt": photograph.alt,
         "size": trace.size,
         "boxes": _rounded(trace.boxes, 1),
         "names": region_names(trace),

@@ -216,11 +216,10 @@ def test_what_a_browser_sends_is_checked(sent: object):
 
 
 def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
-    photograph = own_photograph(encoded(PHOTOGRAPH, "PNG"))
     for trace, partner in ((traces["glied"], None), (traces["base"], traces["glied"])):
-        found = payload(trace, photograph, partner)
+        found = payload(trace, partner)
         payload.cache_clear()
-        assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace, photograph, partner))
+        assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace, partner))
         assert found["first"] == first_step(trace)
         assert found["read"][1][2] == pytest.approx(trace.attention["a" if partner else "al"][1, 2].tolist(), abs=1e-4)
     assert found["groups"] is None
@@ -234,7 +233,7 @@ def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
     from glied.trace import trace
 
     lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
-    found = payload(lone, own_photograph(encoded(PHOTOGRAPH, "PNG")), None)
+    found = payload(lone, None)
     assert found["region_falls"] == [[None], [None]]
     assert json.dumps(found, allow_nan=False)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, describe, load, load_detector, save_detector
+from glied.checkpoint import Checkpoint, describe, load, load_detector, load_pair, save_detector
 from glied.decode import caption
 from glied.errors import GliedError
 from glied.files import replacing
@@ -99,7 +100,7 @@ def test_detector_round_trip(hidden: int, tmp_path: Path) -> None:
             parameter.normal_().copy_(parameter.half())
     save_detector(tmp_path / "a", made, {"epochs": 3})
     loaded, provenance = load_detector(tmp_path / "a")
-    assert provenance == {"epochs": 3}
+    assert provenance == {"epochs": 3, "digest": describe(tmp_path / "a")["digest"]}
     assert (loaded.words, loaded.source, loaded.hidden) == (made.words, made.source, hidden)
     assert not loaded.training
     regions = tiny.regions()
@@ -204,3 +205,18 @@ def test_failed_save_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
         tiny.checkpoint(seed=1).save(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == before
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_pair_is_a_captioner_and_its_own_detector(tmp_path: Path) -> None:
+    made = tiny.checkpoint()
+    for name in ("right", "wrong"):
+        detector = AttributeDetector(made.attributes, tiny.WIDTH, tiny.SOURCE)
+        with torch.no_grad():
+            detector.score.bias.add_(len(name))
+        save_detector(tmp_path / name, detector, {"name": name})
+    digest = describe(tmp_path / "right")["digest"]
+    replace(made, provenance={"detector": digest}).save(tmp_path / "a")
+    checkpoint, detector = load_pair(tmp_path / "a", tmp_path / "right")
+    assert checkpoint.attributes == detector.words
+    with pytest.raises(GliedError, match=digest):
+        load_pair(tmp_path / "a", tmp_path / "wrong")

@@ -144,4 +144,6 @@ def test_the_module_runs_and_its_help_names_every_command(root):
     done = subprocess.run(
         [sys.executable, "-m", "glied", "--help"], cwd=root, capture_output=True, text=True, check=True
     )
-    assert all(name in done.stdout for name in ("extract", "train", "caption", "trace", "evaluate", "info", "bench"))
+    assert all(
+        name in done.stdout for name in ("extract", "convert", "train", "caption", "trace", "evaluate", "info", "bench")
+    )

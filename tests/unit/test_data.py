@@ -174,13 +174,16 @@ def test_absent_split_names_those_present(tmp_path: Path) -> None:
         load_dataset(tmp_path).split("test")
 
 
-def test_report_is_short() -> None:
-    assert report([]) == ""
-    lines = report([f"p{i}" for i in range(14)]).splitlines()
+def test_report_is_short(capsys: pytest.CaptureFixture) -> None:
+    report([])
+    assert capsys.readouterr().out == ""
+    report([f"p{i}" for i in range(14)])
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("14 thing")
     assert lines[1:11] == [f"  p{i}" for i in range(10)]
-    assert lines[11] == "... and 4 more"
-    assert len(report(["p"]).splitlines()) == 2
+    assert lines[11] == "  ... and 4 more"
+    report(["p"])
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_real_captions_load(shared: Path) -> None:

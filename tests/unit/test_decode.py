@@ -140,9 +140,9 @@ def test_without_a_limit_ngrams_do_repeat() -> None:
 def test_batch_equals_one_by_one(architecture: str, history: bool) -> None:
     for seed, eos in ((0, 0.0), (1, 2.0), (2, -1.0)):
         made = captioner(architecture, seed, eos)
-        options = DecodeOptions(beam=3, n_best=3, history=history)
-        for scene, together in zip(SCENES, caption(made, SCENES, options), strict=True):
-            (alone,) = caption(made, [scene], options)
+        options = DecodeOptions(beam=3, n_best=3)
+        for scene, together in zip(SCENES, caption(made, SCENES, options, history), strict=True):
+            (alone,) = caption(made, [scene], options, history)
             assert_same(together, alone)
             if history:
                 assert together.history.words == alone.history.words
@@ -201,8 +201,8 @@ def test_same_seed_same_samples(architecture: str) -> None:
 @pytest.mark.parametrize("beam", [1, 5])
 def test_history_replays_to_the_captions(architecture: str, seed: int, beam: int) -> None:
     made = captioner(architecture, seed, eos=1.0)
-    options = DecodeOptions(beam=beam, n_best=beam, history=True, no_repeat_ngram=2)
-    for scene, decoded in zip(SCENES, caption(made, SCENES, options), strict=True):
+    options = DecodeOptions(beam=beam, n_best=beam, no_repeat_ngram=2)
+    for scene, decoded in zip(SCENES, caption(made, SCENES, options, history=True), strict=True):
         history = decoded.history
         assert isinstance(history, BeamHistory)
         ended = {}
@@ -302,9 +302,9 @@ def test_photograph_that_gets_stuck_leaves_the_others_alone() -> None:
     with torch.no_grad():
         made.model.bias[EOS] -= 6
     scenes = [tiny.scene(5, 4, seed, FIVE) for seed in range(4)]
-    options = DecodeOptions(no_repeat_ngram=1, beam=4, n_best=4, history=True)
-    for scene, together in zip(scenes, caption(made, scenes, options), strict=True):
-        (alone,) = caption(made, [scene], options)
+    options = DecodeOptions(no_repeat_ngram=1, beam=4, n_best=4)
+    for scene, together in zip(scenes, caption(made, scenes, options, history=True), strict=True):
+        (alone,) = caption(made, [scene], options, history=True)
         assert_same(together, alone)
         assert together.history.words == alone.history.words
         assert together.history.status == alone.history.status

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glied.config import PRESETS, ModelConfig, preset
 from glied.errors import GliedError
-from glied.model import Attention, Captioner, Inputs, Keys, Memory, Output, build, explicit, fused
+from glied.model import Attention, Captioner, Inputs, Keys, Memory, Output, build, explicit, fused, linear
 
 COUNTS = {
     "base": 9_110_879,
@@ -211,10 +211,10 @@ def test_double_precision_stays_double(model: Captioner) -> None:
     assert logits(model, tiny.batch(SCENES)).dtype == torch.float64
 
 
-def test_classifier_may_be_given_transposed(model: Captioner) -> None:
-    c = torch.randn(2, 3, model.config.d).double()
-    contiguous = model.embedding.t().contiguous()
-    torch.testing.assert_close(model.logits(c, contiguous), model.logits(c), **EXACT)
+@pytest.mark.parametrize("shape", [(1,), (2, 3), (1, 8), (3, 3), (2, 5, 4)])
+def test_linear_is_that_of_torch_for_few_rows_and_many(shape: tuple[int, ...]) -> None:
+    x, weight, bias = torch.randn(*shape, 6).double(), torch.randn(5, 6).double(), torch.randn(5).double()
+    torch.testing.assert_close(linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias), **EXACT)
 
 
 def test_scene_without_padding_has_no_mask() -> None:

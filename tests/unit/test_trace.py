@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
@@ -88,7 +89,7 @@ def test_alternatives_are_the_most_probable_words(architecture: str) -> None:
 
 def test_small_vocabulary_has_fewer_alternatives() -> None:
     made = tiny.checkpoint("glied", ("a", "dog", "runs"))
-    assert trace(made, tiny.scene(m=2, words=("a", "dog", "runs")), ["a"]).alternative_log_probabilities.shape == (2, 7)
+    assert trace(made, tiny.scene(m=2, words=("a", "dog", "runs")), ["a"]).alternative_log_probabilities.shape == (2, 4)
 
 
 def test_trace_is_immutable(architecture: str) -> None:
@@ -250,3 +251,14 @@ def test_equality_is_by_value(architecture: str) -> None:
         others.append(replace(replayed, attention=replayed.attention | {name: changed}))
     assert len({t.digest for t in (replayed, *others)}) == 1 + len(others)
     assert all(other != replayed for other in others)
+
+
+def test_alternatives_are_words_that_decoding_may_produce(architecture: str) -> None:
+    made = tiny.checkpoint(architecture)
+    with torch.no_grad():
+        made.model.bias[:4] += 9  # <pad>, <bos>, <eos> and <unk> first of all
+    replayed = trace(made, tiny.scene(), ["dog", "runs"])
+    for row in replayed.alternatives:
+        assert row[0] == "<eos>"
+        assert not {"<pad>", "<bos>", "<unk>"} & set(row)
+    assert np.exp(replayed.alternative_log_probabilities).sum(1).max() < 0.5  # their probability is not shared out

@@ -74,7 +74,7 @@ def detector(data: Path, tmp_path: Path) -> Path:
     return out
 
 
-OPTIONS = TrainOptions(epochs=3, images=4, warmup=4, rate=2e-3, min_count=1, attribute_count=4, save_minutes=0.0)
+OPTIONS = TrainOptions(epochs=3, images=4, warmup=4, rate=2e-3, min_count=1, save_minutes=0.0)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,54 @@
+"""What is shipped: small, loadable, a pair, and what its card says of it."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from glied.attributes import find_scene
+from glied.checkpoint import describe, load_pair
+from glied.decode import DecodeOptions, caption
+from glied.images import open_image
+from glied.regions import open_source
+
+NAMES = ("base", "glied", "attributes")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_file_is_small_and_named_in_the_model_cards(root: Path, name: str) -> None:
+    file = root / "checkpoints" / f"{name}.safetensors"
+    assert file.stat().st_size < 25e6
+    cards = (root / "checkpoints" / "README.md").read_text()
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in cards
+    assert re.search(rf"`{describe(file)['digest']}`", (root / "README.md").read_text() + cards)
+
+
+@pytest.mark.parametrize("name", ["base", "glied"])
+def test_each_captioner_says_where_it_comes_from_and_captions_a_photograph(root: Path, name: str) -> None:
+    folder = root / "checkpoints"
+    checkpoint, detector = load_pair(folder / f"{name}.safetensors", folder / "attributes.safetensors")
+    assert checkpoint.model.config.architecture == name
+    assert checkpoint.provenance["splits"] == {"train": 6000, "val": 1000}
+    assert checkpoint.provenance["detector"] == describe(folder / "attributes.safetensors")["digest"]
+    photograph = open_image(gallery() / "astronaut.png")
+    [decoded] = caption(checkpoint, [find_scene(photograph, open_source(checkpoint.source), detector)], DecodeOptions())
+    words = decoded.captions[0].words
+    assert 5 <= len(words) <= 20
+    assert set(words) <= set(checkpoint.vocabulary.words[4:])
+
+
+def gallery() -> Path:
+    from importlib.util import find_spec
+
+    return Path(find_spec("skimage").origin).parent / "data"
+
+
+def test_grid_features_have_not_changed_since_the_checkpoints_were_trained(root: Path) -> None:
+    """If this fails on purpose, give the source in glied/regions/grid.py a new number and train again."""
+    golden = json.loads((root / "tests" / "unit" / "grid_golden.json").read_text())
+    regions = open_source("grid").find_regions(open_image(gallery() / "astronaut.png"))
+    assert regions.source == golden["source"]
+    for region, values in golden["features"].items():
+        assert regions.features[int(region), :6].tolist() == pytest.approx(values, rel=0.02, abs=0.02)
