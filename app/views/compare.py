@@ -6,7 +6,7 @@ import streamlit as st
 from app.components.board import board
 from app.gallery import Photograph, folder, human_captions
 from app.pick import pick_photograph, show_gallery
-from app.services import MODELS, Reading, traced
+from app.services import MODELS, Reading, traced, warn_if_unlike
 
 
 @st.fragment
@@ -55,6 +55,7 @@ show_gallery()
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
 readings = {model: traced(photograph, model) for model in reversed(MODELS)}
+warn_if_unlike(readings["glied"].trace)
 st.caption("Underlined words differ. Choose a word or hover over a region on one side: the other side follows.")
 draw_boards(readings, photograph)
 draw_runners_up(readings)

@@ -7,7 +7,7 @@ from analysis.figures import collocation_map, collocation_ranks
 from app.components.board import board
 from app.gallery import Photograph
 from app.pick import pick_model, pick_photograph, show_gallery
-from app.services import traced
+from app.services import traced, warn_if_unlike
 from app.state import chosen
 from glied.trace import Trace
 
@@ -84,6 +84,7 @@ st.caption(
     "Choose a word to see where the captioner looked for it; in GLIED’s region groups, hover over the photograph."
 )
 reading = traced(photograph, model)
+warn_if_unlike(reading.trace)
 draw_words(reading.trace, photograph)
 if photograph.credit:
     st.caption(f"{photograph.title}: {photograph.credit}")

@@ -310,3 +310,14 @@ def test_memory_is_bounded_and_failures_are_tried_again(checkpoints: Path, monke
 def test_gallery_names_are_distinct():
     ids = [entry.id for entry in entries()[0]]
     assert len(ids) == len(set(ids))
+
+
+def test_a_photograph_unlike_those_learned_from_is_called_so(open_app: Open, monkeypatch: pytest.MonkeyPatch):
+    assert not open_app().info
+    real = services.load_detector
+    sure = {"val_top_score@1%": 0.99}
+    monkeypatch.setattr(services, "load_detector", lambda path: (real(path)[0], real(path)[1] | sure))
+    app = open_app()
+    assert "unlike those the captioners have learned from" in app.info[0].value
+    app.switch_page("views/compare.py").run()
+    assert "unlike those the captioners have learned from" in app.info[0].value

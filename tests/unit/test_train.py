@@ -25,7 +25,7 @@ from glied.train import (
     learning_rate,
     train_captioner,
 )
-from glied.train_attributes import AttributeOptions, average_precision
+from glied.train_attributes import AttributeOptions, average_precision, sureness
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (250, 250, 250)}
@@ -177,6 +177,11 @@ def test_average_precision_against_scikit_learn():
 def test_top_words_leave_out_function_words():
     assert top_words(["a", "dog", "the", "ball"], np.array([0.9, 0.2, 0.8, 0.5])) == [3, 1]
     assert top_words(["a", "dog", "the", "ball"], np.array([0.9, 0.2, 0.8, 0.5]), 1) == [3]
+
+
+def test_sureness_is_the_first_percentile_of_the_surest_content_word():
+    P = torch.linspace(0, 1, 101)[:, None].repeat(1, 3) * torch.tensor([0.5, 1.0, 0.25])
+    assert sureness(P, ["dog", "the", "ball"]) == pytest.approx(0.005)  # "the" is surer, but no content word
 
 
 def test_a_data_set_without_val_is_refused_in_one_sentence():
