@@ -8,8 +8,6 @@ PORT ?= 8501
 IMAGES ?=
 BIN := .venv/bin
 D2 := .venv-detectron2
-# idle threads must not spin on a shared machine; must be set before torch is imported
-export OMP_WAIT_POLICY ?= passive
 
 .PHONY: app test check detectron2-test clean
 

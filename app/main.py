@@ -1,10 +1,8 @@
 """GLIED Studio: `streamlit run app/main.py`."""
 
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep; read when torch is imported
 ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
     sys.path.insert(0, ROOT)

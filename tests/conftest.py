@@ -1,8 +1,6 @@
 """Fixtures shared by all tests."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when torch is imported
+import glied  # noqa: F401, I001  before torch: it sets how threads wait
 
 from pathlib import Path
 
