@@ -52,7 +52,7 @@ def test_explore_shows_the_board_and_the_collocations(open_app: Open):
     assert fine(app)
     assert len(app.get("bidi_component")) == 2
     assert len(app.get("plotly_chart")) == 2
-    assert app.selectbox(key="photo").value == "chelsea"
+    assert app.selectbox(key="photo").value == "grace_hopper"
     assert set(app.dataframe[0].value["kind"]) == {"region", "attribute"}
 
 
@@ -166,7 +166,7 @@ def test_a_bad_upload_gets_a_sentence_and_leaves_the_view(open_app: Open):
     app.file_uploader[0].upload("a.jpg", b"xx", "image/jpeg").run()
     assert not app.exception
     assert "Expected a JPEG" in app.error[0].value
-    assert app.selectbox(key="photo").value == "chelsea"
+    assert app.selectbox(key="photo").value == "grace_hopper"
 
 
 def test_missing_checkpoints_get_one_sentence(open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
