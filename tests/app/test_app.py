@@ -98,7 +98,7 @@ def test_word_head_pivot_and_page_never_run_a_model(open_app: Open, runs: list[s
 
 
 def test_the_table_follows_the_chosen_word(open_app: Open):
-    app = open_app()
+    app = open_app(photo="chelsea")  # of which the tiny captioner says enough
     before = app.dataframe[0].value
     app.session_state["choice"] = Choice(app.session_state["choice"].trace, 3, 1)
     assert not app.run().dataframe[0].value.equals(before)
@@ -132,7 +132,7 @@ def test_an_address_that_makes_no_sense_falls_back_with_a_toast(open_app: Open, 
 
 
 def test_an_address_opens_the_word_and_head_it_names(open_app: Open):
-    app = open_app(step="2", head="1")
+    app = open_app(photo="chelsea", step="2", head="1")
     assert board(app)["start"] == {"step": 2, "head": 1}
     choice = app.session_state["choice"]
     assert (choice.step, choice.head) == (2, 1)
