@@ -15,7 +15,9 @@ def show_gallery() -> None:
     """The photographs to choose from, a page of them."""
     gallery, skipped = entries(folder())
     if skipped:
-        st.caption(f"{skipped} file(s) of the folder were left out: unreadable, or beyond the first {MOST}.")
+        st.caption(
+            f"{skipped} file(s) of the folder were left out: unreadable, too small or large, or past the first {MOST}."
+        )
     pages = -(-len(gallery) // PER_PAGE)
     page = st.pagination(pages, key="gallery_page", persist_state="session") if pages > 1 else 1
     strip(gallery[(page - 1) * PER_PAGE : page * PER_PAGE], _settled(), on_pick=_take_pick)
@@ -46,7 +48,7 @@ def pick_photograph() -> Photograph:
 
 def pick_model() -> str:
     """Base or GLIED."""
-    return st.segmented_control(
+    chosen = st.segmented_control(
         "Captioner",
         list(MODELS),
         format_func=MODELS.__getitem__,
@@ -56,6 +58,7 @@ def pick_model() -> str:
         key="model",
         bind="query-params",
     )
+    return chosen or "glied"  # an empty ?model=
 
 
 def _settled() -> str:

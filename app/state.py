@@ -30,7 +30,7 @@ def _number(name: str, default: int | None) -> int | None:
     if text.isascii() and text.isdigit() and len(text) < 4:
         return int(text)
     if text:
-        st.toast(f"The address asked for {name} “{text[:20]}”, which is no number; the usual one is shown.")
+        st.toast(f"The address asked for {name} “{text[:20]}”, which is none; the usual one is shown.")
     return default
 
 
@@ -47,7 +47,8 @@ def chosen(trace: Trace) -> tuple[int, int]:
     step, head = min(step, len(trace.words) - 1), min(choice.head, heads)
     now = step if choice.trace == trace.digest else choice.step
     st.session_state.choice = replace(choice, step=now, head=head)  # so that a toast comes once
-    st.query_params.update(step=str(step), head=str(head))
+    if (st.query_params.get("step"), st.query_params.get("head")) != (str(step), str(head)):
+        st.query_params.update(step=str(step), head=str(head))
     return step, head
 
 

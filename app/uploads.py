@@ -8,6 +8,7 @@ from glied.images import open_image
 MAX_BYTES = 8 * 2**20
 MAX_PIXELS = 24_000_000
 SIDE = 1333  # pixels; more than any region source looks at
+SLENDER = 6  # long side over short side
 TYPES = ("jpg", "jpeg", "png", "webp")
 
 
@@ -15,7 +16,7 @@ def open_upload(data: bytes) -> Image.Image:
     """An upright RGB photograph of at most SIDE pixels a side.
 
     Raises:
-        GliedError: more than MAX_BYTES or MAX_PIXELS, no JPEG, PNG or WebP, damaged, or too small.
+        GliedError: more than MAX_BYTES or MAX_PIXELS, no JPEG, PNG or WebP, damaged, too small or too slender.
     """
     if len(data) > MAX_BYTES:
         raise GliedError(
@@ -24,7 +25,13 @@ def open_upload(data: bytes) -> Image.Image:
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     if not (webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
         raise GliedError("Expected a JPEG, PNG or WebP photograph, your file is of another kind; export it as JPEG.")
-    return fitted(open_image(data, "your file", MAX_PIXELS))
+    image = open_image(data, "your file", MAX_PIXELS)
+    if max(image.size) > SLENDER * min(image.size):
+        raise GliedError(
+            f"Expected a photograph at most {SLENDER} times as long as wide, your file has {image.width} x "
+            f"{image.height}; cut out a part."
+        )
+    return fitted(image)
 
 
 def fitted(image: Image.Image, side: int = SIDE) -> Image.Image:

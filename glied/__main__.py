@@ -16,7 +16,7 @@ from glied.data import FeatureCache, load_dataset, open_cached, report
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.evaluate import evaluate
-from glied.files import replacing
+from glied.files import check_target, replacing
 from glied.images import open_image
 from glied.regions import open_source
 from glied.regions.stored import StoredFiles
@@ -56,6 +56,8 @@ def extract(data: Data, source: str = "grid", cache: Cache = Path("cache")) -> N
     dataset = load_dataset(data)
     keys, problems = FeatureCache(cache, open_source(source)).extract([p.path for p in dataset.photographs])
     report([*dataset.problems, *problems])
+    if not keys:
+        raise GliedError(f"Expected readable photographs in {data}, none of them is; see above.")
     print(f"{len(keys)} photographs have their regions in {cache}")
 
 
@@ -192,16 +194,23 @@ def _json(value: Any) -> str:
 def trace_image(
     image: Positional[Path],
     out: Path,
-    words: str = "",
+    words: Annotated[str | None, arg(help="replay this caption instead of the model's own")] = None,
     checkpoint: Model = GLIED,
     attributes: Detector = None,
     cache: Cache = Path("cache"),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Write every attention behind a caption to FILE.npz: the model's own caption, or any `--words`."""
+    check_target(out)
     model, detector = _models(checkpoint, attributes)
     scene = find_scene(open_image(image), open_cached(model.source, cache), detector)
-    spoken = tokenize(words) if words else caption(model, [scene], decoding)[0].captions[0].words
+    spoken = tokenize(words or "")
+    if words is not None and not spoken:
+        raise GliedError(f"Expected words to replay, got {words!r}; leave --words out for the model's own caption.")
+    if words is None:
+        spoken = list(caption(model, [scene], decoding)[0].captions[0].words)
+    if unknown := [word for word in spoken if word not in model.vocabulary]:
+        print(f"outside the vocabulary, read as <unk>: {' '.join(unknown)}")
     result = trace(model, scene, spoken, removals=True)
     result.save(out)
     print(f"{result.text}\nwrote {out}")
@@ -218,6 +227,7 @@ def evaluate_split(
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Caption a whole split and score it (BLEU, ROUGE-L, CIDEr) against its human captions."""
+    check_target(out)
     model, detector = _models(checkpoint, attributes)
     result = evaluate(model, detector, data, split, cache, decoding)
     report(result["problems"])
@@ -243,6 +253,8 @@ def info(checkpoint: Positional[Path]) -> None:
 @bench_app.command(name="decode")
 def bench_decode(out: Annotated[Path | None, arg(name="json", help="also write the figures here")] = None) -> None:
     """Images per second at beam 1, 3, 5 and batch 1, 10, 50, beside what this machine can do in the same run."""
+    if out is not None:
+        check_target(out)
     result = benchmarks.decode()
     print(benchmarks.table(result))
     if out is not None:
@@ -261,7 +273,8 @@ def main() -> None:
         print(f"glied: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # no permission, no space
-        print(f"glied: could not write or read {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        place = error.filename or "a file"
+        print(f"glied: Expected to read or write {place}, but {error.strerror}; check the path.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("glied: stopped.", file=sys.stderr)

@@ -125,7 +125,7 @@ def _write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
 def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
     path = Path(path)
     if not path.is_file():
-        raise GliedError(f"Expected a checkpoint at {path}, found none; train one or name another with --checkpoint.")
+        raise GliedError(f"Expected a checkpoint at {path}, found no such file; train one or name another.")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("glied", "{}"))
@@ -137,7 +137,8 @@ def _read(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch
         ) from error
     if header.get("format") != FORMAT or (kind and header.get("kind") != kind):
         found = header.get("kind") or header.get("format") or "weights without a description"
-        raise GliedError(f"Expected a {FORMAT} {kind or 'checkpoint'} in {path}, found {found}; choose another file.")
+        wanted = {"captioner": "captioner", "attributes": "attribute detector"}.get(kind or "", "checkpoint")
+        raise GliedError(f"Expected a {wanted} ({FORMAT}) in {path}, found {found}; choose another file.")
     return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 

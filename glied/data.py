@@ -111,8 +111,8 @@ def _records(file: Path) -> list[dict]:
         return [dict(image) for image in images]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise GliedError(
-            f"Expected captions in Karpathy's or COCO's JSON layout in {file}, "
-            f"could not read them ({type(error).__name__}: {error}); check the file."
+            f"Expected captions in Karpathy's or COCO's JSON layout in {file}, found damaged JSON or another layout; "
+            "check the file."
         ) from error
 
 
@@ -123,6 +123,9 @@ def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], probl
         problems.append(f"an image without a file name was left out: {str(record)[:80]}")
         return
     relative = Path(str(record.get("filepath", "")), id)
+    if relative.is_absolute() or ".." in relative.parts:
+        problems.append(f"{id}: left out, its name leads out of the data set")
+        return
     candidates = [folder / "images" / relative, folder / "images" / id, folder / relative]
     path = next((p for p in candidates if _is_file(p)), None)
     sentences = record.get("sentences")

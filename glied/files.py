@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from glied.errors import GliedError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,3 +21,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Raises GliedError if no file can be written to `path`: before the work, not after it."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        with replacing(path.with_name(f"{path.name}.try")) as aside:
+            aside.touch()
+        path.with_name(f"{path.name}.try").unlink()
+    except OSError as error:
+        raise GliedError(
+            f"Expected to write {path}, but cannot ({error.strerror}); name a file in a folder you may write to."
+        ) from error

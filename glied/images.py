@@ -29,12 +29,15 @@ def open_image(
         GliedError: no image, a format not in FORMATS, damaged, smaller than MIN_SIDE or larger than max_pixels.
     """
     name = name or (source.name if isinstance(source, Path) else "the file")
-    try:
-        data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise GliedError(
-            f"Expected an image at {name}, but {(error.strerror or str(error)).lower()}; check the path."
-        ) from error
+    if isinstance(source, Path):
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise GliedError(
+                f"Expected an image at {source}, could not open it ({error.strerror}); check the path."
+            ) from error
+    else:
+        data = source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning comes later than our check

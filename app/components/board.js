@@ -86,7 +86,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const slider = make("input", { type: "range", min: 0, max: data.words.length - 1, "aria-label": "Word of the caption",
     input: () => choose(+slider.value, false), change: () => choose(+slider.value) })
   const place = make("span")
-  const heads = make("select", { "aria-label": "Attention head", change: () => { memory.head = +heads.value; draw(); commit() } },
+  const heads = make("select", { "aria-label": "Attention head", change: () => { memory.head = +heads.value; draw(); tell({ head: memory.head }); commit() } },
     ...["Mean of heads", ...Array.from({ length: data.heads }, (_, i) => `Head ${i + 1}`)].map((name, i) =>
       make("option", { value: i }, name)))
   const tabs = (names, get, set) => {
@@ -121,15 +121,15 @@ export default function ({ data, parentElement, setStateValue }) {
     ...data.boxes.map((_, i) => make("button", { "aria-label": `Region ${i + 1}, ${data.names[i]}`, title: `${i + 1}: ${data.names[i]}`,
       pointerenter: () => point(i), pointerleave: () => point(null), click: () => { pinned = pinned === i ? null : i; draw() } }, crop(i, 38))))
   const keys = make("p", { class: "keys" }, "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears.")
-  const chips = make("div", { class: "chips", role: "group", "aria-label": "Attributes found in the photograph" },
+  const chips = make("div", { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
     ...data.attributes.map((word, i) => make("button", { style: `--score: ${Math.round(45 * data.scores[i])}%`,
-      title: `${word}: found with probability ${percent(data.scores[i])}; hover to see where`,
+      title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
       pointerenter: () => { attribute = i; draw() }, pointerleave: () => { attribute = null; draw() },
       click: () => { pinnedAttribute = pinnedAttribute === i ? null : i; draw() } }, word + " ", make("small", {}, data.scores[i].toFixed(2)))))
   const panel = make("div", { class: "panel" })
   const board = make("div", { class: "board" }, words, controls,
     make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys), panel),
-    make("h4", {}, "Attributes found in the photograph, and the probability of each"), chips)
+    make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`), chips)
 
   // ---- drawing
   function crop(i, size) {
@@ -240,7 +240,7 @@ export default function ({ data, parentElement, setStateValue }) {
       ...ranked(read, 8).map((m) => row(data.attributes[m], read[m], Math.max(...read), attributeFalls ? attributeFalls[m] : undefined)),
       ...(falls ? [make("p", { class: "note" },
         `Fall: how far the word’s log p drops when that region or attribute is taken away. Attention is not explanation: its rank correlation with the fall is ${correlation(rho[0], "regions")}, ${correlation(rho[1], "attributes")}.`)] : []),
-      heading("What else it might have said here", "probability"),
+      heading("What it might have said here", "probability"),
       ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")))
   }
 
@@ -309,14 +309,16 @@ export default function ({ data, parentElement, setStateValue }) {
     if (done) commit()
   }
   function toggle() {
-    if (timer) return stop(), commit()
+    if (timer) return stop()
     timer = setInterval(() => choose((step + 1) % data.words.length, false), 1100)
     play.textContent = "❚❚"
     play.setAttribute("aria-label", "Pause")
   }
   function stop() {
+    if (!timer) return
     clearInterval(timer)
     timer = null
+    commit() // while it plays, the page's tables stay
     play.textContent = "▶"
     play.setAttribute("aria-label", "Play the caption")
   }
@@ -385,6 +387,7 @@ export default function ({ data, parentElement, setStateValue }) {
   function listen({ detail }) {
     if (detail.from !== data.partner) return
     if ("region" in detail) point(detail.region, true)
+    if ("head" in detail) draw()
     const t = "step" in detail ? data.pairs.indexOf(detail.step) : -1
     if (t >= 0 && t !== step) {
       memory.steps[data.digest] = step = t
@@ -396,7 +399,7 @@ export default function ({ data, parentElement, setStateValue }) {
   board.drawn = drawn
   board.send = setStateValue
   board.leave = () => {
-    stop()
+    clearInterval(timer)
     window.removeEventListener("glied:board", listen)
   }
   parentElement.append(board)

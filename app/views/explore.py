@@ -19,6 +19,7 @@ def draw_words(trace: Trace, photograph: Photograph) -> None:
     step, head = chosen(trace)
     draw_collocations(trace, head)
     with st.expander("What the chosen word looked at, as a table", icon=":material/table:"):
+        st.caption(f"The word is “{spoken(trace.words[step])}”, number {step + 1} of the caption.")
         st.dataframe(
             attention_table(trace, step, head),
             hide_index=True,

@@ -319,3 +319,9 @@ def test_a_photograph_unlike_those_learned_from_is_called_so(open_app: Open, mon
     for view in ("explore", "compare"):
         app.switch_page(f"views/{view}.py").run()
         assert "unlike those the captioners have learned from" in app.info[0].value
+
+
+def test_an_empty_captioner_in_the_address_is_the_usual_one(open_app: Open):
+    app = open_app(model="")
+    assert fine(app)
+    assert app.get("plotly_chart")

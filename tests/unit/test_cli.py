@@ -147,3 +147,39 @@ def test_the_module_runs_and_its_help_names_every_command(root):
     assert all(
         name in done.stdout for name in ("extract", "convert", "train", "caption", "trace", "evaluate", "info", "bench")
     )
+
+
+@pytest.mark.parametrize("words", ["", "  ", "!!!"])
+def test_trace_of_no_words_is_refused(folder, monkeypatch, capsys, words):
+    image = folder / "data" / "images" / "0.jpg"
+    arguments = ("--out", folder / "none.npz", "--checkpoint", folder / "glied.safetensors", "--words", words)
+    assert run(monkeypatch, "trace", image, *arguments) == 2
+    assert "Expected words" in capsys.readouterr().err
+    assert not (folder / "none.npz").exists()
+
+
+def test_words_outside_the_vocabulary_are_named(folder, monkeypatch, capsys):
+    image = folder / "data" / "images" / "0.jpg"
+    arguments = ("--out", folder / "u.npz", "--checkpoint", folder / "glied.safetensors", "--words", "a perro runs")
+    assert run(monkeypatch, "trace", image, *arguments) == 0
+    assert "read as <unk>: perro" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["data", "glied.safetensors/x.json"])
+def test_a_target_that_cannot_be_written_is_refused_before_the_work(folder, monkeypatch, capsys, target):
+    monkeypatch.setattr(cli, "evaluate", lambda *_: pytest.fail("the work was begun"))
+    arguments = ("--data", folder / "data", "--split", "val", "--checkpoint", folder / "glied.safetensors")
+    assert run(monkeypatch, "evaluate", *arguments, "--json", folder / target) == 2
+    assert "Expected to write" in capsys.readouterr().err
+
+
+def test_extract_of_nothing_readable_fails(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"no image")
+    sentences = [{"raw": "A dog."}]
+    records = [{"filename": name, "split": "val", "sentences": sentences} for name in ("a.jpg", "../../secret.jpg")]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": records}))
+    assert run(monkeypatch, "extract", "--data", tmp_path, "--cache", tmp_path / "cache") == 2
+    out, err = capsys.readouterr()
+    assert "leads out of the data set" in out
+    assert "none of them is" in err

@@ -175,7 +175,7 @@ def test_limit_on_pixels_can_be_set() -> None:
 
 
 def test_missing_file_and_folder_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(GliedError, match=r"nowhere\.jpg.*no such file"):
+    with pytest.raises(GliedError, match=r"nowhere\.jpg.*No such file"):
         open_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(GliedError, match="is a directory"):
+    with pytest.raises(GliedError, match="Is a directory"):
         open_image(tmp_path)
