@@ -89,6 +89,6 @@ def test_an_upload_is_known_by_its_bytes_alone():
 
 
 def test_a_slender_picture_is_refused():
-    with pytest.raises(GliedError, match="6 times as long as wide.*700 x 100"):
+    with pytest.raises(GliedError, match=r"6 times as long as wide.*700 x 100"):
         open_upload(encoded(Image.new("RGB", (700, 100)), "PNG"))
     assert open_upload(encoded(Image.new("RGB", (600, 100)), "PNG")).size == (600, 100)
