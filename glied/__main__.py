@@ -1,6 +1,7 @@
 """Command line: python -m glied extract | convert | train | caption | trace | evaluate | info | bench."""
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +35,23 @@ bench_app = SubcommandApp()
 
 Data = Annotated[Path, arg(help="data set: a folder with images/ and captions.json (Karpathy's or COCO's layout)")]
 Cache = Annotated[Path, arg(help="folder of cached regions; what is there is never computed again")]
-Model = Annotated[Path, arg(help="checkpoint of a captioner (.safetensors)")]
-Detector = Annotated[Path | None, arg(help="attribute detector; default: attributes.safetensors beside the checkpoint")]
 
 
-def _models(checkpoint: Path, attributes: Path | None) -> tuple[Checkpoint, AttributeDetector]:
-    """A captioner, and the detector named or beside it, or else the one we ship."""
-    beside = checkpoint.parent / "attributes.safetensors"
-    return load_pair(checkpoint, attributes or (beside if beside.is_file() else SHIPPED / "attributes.safetensors"))
+@dataclass(frozen=True)
+class Models:
+    """Which captioner, on which attributes and regions."""
+
+    checkpoint: Annotated[Path, arg(help="checkpoint of a captioner (.safetensors)")] = GLIED
+    attributes: Annotated[
+        Path | None, arg(help="attribute detector; default: attributes.safetensors beside the checkpoint, else ours")
+    ] = None
+    cache: Cache = Path("cache")
+
+    def load(self) -> tuple[Checkpoint, AttributeDetector]:
+        """The captioner and its detector."""
+        beside = self.checkpoint.parent / "attributes.safetensors"
+        shipped = SHIPPED / "attributes.safetensors"
+        return load_pair(self.checkpoint, self.attributes or (beside if beside.is_file() else shipped))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -110,12 +120,10 @@ class Run:
 
 def _train(architecture: str, run: Run, training: TrainOptions) -> None:
     name = "-".join(filter(None, (architecture, run.preset)))
-    crossfit: Path | None = run.crossfit or run.attributes.with_suffix(".crossfit.json")
-    if not (run.crossfit or run.attributes.with_suffix(".crossfit.json").is_file()):
-        crossfit = None
-        print(
-            "no cross-fitted attributes: training on the detector's own, which are better than those of new photographs"
-        )
+    beside = run.attributes.with_suffix(".crossfit.json")
+    crossfit = run.crossfit or (beside if beside.is_file() else None)
+    if crossfit is None:
+        print(f"no {beside.name}: training on the detector's own attributes, which no new photograph's will match")
     folder = run.run or Path("runs") / name
     checkpoint = train_captioner(name, run.data, run.cache, run.attributes, folder, training, run.out, crossfit)
     print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {run.out or folder / 'best.safetensors'}")
@@ -149,17 +157,15 @@ def train_attribute_detector(
 @app.command(name="caption")
 def caption_images(
     images: Positional[tuple[Path, ...]],
-    checkpoint: Model = GLIED,
-    attributes: Detector = None,
-    cache: Cache = Path("cache"),
+    models: OmitArgPrefixes[Models] = Models(),
     as_json: Annotated[bool, arg(name="json")] = False,
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Caption image files: one line each, or JSON with scores and the n-best list. A bad file stops nothing."""
     if not images:
         raise GliedError("Expected at least one image file, got none; name one.")
-    model, detector = _models(checkpoint, attributes)
-    source = open_cached(model.source, cache)
+    model, detector = models.load()
+    source = open_cached(model.source, models.cache)
     results: list[dict[str, Any]] = []
     failures = []
     for path in images:
@@ -195,15 +201,13 @@ def trace_image(
     image: Positional[Path],
     out: Path,
     words: Annotated[str | None, arg(help="replay this caption instead of the model's own")] = None,
-    checkpoint: Model = GLIED,
-    attributes: Detector = None,
-    cache: Cache = Path("cache"),
+    models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Write every attention behind a caption to FILE.npz: the model's own caption, or any `--words`."""
     check_target(out)
-    model, detector = _models(checkpoint, attributes)
-    scene = find_scene(open_image(image), open_cached(model.source, cache), detector)
+    model, detector = models.load()
+    scene = find_scene(open_image(image), open_cached(model.source, models.cache), detector)
     spoken = tokenize(words or "")
     if words is not None and not spoken:
         raise GliedError(f"Expected words to replay, got {words!r}; leave --words out for the model's own caption.")
@@ -221,15 +225,13 @@ def evaluate_split(
     data: Data,
     split: str,
     out: Annotated[Path, arg(name="json")],
-    checkpoint: Model = GLIED,
-    attributes: Detector = None,
-    cache: Cache = Path("cache"),
+    models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Caption a whole split and score it (BLEU, ROUGE-L, CIDEr) against its human captions."""
     check_target(out)
-    model, detector = _models(checkpoint, attributes)
-    result = evaluate(model, detector, data, split, cache, decoding)
+    model, detector = models.load()
+    result = evaluate(model, detector, data, split, models.cache, decoding)
     report(result["problems"])
     for name, value in result["scores"].items():
         print(f"{name:8s} {value:.4f}")
@@ -272,6 +274,8 @@ def main() -> None:
     except GliedError as error:
         print(f"glied: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # no permission, no space
         place = error.filename or "a file"
         print(f"glied: Expected to read or write {place}, but {error.strerror}; check the path.", file=sys.stderr)

@@ -47,8 +47,8 @@ def operations(batch: int, beam: int, d: int = 512) -> float:
 
 @torch.inference_mode()
 def plain_beam_search(model: Any, inputs: Inputs, beam: int) -> torch.Tensor:
-    """Beam search as the field writes it: memory repeated for every beam, explicit
-    attention, a full sort of the vocabulary. The yardstick, and a second opinion on the scores.
+    """Beam search as the field writes it: memory repeated for every beam, explicit attention, a full sort of the
+    vocabulary. The yardstick, and a second opinion on the scores.
 
     Returns:
         [B, beam] log-probabilities after STEPS words, best first.
@@ -80,9 +80,8 @@ def decode() -> dict[str, Any]:
     model = build(preset("glied", V, R)).eval()
     words = Vocabulary(SPECIAL + tuple(f"w{i}" for i in range(V - len(SPECIAL))))
     limits = machine()
-    weights = 4 * (
-        12 * 512**2 + 512 * V
-    )  # bytes that a step reads: query and output matrices, the key and value of x, E
+    # bytes of weights that a step reads: query and output matrices, the key and value of x, E
+    weights = 4 * (12 * 512**2 + 512 * V)
     rows = []
     for batch in BATCHES:
         inputs = Inputs(torch.randn(batch, N, R).relu(), None, torch.randint(4, V, (batch, M)), None)
