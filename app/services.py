@@ -100,13 +100,13 @@ def engine() -> Engine:
 
 
 def warn_if_unlike(trace: Trace) -> None:
-    """Says so when the detector is less sure of the photograph than of 99 in 100 that it was tested on."""
+    """Says so when the detector is less sure of the photograph than of 99 in 100 of its validation set."""
     least = engine().detector_card.get("val_top_score@1%", 0)
     best = float(trace.attribute_scores.max())
     if best < least:
         st.info(
             f"This photograph is unlike those the captioners have learned from: its surest attribute has a probability "
-            f"of {best:.2f}, where 99 in 100 of their test photographs reach {least:.2f}. Expect a guess.",
+            f"of {best:.2f}, where 99 in 100 of their validation photographs reach {least:.2f}. Expect a guess.",
             icon=":material/explore_off:",
         )
 
