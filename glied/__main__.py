@@ -1,4 +1,4 @@
-"""Command line: python -m glied extract | convert | train | caption | trace | evaluate | info | bench."""
+"""Command line: python -m glied extract | convert | train | recall | caption | trace | evaluate | info | bench."""
 
 import json
 import os
@@ -19,11 +19,13 @@ from glied.errors import GliedError
 from glied.evaluate import evaluate
 from glied.files import check_target, replacing
 from glied.images import open_image
+from glied.recall import SelectiveSearch, measure
 from glied.regions import open_source
 from glied.regions.stored import StoredFiles
 from glied.trace import trace
 from glied.train import TrainOptions, train_captioner
 from glied.train_attributes import AttributeOptions, train_attributes
+from glied.train_detector import DetectorOptions, train_detector
 from glied.vocabulary import tokenize
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -34,6 +36,7 @@ train_app = SubcommandApp()
 bench_app = SubcommandApp()
 
 Data = Annotated[Path, arg(help="data set: a folder with images/ and captions.json (Karpathy's or COCO's layout)")]
+Source = Annotated[str, arg(help="region source: detector, detector@10-100, grid, detectron2, stored/NAME@WIDTH")]
 Cache = Annotated[Path, arg(help="folder of cached regions; what is there is never computed again")]
 
 
@@ -61,7 +64,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 @app.command
-def extract(data: Data, source: str = "grid", cache: Cache = Path("cache")) -> None:
+def extract(data: Data, source: Source = "grid", cache: Cache = Path("cache")) -> None:
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
     dataset = load_dataset(data)
     keys, problems = FeatureCache(cache, open_source(source)).extract([p.path for p in dataset.photographs])
@@ -144,7 +147,7 @@ def train_glied(run: OmitArgPrefixes[Run], training: OmitArgPrefixes[TrainOption
 @train_app.command(name="attributes")
 def train_attribute_detector(
     data: Data,
-    source: str = "grid",
+    source: Source = "grid",
     cache: Cache = Path("cache"),
     out: Path = Path("runs/attributes/attributes.safetensors"),
     training: OmitArgPrefixes[AttributeOptions] = AttributeOptions(),
@@ -152,6 +155,38 @@ def train_attribute_detector(
     """Train the noisy-OR attribute detector, and find the training photographs' attributes by cross-fitting."""
     for name, value in train_attributes(data, cache, source, out, training).items():
         print(f"{name} {value:.4f}")
+
+
+@train_app.command(name="detector")
+def train_region_detector(
+    data: Data,
+    run: Annotated[Path, arg(help="folder of the state")] = Path("runs/detector"),
+    out: Annotated[Path | None, arg(help="where the detector goes; default detector.safetensors in --run")] = None,
+    training: OmitArgPrefixes[DetectorOptions] = DetectorOptions(),
+) -> None:
+    """Train the region detector on DIR/entities.json (Flickr30k Entities); resumes where it was last saved."""
+    target = out or run / "detector.safetensors"
+    check_target(target)
+    for name, value in train_detector(data, run, target, training).items():
+        print(f"{name} {value}")
+    print(f"wrote {target}; use it with GLIED_DETECTOR={target}")
+
+
+@app.command
+def recall(
+    data: Data,
+    split: str,
+    out: Annotated[Path, arg(name="json")],
+    source: Annotated[str, arg(help="region source, or selective-search")] = "detector",
+) -> None:
+    """Measure how many of the human boxes in DIR/entities.json regions cover, and whether their labels are right."""
+    check_target(out)
+    # the best 10 and 36 of 100 are those of detector@10 and detector@36
+    name = "detector@100" if source == "detector" else source
+    result = measure(data, split, SelectiveSearch() if name == SelectiveSearch.name else open_source(name))
+    for key, value in result.items():
+        print(f"{key:18s} {value:.4f}" if isinstance(value, float) else f"{key:18s} {value}")
+    _write_json(out, result)
 
 
 @app.command(name="caption")
@@ -263,7 +298,7 @@ def bench_decode(out: Annotated[Path | None, arg(name="json", help="also write t
         _write_json(out, result)
 
 
-app.command(train_app, name="train", help="Train base, glied or the attribute detector.")
+app.command(train_app, name="train", help="Train base, glied, the attribute detector or the region detector.")
 app.command(bench_app, name="bench", help="Measure speed beside what this machine can do.")
 
 

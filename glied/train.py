@@ -105,12 +105,12 @@ def encode_captions(photographs: Sequence[Photograph], vocabulary: Vocabulary, l
     return tokens
 
 
-def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
+def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
     """Linear warm-up to `rate`, then half a cosine down to 0."""
-    if step < options.warmup:
-        return options.rate * (step + 1) / options.warmup
-    past = (step - options.warmup) / max(1, steps - options.warmup)
-    return options.rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    past = (step - warmup) / max(1, steps - warmup)
+    return rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
 
 
 def train_captioner(
@@ -192,7 +192,7 @@ def train_captioner(
         ).split(options.images)
         for chosen in order[state["step"] - state["epoch"] * per_epoch :]:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(state["step"], steps, options)
+                group["lr"] = learning_rate(state["step"], steps, options.rate, options.warmup)
             loss = step_loss(model, train, train_attributes, tokens, chosen, options)
             optimizer.zero_grad()
             loss.backward()
@@ -213,7 +213,7 @@ def train_captioner(
                 "step": state["step"],
                 "loss": float(np.mean(state["losses"])),
                 "val_CIDEr": cider,
-                "rate": learning_rate(state["step"] - 1, steps, options),
+                "rate": learning_rate(state["step"] - 1, steps, options.rate, options.warmup),
             }
         )
         state["losses"] = []

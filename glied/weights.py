@@ -1,0 +1,79 @@
+"""One safetensors file holds everything a model needs: weights, configuration, words, provenance."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from glied.errors import GliedError
+from glied.files import replacing
+
+FORMAT = "glied-1"
+
+
+def write_weights(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
+    """The parameters as float16 and `header` in one file, written whole or not at all."""
+    tensors = {name: p.detach().half().contiguous() for name, p in module.named_parameters()}
+    # one entry: safetensors writes several in a random order, and the same content is to be the same file
+    with replacing(path) as aside:
+        save_file(tensors, aside, {"glied": json.dumps({"format": FORMAT, **header})})
+
+
+def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
+    """Header, tensors (float32) and digest of a file of this `kind` (None: any). Nothing is unpickled."""
+    path = Path(path)
+    if not path.is_file():
+        raise GliedError(f"Expected a checkpoint at {path}, found no such file; train one or name another.")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("glied", "{}"))
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise GliedError(
+            f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "
+            f"kind ({error}); pickled weights are never loaded."
+        ) from error
+    if header.get("format") != FORMAT or (kind and header.get("kind") != kind):
+        found = header.get("kind") or header.get("format") or "weights without a description"
+        wanted = {"attributes": "attribute detector", "detector": "region detector"}.get(
+            kind or "", kind or "checkpoint"
+        )
+        raise GliedError(f"Expected a {wanted} ({FORMAT}) in {path}, found {found}; choose another file.")
+    return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@contextmanager
+def described(path: Path) -> Iterator[None]:
+    """Makes of an entry that a header lacks, or has too many, one sentence about the file."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:  # an entry is missing, or one is unknown
+        raise GliedError(
+            f"Expected a description of the model in {path} that this version reads, it does not fit ({error}); "
+            "the file was made by another version, train or fetch it again."
+        ) from error
+
+
+def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Copies `tensors` into the parameters of the same name; shared parameters are stored once."""
+    parameters = dict(module.named_parameters())
+    wrong = [
+        n
+        for n in parameters.keys() | tensors.keys()
+        if n not in tensors or n not in parameters or parameters[n].shape != tensors[n].shape
+    ]
+    if wrong:
+        raise GliedError(
+            f"Expected weights that fit the configuration inside {path}, {len(wrong)} differ "
+            f"({sorted(wrong)[0]} first); the file was made by another version, train or fetch it again."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
