@@ -64,7 +64,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 @app.command
-def extract(data: Data, source: Source = "grid", cache: Cache = Path("cache")) -> None:
+def extract(data: Data, source: Source = "detector", cache: Cache = Path("cache")) -> None:
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
     dataset = load_dataset(data)
     keys, problems = FeatureCache(cache, open_source(source)).extract([p.path for p in dataset.photographs])
@@ -147,7 +147,7 @@ def train_glied(run: OmitArgPrefixes[Run], training: OmitArgPrefixes[TrainOption
 @train_app.command(name="attributes")
 def train_attribute_detector(
     data: Data,
-    source: Source = "grid",
+    source: Source = "detector",
     cache: Cache = Path("cache"),
     out: Path = Path("runs/attributes/attributes.safetensors"),
     training: OmitArgPrefixes[AttributeOptions] = AttributeOptions(),

@@ -1,10 +1,13 @@
 """The smallest things the project's types allow: words, scenes, models and checkpoints for the tests."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from glied.checkpoint import Checkpoint
 from glied.config import ModelConfig
@@ -59,3 +62,29 @@ def batch(scenes: Sequence[Scene], words: Sequence[str] = WORDS) -> Inputs:
     """The scenes as a batch in double precision."""
     inputs = stack(scenes, vocabulary(words))
     return inputs._replace(features=inputs.features.double())
+
+
+Human = tuple[tuple[float, float, float, float], tuple[str, ...]]  # a box, and the phrases that name it
+COLOURS = ((240, 30, 30), (30, 240, 30), (30, 30, 240), (240, 240, 30), (30, 240, 240))
+
+
+def boxed(folder: Path, *photographs: tuple[str, tuple[int, int], Sequence[Human]]) -> Path:
+    """A data set of photographs 0.png, 1.png ... (split, size, people's boxes): each box is painted in its colour, and
+    every phrase is a sentence of its own."""
+    (folder / "images").mkdir(parents=True)
+    records, entities = [], {}
+    for i, (split, (width, height), humans) in enumerate(photographs):
+        image = Image.new("RGB", (width, height), (60, 60, 60))
+        sentences: list[dict] = [{"raw": "A photograph .", "phrases": []}]
+        for g, (box, phrases) in enumerate(humans):
+            image.paste(COLOURS[g % len(COLOURS)], tuple(round(v) for v in box))
+            for phrase in phrases:
+                named = {"chain": g, "types": ["other"], "phrase": phrase, "first_word": 0}
+                sentences.append({"raw": f"{phrase} .", "phrases": [named]})
+        image.save(folder / "images" / f"{i}.png")
+        records.append({"filename": f"{i}.png", "split": split, "sentences": [{"raw": s["raw"]} for s in sentences]})
+        boxes = [{"chains": [g], "box": list(box)} for g, (box, _) in enumerate(humans)]
+        entities[f"{i}.png"] = {"width": width, "height": height, "sentences": sentences, "boxes": boxes}
+    (folder / "captions.json").write_text(json.dumps({"images": records}))
+    (folder / "entities.json").write_text(json.dumps(entities))
+    return folder

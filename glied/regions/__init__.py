@@ -26,7 +26,7 @@ class RegionSource(Protocol):
         ...
 
 
-def open_source(name: str = "grid") -> RegionSource:
+def open_source(name: str = "detector") -> RegionSource:
     """The region source called `name`: `detector`, `grid` ..., or the full name that a checkpoint recorded."""
     from glied.regions.grid import Grid
 

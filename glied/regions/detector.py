@@ -32,7 +32,7 @@ RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
 BINS = 7  # of RoIAlign in the head
 PROPOSALS = 150  # that the head examines
 OVERLAP = 0.7  # IoU of non-maximum suppression among proposals
-WIDTH = 0.4  # of soft-NMS among regions
+WIDTH = 0.8  # of soft-NMS among regions
 SALIENT = 0.2  # score of a region that `detector@10-100` keeps
 FITTING = 0.25  # share of the phrases of a box that a modifier must be expected in to be part of the label
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -145,7 +146,8 @@ def test_the_module_runs_and_its_help_names_every_command(root):
         [sys.executable, "-m", "glied", "--help"], cwd=root, capture_output=True, text=True, check=True
     )
     assert all(
-        name in done.stdout for name in ("extract", "convert", "train", "caption", "trace", "evaluate", "info", "bench")
+        name in done.stdout
+        for name in ("extract", "convert", "train", "recall", "caption", "trace", "evaluate", "info", "bench")
     )
 
 
@@ -163,6 +165,44 @@ def test_words_outside_the_vocabulary_are_named(folder, monkeypatch, capsys):
     arguments = ("--out", folder / "u.npz", "--checkpoint", folder / "glied.safetensors", "--words", "a perro runs")
     assert run(monkeypatch, "trace", image, *arguments) == 0
     assert "read as <unk>: perro" in capsys.readouterr().out
+
+
+def test_recall_writes_what_it_prints(tmp_path, monkeypatch, capsys):
+    """The first window of the grid is the whole photograph, and it has no labels."""
+    humans = [((0, 0, 60, 40), ("a field",)), ((0, 0, 3, 3), ("a bird",))]
+    data, out = tiny.boxed(tmp_path / "data", ("test", (60, 40), humans)), tmp_path / "recall.json"
+    assert run(monkeypatch, "recall", "--data", data, "--split", "test", "--json", out, "--source", "grid") == 0
+    result = json.loads(out.read_text())
+    assert [result[f"recall@{k}"] for k in (10, 36, 100)] == [0.5, 0.5, 0.5]
+    assert (result["source"], result["label_accuracy"], result["human_boxes"]) == (Grid.name, None, 2)
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-1])
+    assert printed.keys() == result.keys()
+    assert (printed["recall@36"], printed["label_accuracy"]) == ("0.5000", "None")
+
+
+@pytest.mark.parametrize(
+    "change", ["no data", "no entities", "no such split", "no such source", "no detector", "no OpenCV", "a folder"]
+)
+def test_recall_errors_are_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, change):
+    data, out = tiny.boxed(tmp_path / "data", ("val", (60, 40), [((0, 0, 30, 30), ("a dog",))])), tmp_path / "r.json"
+    monkeypatch.setenv("GLIED_DETECTOR", str(tmp_path / "none.safetensors"))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    arguments = {"--data": data, "--split": "val", "--json": out, "--source": "grid"}
+    if change == "no entities":
+        (data / "entities.json").unlink()
+    arguments |= {
+        "no data": {"--data": tmp_path / "nowhere"},
+        "no such split": {"--split": "test"},
+        "no such source": {"--source": "detector@0"},
+        "no detector": {"--source": "detector"},
+        "no OpenCV": {"--source": "selective-search"},
+        "a folder": {"--json": data},
+    }.get(change, {})
+    assert run(monkeypatch, "recall", *(word for pair in arguments.items() for word in pair)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("glied: ")
+    assert len(err.strip().splitlines()) == 1
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("target", ["data", "glied.safetensors/x.json"])

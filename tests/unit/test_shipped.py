@@ -13,7 +13,7 @@ from glied.decode import DecodeOptions, caption
 from glied.images import open_image
 from glied.regions import open_source
 
-NAMES = ("base", "glied", "attributes")
+NAMES = ("base", "glied", "attributes", "detector")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,6 +31,7 @@ def test_each_captioner_says_where_it_comes_from_and_captions_a_photograph(root:
     checkpoint, detector = load_pair(folder / f"{name}.safetensors", folder / "attributes.safetensors")
     assert checkpoint.model.config.architecture == name
     assert checkpoint.provenance["splits"] == {"train": 6000, "val": 1000}
+    assert describe(folder / "detector.safetensors")["digest"] in checkpoint.source
     assert checkpoint.provenance["detector"] == describe(folder / "attributes.safetensors")["digest"]
     photograph = open_image(gallery() / "astronaut.png")
     [decoded] = caption(checkpoint, [find_scene(photograph, open_source(checkpoint.source), detector)], DecodeOptions())
@@ -45,10 +46,14 @@ def gallery() -> Path:
     return Path(find_spec("skimage").origin).parent / "data"
 
 
-def test_grid_features_have_not_changed_since_the_checkpoints_were_trained(root: Path) -> None:
-    """If this fails on purpose, give the source in glied/regions/grid.py a new number and train again."""
-    golden = json.loads((root / "tests" / "unit" / "grid_golden.json").read_text())
-    regions = open_source("grid").find_regions(open_image(gallery() / "astronaut.png"))
+@pytest.mark.parametrize("name", ["detector", "grid"])
+def test_regions_have_not_changed_since_the_checkpoints_were_trained(root: Path, name: str) -> None:
+    """If this fails on purpose, give the source (glied/regions/) a new number and train again."""
+    golden = json.loads((root / "tests" / "unit" / f"{name}_golden.json").read_text())
+    regions = open_source(name).find_regions(open_image(gallery() / "astronaut.png"))
     assert regions.source == golden["source"]
     for region, values in golden["features"].items():
         assert regions.features[int(region), :6].tolist() == pytest.approx(values, rel=0.02, abs=0.02)
+    for region, (box, label) in golden.get("boxes", {}).items():
+        assert regions.boxes[int(region)].tolist() == pytest.approx(box, abs=1)
+        assert regions.labels[int(region)] == label
