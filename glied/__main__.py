@@ -278,7 +278,7 @@ def info(checkpoint: Positional[Path]) -> None:
     """Print what a checkpoint says of itself: configuration, parameters by module, provenance."""
     about = describe(checkpoint)
     modules = about.pop("parameters")
-    for name in ("vocabulary", "attributes", "words"):
+    for name in ("vocabulary", "attributes", "words", "labels"):
         if name in about:
             about[name] = f"{len(about[name])} words: {' '.join(about[name][:12])} ..."
     print(_json(about))

@@ -18,8 +18,8 @@ JOINING = {
     "and", "or", "with", "in", "on", "at", "from", "for", "by", "to", "that", "near", "behind", "wearing", "holding",
 }  # fmt: skip
 MEASURES = {
-    "group", "set", "pair", "bunch", "piece", "crowd", "line", "row", "pack", "herd", "team", "series", "body", "stack",
-    "pile", "lot",
+    "group", "set", "pair", "bunch", "piece", "crowd", "line", "row", "pack", "herd", "team", "series", "body",
+    "bodies", "stack", "pile", "lot",
 }  # fmt: skip
 IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot"}
 
@@ -31,11 +31,13 @@ def parse(phrase: str) -> Parsed:
     ("a set of stairs" -> "stairs"). Modifiers stand before it, after any possessor ("the man's hat" -> "hat"); two may
     be joined ("black and white dog"). The head is "" where a phrase has none ("several others").
     """
-    words = re.findall(r"t-shirt|[a-z]+", re.sub(r"^.*'s?(?= |$)", "", phrase.lower()))
-    if "of" in words:
+    owned = re.sub(r"^.*['’]s?(?= |$)", "", phrase.lower())
+    words = re.findall(r"t-shirts?|[^\W\d_]+", owned)
+    while "of" in words:
         cut = words.index("of")
-        measured = cut > 0 and words[cut - 1].removesuffix("s") in MEASURES
-        words = words[cut + 1 :] if measured else words[:cut]
+        measure = words[cut - 1] if cut else ""
+        measured = {measure, measure.removesuffix("s"), measure.removesuffix("es")} & MEASURES
+        words = words[cut + 1 :] if measured or measure in LEADING else words[:cut]
     found: list[str] = []
     for i, word in enumerate(words):
         if word in JOINING and found:

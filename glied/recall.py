@@ -53,8 +53,9 @@ def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
             named: dict[int, list[Parsed]] = defaultdict(list)
             for phrase in (p for sentence in record["sentences"] for p in sentence["phrases"]):
                 named[phrase["chain"]].append(parse(phrase["phrase"]))
-            boxes = torch.tensor([box["box"] for box in record["boxes"]], dtype=torch.float).view(-1, 4)
-            phrases = [[p for chain in box["chains"] for p in named[chain]] for box in record["boxes"]]
+            humans = record["boxes"]
+            boxes = torch.tensor([box["box"] for box in humans], dtype=torch.float).view(len(humans), 4)
+            phrases = [[p for chain in box["chains"] for p in named[chain]] for box in humans]
             found.append(Boxed(photograph, boxes, phrases))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise GliedError(

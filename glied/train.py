@@ -236,7 +236,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """The saved state of a run; nothing but tensors and plain values is unpickled."""
     try:
         return torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
 
 

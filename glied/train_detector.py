@@ -238,7 +238,17 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     """
     dataset = load_dataset(data)
     report(dataset.problems)
-    train = read_entities(data, dataset.split("train", "restval"))
+    read_entities(data, dataset.split("val"))  # nothing to measure: better said now than after the training
+    train, wide, problems = [], [], []
+    for boxed in tqdm(read_entities(data, dataset.split("train", "restval")), desc="photographs", unit="image"):
+        try:
+            width, height = open_image(boxed.photograph.path).size
+        except GliedError as error:
+            problems.append(str(error))
+            continue
+        train.append(boxed)
+        wide.append(width >= height)
+    report(problems)
     heads, attributes = choose_names((p for boxed in train for ps in boxed.phrases for p in ps), options.least)
     labels = tuple(dict.fromkeys(heads.values()))
     if not labels or not attributes:
@@ -247,15 +257,13 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
             f"{len(labels)} and {len(attributes)}; lower --least."
         )
     targets = [name_boxes(boxed, heads, labels, attributes) for boxed in train]
-    sizes = [open_image(boxed.photograph.path).size for boxed in tqdm(train, desc="photographs", unit="image")]
-    wide = [width >= height for width, height in sizes]
     torch.manual_seed(options.seed)
     net = DetectorNet(labels, attributes, pretrained=True)
     trunk = set(net.trunk.parameters())
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for p in net.parameters() if p not in trunk], "share": 1.0},
-            {"params": list(net.trunk.parameters()), "share": options.trunk_rate / options.rate},
+            {"params": [p for p in net.parameters() if p not in trunk], "peak": options.rate},
+            {"params": list(net.trunk.parameters()), "peak": options.trunk_rate},
         ],
         weight_decay=options.weight_decay,
     )
@@ -293,7 +301,7 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
             ]
             pixels = torch.stack([p for p, _ in seen]).contiguous(memory_format=torch.channels_last)
             for group in optimizer.param_groups:
-                group["lr"] = group["share"] * learning_rate(state["step"], steps, options.rate, options.warmup)
+                group["lr"] = learning_rate(state["step"], steps, group["peak"], options.warmup)
             with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
                 losses = detector_loss(net, pixels, [t for _, t in seen], frozen=epoch < options.frozen)
             optimizer.zero_grad()
@@ -304,7 +312,7 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
             state["losses"].append([v.item() for v in losses.values()])
             bar.update()
             bar.set_postfix(loss=f"{np.sum(state['losses'][-100:], 1).mean():.3f}", refresh=False)
-            if time.monotonic() - saved > 60 * options.save_minutes:
+            if state["step"] % per_epoch and time.monotonic() - saved > 60 * options.save_minutes:
                 save()
                 saved = time.monotonic()
         means = np.mean(state["losses"], 0).round(4).tolist()
@@ -317,6 +325,7 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     bar.close()
     save_net(out, net, card)
     quality = measure(data, "val", Detector(out, 100, 100))
-    card |= {f"val_{key}": round(quality[key], 4) for key in ("recall@10", "recall@36", "recall@100", "label_accuracy")}
+    measured = {key: quality[key] for key in ("recall@10", "recall@36", "recall@100", "label_accuracy")}
+    card |= {f"val_{key}": None if value is None else round(value, 4) for key, value in measured.items()}
     save_net(out, net, card)
     return quality

@@ -33,9 +33,9 @@ def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str
         raise GliedError(f"Expected a checkpoint at {path}, found no such file; train one or name another.")
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("glied", "{}"))
+            header = dict(json.loads((file.metadata() or {}).get("glied", "{}")))
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise GliedError(
             f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "
             f"kind ({error}); pickled weights are never loaded."
@@ -54,7 +54,7 @@ def described(path: Path) -> Iterator[None]:
     """Makes of an entry that a header lacks, or has too many, one sentence about the file."""
     try:
         yield
-    except (KeyError, TypeError) as error:  # an entry is missing, or one is unknown
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # an entry is missing, unknown or impossible
         raise GliedError(
             f"Expected a description of the model in {path} that this version reads, it does not fit ({error}); "
             "the file was made by another version, train or fetch it again."

@@ -69,8 +69,12 @@ class Trunk(nn.Module):
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """The convolution with its normalisation; where the padding is even, the convolution's own does it, faster."""
+    """The convolution with its normalisation, whose shift no training moves (frozen, as detectors' usually are).
+
+    Where the padding is even, the convolution's own does it, faster.
+    """
     folded = fuse_conv_bn_eval(conv, norm)
+    folded.get_parameter("bias").requires_grad_(False)
     if folded.stride != (1, 1):
         return folded
     size = folded.kernel_size[0]
@@ -169,6 +173,12 @@ def move(boxes: Float[Tensor, "*N 4"], deltas: Float[Tensor, "*M 4"]) -> Float[T
     return torch.cat([centre - half, centre + half], -1)
 
 
+def cut(boxes: Float[Tensor, "N 4"], size: Int[Tensor, "2"]) -> Float[Tensor, "N 4"]:
+    """Boxes cut at the border of an image of this width and height; each keeps at least a pixel."""
+    low = torch.minimum(boxes[:, :2].clamp_min(0), size - 1)
+    return torch.cat([low, torch.minimum(torch.maximum(boxes[:, 2:], low + 1), size)], 1)
+
+
 def rank(
     boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], most: int, width: float
 ) -> tuple[Int[Tensor, " K"], Float[Tensor, " K"]]:
@@ -205,12 +215,12 @@ def detect(net: DetectorNet, pixels: Float[Tensor, "3 H W"], most: int) -> Found
     maps = net.trunk(pixels[None].contiguous(memory_format=torch.channels_last))
     levels = net.pyramid(maps)
     (scores,), (boxes,), _ = net.propose(levels)
-    limits = torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
-    boxes = torch.minimum(boxes.clamp_min(0), limits)
+    size = torch.tensor([pixels.shape[2], pixels.shape[1]])
+    boxes = cut(boxes, size)
     best = scores.topk(min(4 * PROPOSALS, len(scores))).indices
     best = best[nms(boxes[best], scores[best], OVERLAP)[:PROPOSALS]]
     hidden = net.head(net.read(levels[0][0], boxes[best]))
-    refined = torch.minimum(move(boxes[best], net.refine(hidden)).clamp_min(0), limits)
+    refined = cut(move(boxes[best], net.refine(hidden)), size)
     quality = net.quality(hidden)[:, 0].sigmoid()
     order, kept = rank(refined, (scores[best].sigmoid() * quality).sqrt(), most, WIDTH)
     return Found(refined[order], kept, hidden[order], maps[2][0])
@@ -236,8 +246,8 @@ class Detector:
 
     def __init__(self, path: Path, least: int = 36, most: int = 36) -> None:
         self.net, card = load_net(path)
-        self.least, self.most = least, most
-        self.name = f"{FAMILY}/{card['digest']}@{least}" + (f"-{most}" if most > least else "")
+        self.digest, self.least, self.most = card["digest"], least, most
+        self.name = f"{FAMILY}/{self.digest}@{least}" + (f"-{most}" if most > least else "")
         self.feature_dim = CHANNELS[2] + self.net.hidden
 
     @torch.inference_mode()
@@ -287,7 +297,7 @@ def open_detector(name: str) -> Detector:
 
     Its file is the shipped one, or that which the environment variable GLIED_DETECTOR names.
     """
-    match = re.fullmatch(rf"(?:detector|{FAMILY}/([0-9a-f]+))(?:@(\d+)(?:-(\d+))?)?", name)
+    match = re.fullmatch(rf"(?:detector|{FAMILY}/([0-9a-f]+))(?:@(\d{{1,3}})(?:-(\d{{1,3}}))?)?", name)
     least = int(match[2] or 36) if match else 0
     most = int(match[3] or least) if match else 0
     if not match or not 1 <= least <= most <= PROPOSALS:
@@ -297,7 +307,7 @@ def open_detector(name: str) -> Detector:
         )
     path = Path(os.environ.get(WEIGHTS) or SHIPPED)
     source = Detector(path, least, most)
-    if match[1] and match[1] not in source.name:
+    if match[1] not in (None, source.digest):
         raise GliedError(
             f"Expected the region detector {match[1]}, found {source.name} in {path}; set {WEIGHTS} to the file of the "
             "detector that this was made with."

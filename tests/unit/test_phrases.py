@@ -67,7 +67,6 @@ def test_head_and_modifiers(phrase: str, expected: str) -> None:
     assert parse(phrase) == (head, tuple(modifiers))
 
 
-@pytest.mark.xfail(strict=True, reason="parse splits or cuts these words")
 @pytest.mark.parametrize(
     ("phrase", "expected"),
     [

@@ -197,7 +197,6 @@ def test_damaged_entities_are_one_sentence(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.xfail(strict=True, reason="4 boxes of 3 numbers are read as 3 boxes of 4")
 def test_four_boxes_of_three_numbers_are_refused(tmp_path: Path) -> None:
     data = tiny.boxed(tmp_path / "d", ("val", (60, 60), []))
     (data / "entities.json").write_text(broken(boxes=[{"chains": [1], "box": [0, 0, 9]}] * 4))
