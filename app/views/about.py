@@ -5,6 +5,7 @@ import streamlit as st
 
 from app.services import MODELS, engine
 from glied.equations import EQUATIONS
+from glied.regions.detector import Detector
 
 PARTS = {
     "Shared by Base and GLIED": range(1, 7),
@@ -57,6 +58,9 @@ draw_card(
     "Attribute detector",
     {"regions": running.source.name, "words": len(running.detector.words), **running.detector_card},
 )
+if isinstance(running.source, Detector):
+    net = running.source.net
+    draw_card("Region detector", {"objects": len(net.labels), "attributes": len(net.attributes), **running.source.card})
 st.subheader("Keys")
 st.markdown(
     "On the photograph: arrow keys visit regions, **+** and **−** the larger and smaller one, **Enter** pins, "

@@ -33,7 +33,7 @@ BINS = 7  # of RoIAlign in the head
 PROPOSALS = 150  # that the head examines
 OVERLAP = 0.7  # IoU of non-maximum suppression among proposals
 WIDTH = 0.8  # of soft-NMS among regions
-SALIENT = 0.2  # score of a region that `detector@10-100` keeps
+SALIENT = 0.1  # score of a region that `detector@10-100` keeps
 FITTING = 0.25  # share of the phrases of a box that a modifier must be expected in to be part of the label
 
 FAMILY = "detector-1"
@@ -245,8 +245,8 @@ class Detector:
     """
 
     def __init__(self, path: Path, least: int = 36, most: int = 36) -> None:
-        self.net, card = load_net(path)
-        self.digest, self.least, self.most = card["digest"], least, most
+        self.net, self.card = load_net(path)
+        self.digest, self.least, self.most = self.card["digest"], least, most
         self.name = f"{FAMILY}/{self.digest}@{least}" + (f"-{most}" if most > least else "")
         self.feature_dim = CHANNELS[2] + self.net.hidden
 
