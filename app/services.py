@@ -14,7 +14,7 @@ import torch
 
 from app.gallery import Photograph
 from glied.attributes import find_scene
-from glied.checkpoint import Checkpoint, load_detector, load_pair
+from glied.checkpoint import Checkpoint, load_attribute_detector, load_pair
 from glied.data import open_cached
 from glied.decode import Decoded, DecodeOptions, caption
 from glied.errors import GliedError
@@ -49,7 +49,7 @@ class Engine:
         detector = folder / "attributes.safetensors"
         pairs = {name: load_pair(folder / f"{name}.safetensors", detector) for name in MODELS}
         self.models: dict[str, Checkpoint] = {name: checkpoint for name, (checkpoint, _) in pairs.items()}
-        self.detector, self.detector_card = load_detector(detector)
+        self.detector, self.detector_card = load_attribute_detector(detector)
         cache = Path(os.environ.get("GLIED_CACHE") or Path(__file__).parents[1] / "cache")
         self.source = open_cached(self.models["glied"].source, cache)
         self.worker = ThreadPoolExecutor(1, "engine")

@@ -59,7 +59,7 @@ def load(path: Path) -> Checkpoint:
         )
 
 
-def save_detector(path: Path, detector: AttributeDetector, provenance: dict[str, Any]) -> None:
+def save_attribute_detector(path: Path, detector: AttributeDetector, provenance: dict[str, Any]) -> None:
     """Writes an attribute detector, as `Checkpoint.save` does a captioner."""
     header = {
         "kind": "attributes",
@@ -72,7 +72,7 @@ def save_detector(path: Path, detector: AttributeDetector, provenance: dict[str,
     write_weights(path, detector, header)
 
 
-def load_detector(path: Path) -> tuple[AttributeDetector, dict[str, Any]]:
+def load_attribute_detector(path: Path) -> tuple[AttributeDetector, dict[str, Any]]:
     """An attribute detector from its file, in evaluation mode, and its provenance with the file's digest."""
     header, tensors, digest = read_weights(path, "attributes")
     with described(path):
@@ -84,7 +84,7 @@ def load_detector(path: Path) -> tuple[AttributeDetector, dict[str, Any]]:
 def load_pair(captioner: Path, detector: Path) -> tuple[Checkpoint, AttributeDetector]:
     """A captioner and the very detector whose attributes it was trained on."""
     checkpoint = load(captioner)
-    attributes, card = load_detector(detector)
+    attributes, card = load_attribute_detector(detector)
     expected = checkpoint.provenance.get("detector", card["digest"])
     if (attributes.words, attributes.source, card["digest"]) != (checkpoint.attributes, checkpoint.source, expected):
         raise GliedError(

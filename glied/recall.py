@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from glied.data import Photograph, load_dataset
+from glied.data import Photograph, load_dataset, report
 from glied.errors import GliedError
 from glied.images import open_image
 from glied.phrases import Parsed, parse, singulars
@@ -33,11 +33,13 @@ class Boxed(NamedTuple):
     Attributes:
         boxes: [G, 4] x1 y1 x2 y2 in pixels.
         phrases: of every box, all that name it, parsed.
+        said: every phrase about the photograph once, parsed.
     """
 
     photograph: Photograph
     boxes: Float[Tensor, "G 4"]
     phrases: list[list[Parsed]]
+    said: list[Parsed]
 
 
 def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
@@ -51,12 +53,14 @@ def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
             if not record["boxes"]:
                 continue
             named: dict[int, list[Parsed]] = defaultdict(list)
+            said = []
             for phrase in (p for sentence in record["sentences"] for p in sentence["phrases"]):
-                named[phrase["chain"]].append(parse(phrase["phrase"]))
+                said.append(parse(phrase["phrase"]))
+                named[phrase["chain"]].append(said[-1])
             humans = record["boxes"]
             boxes = torch.tensor([box["box"] for box in humans], dtype=torch.float).view(len(humans), 4)
             phrases = [[p for chain in box["chains"] for p in named[chain]] for box in humans]
-            found.append(Boxed(photograph, boxes, phrases))
+            found.append(Boxed(photograph, boxes, phrases, said))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise GliedError(
             f"Expected boxes and phrases of Flickr30k Entities in {path}, could not read them ({error!r}); "
@@ -70,18 +74,26 @@ def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
 def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
     """Share of the human boxes of a split that one of the best 10, 36 and 100 regions covers (IoU >= 0.5).
 
+    A source that gives fewer regions is measured on those. Unreadable photographs are reported and left out.
+
     Returns:
-        recall@10, recall@36, recall@100; label_accuracy, over the boxes that one of 36 regions covers: is the object
-        of the closest a noun that people used (None where the source has no labels); ms_per_image; and how many
-        photographs, boxes and regions that is about.
+        recall@10, recall@36, recall@100; label_accuracy, over the boxes with a noun that one of 36 regions covers: is
+        the object of the closest a noun that people used (None where the source has no labels); ms_per_image of
+        finding the regions of an opened photograph; and how many photographs, boxes and regions that is about.
     """
     photographs = read_entities(data, load_dataset(data).split(split))
-    label = singulars(p for boxed in photographs for phrases in boxed.phrases for p in phrases)
+    label = singulars(p for boxed in photographs for p in boxed.said)
     covered: dict[int, list[bool]] = {k: [] for k in COUNTS}
     right: list[bool] = []
-    seconds, count = 0.0, 0
+    problems: list[str] = []
+    seconds, opened, count = 0.0, 0, 0
     for boxed in tqdm(photographs, desc=f"recall ({source.name})", unit="image"):
-        image = open_image(boxed.photograph.path)
+        try:
+            image = open_image(boxed.photograph.path)
+        except GliedError as error:
+            problems.append(str(error))
+            continue
+        opened += 1
         started = time.perf_counter()
         regions = source.find_regions(image)
         seconds += time.perf_counter() - started
@@ -94,15 +106,18 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
             if nouns := {label[head] for head, _ in boxed.phrases[g] if head}:
                 said = parse(regions.labels[which[g]])[0]
                 right.append(label.get(said, said) in nouns)
+    report(problems)
+    if not opened:
+        raise GliedError(f"Expected readable photographs in split {split} of {data}, none of them is; see above.")
     return {
         "source": source.name,
         "split": split,
         **{f"recall@{k}": float(np.mean(covered[k])) for k in COUNTS},
         "label_accuracy": float(np.mean(right)) if right else None,
-        "ms_per_image": 1000 * seconds / len(photographs),
-        "photographs": len(photographs),
+        "ms_per_image": 1000 * seconds / opened,
+        "photographs": opened,
         "human_boxes": len(covered[LABELLED]),
-        "regions_per_image": count / len(photographs),
+        "regions_per_image": count / opened,
     }
 
 

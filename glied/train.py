@@ -20,7 +20,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from glied.attributes import AttributeDetector, top_words
-from glied.checkpoint import Checkpoint, load, load_detector
+from glied.checkpoint import Checkpoint, load, load_attribute_detector
 from glied.config import preset
 from glied.data import CAPTIONS, FeatureCache, Photograph, Split, attribute_ids, load_dataset, pad, read_split, report
 from glied.decode import DecodeOptions, beam_search
@@ -138,7 +138,7 @@ def train_captioner(
     """
     dataset = load_dataset(data)
     report(dataset.problems)
-    attribute_detector, detector_card = load_detector(detector)
+    attribute_detector, detector_card = load_attribute_detector(detector)
     feature_cache = FeatureCache(cache, open_source(attribute_detector.source))
     train, val = read_split(dataset, feature_cache, "train", "restval"), read_split(dataset, feature_cache, "val")
     vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), options.min_count)
@@ -221,9 +221,9 @@ def train_captioner(
             state["best"] = cider
             card |= {"epochs": state["epoch"], "val_CIDEr_beam_3": round(cider, 4)}
             Checkpoint(model, vocabulary, attribute_detector.words, attribute_detector.source, card).save(best_path)
+        write_log(run / "log.csv", state["log"])
         save()
         saved = time.monotonic()
-        write_log(run / "log.csv", state["log"])
         bar.write(f"epoch {state['epoch']}: loss {state['log'][-1]['loss']:.3f}, val CIDEr {cider:.4f}")
     bar.close()
     checkpoint = load(best_path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from glied.attributes import AttributeDetector, evidence, noisy_or_loss, probability, top_words
-from glied.checkpoint import save_detector
+from glied.checkpoint import save_attribute_detector
 from glied.data import CAPTIONS, FeatureCache, Photograph, Split, load_dataset, read_split, report
 from glied.errors import GliedError, within
 from glied.files import replacing
@@ -102,7 +102,7 @@ def train_attributes(data: Path, cache: Path, source: str, out: Path, options: A
     quality = {"recall@49": recall(P, val.photographs, words), "mean_AP": average_precision(P, val_labels)}
     quality["top_score@1%"] = sureness(P, words)
     card = provenance(dataset, "train attributes", options) | {f"val_{k}": round(v, 4) for k, v in quality.items()}
-    save_detector(out, detector, card)
+    save_attribute_detector(out, detector, card)
     if found:
         quality["crossfit_recall@49"] = float(np.mean([_recalled(found[p.id], p) for p in train.photographs]))
         with replacing(out.with_suffix(".crossfit.json")) as aside:

@@ -24,11 +24,11 @@ from glied.phrases import choose_names
 from glied.provenance import provenance
 from glied.recall import Boxed, measure, read_entities
 from glied.regions.boxes import iou, nms
-from glied.regions.detector import Detector, DetectorNet, move, save_net, to_pixels
+from glied.regions.detector import Detector, DetectorNet, apply_deltas, save_net, to_pixels
 from glied.train import learning_rate, read_state, write_log
 
 LONG, SHORT = 384, 256  # pixels of a photograph in training, along its longer and its shorter side
-HOLDS, EMPTY = 0.5, 0.4  # IoU with a human box from which an anchor holds it, and below which it holds nothing
+POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a human box from which an anchor holds it, and below which it holds nothing
 EXAMINED = 40  # proposals of a photograph that the head learns from, besides the human boxes
 
 
@@ -39,13 +39,14 @@ class DetectorOptions:
     Attributes:
         epochs: passes over the photographs. images: photographs in a step.
         frozen: epochs at the start in which EfficientNet-Lite2 keeps its ImageNet weights.
-        rate: peak learning rate of AdamW after the warm-up, then a cosine down to 0; `trunk_rate` for EfficientNet.
+        rate: peak learning rate of AdamW after the warm-up, then a cosine down to 0; `trunk_rate` is EfficientNet's,
+            on the same schedule.
         warmup: steps of linear warm-up.
         weight_decay: of AdamW. clip: largest norm of the gradient.
         zoom: smallest share of the sides that a random crop keeps.
         least: how often a noun or modifier must come in the training phrases to be a label.
         precision: `bf16` computes matrix products in bfloat16, weights stay float32.
-        seed: of the weights, the order, crops and mirrorings.
+        seed: of the weights, the order, crops, contrast and mirrorings.
         save_minutes: minutes between two saved states.
     """
 
@@ -76,6 +77,7 @@ class DetectorOptions:
             clip=(0, 1e6),
             zoom=(0.1, 1),
             least=(1, 10**6),
+            seed=(0, 2**31 - 1),
             save_minutes=(0, 10_000),
         )
 
@@ -109,7 +111,8 @@ def name_boxes(boxed: Boxed, heads: dict[str, str], labels: Sequence[str], attri
 def crop(
     image: Image.Image, targets: Targets, wide: bool, random: np.random.Generator, zoom: float
 ) -> tuple[Float[Tensor, "3 H W"], Targets]:
-    """Most often a random part of the photograph, mirrored half of the time, and the boxes that are mostly in it."""
+    """Most often a random part of the photograph, its contrast changed by up to a fifth, mirrored half of the time, and
+    the boxes that are mostly in it."""
     size = np.array(image.size)
     part = size * random.uniform(zoom, 1, 2) if random.random() < 0.7 else size
     corner = random.uniform(0, 1, 2) * (size - part)
@@ -128,7 +131,7 @@ def crop(
     return pixels, Targets(inside[kept], targets.labels[kept], targets.attributes[kept])
 
 
-def overlap_of(a: Float[Tensor, "N 4"], b: Float[Tensor, "N 4"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+def pair_giou(a: Float[Tensor, "N 4"], b: Float[Tensor, "N 4"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """IoU and generalised IoU (Rezatofighi et al. 2019) of each box of `a` with its partner in `b`."""
     inner = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp_min(0).prod(1)
     outer = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
@@ -151,33 +154,34 @@ def proposal_loss(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], int]:
     """Losses of objectness and box over one photograph's anchors, summed, and how many anchors hold a human box.
 
-    An anchor holds a human box if the IoU is at least 0.5, or if no anchor overlaps that box more; it holds nothing
-    if no IoU reaches 0.4. Objectness is to be the IoU of the moved anchor (quality focal loss, Li et al. 2020).
+    An anchor holds a human box if the IoU is at least 0.5, or above 0.1 and no anchor overlaps that box more; it holds
+    nothing if no IoU reaches 0.4. Objectness is to be the IoU of the moved anchor (quality focal loss, Li et al. 2020,
+    its weight without a gradient).
     """
     best, partner, overlap = match(anchors, truth)
-    holding: Bool[Tensor, " A"] = best >= HOLDS
+    holding: Bool[Tensor, " A"] = best >= POSITIVE
     if len(truth):
         closest = (overlap == overlap.amax(0)) & (overlap > 0.1)
         partner = torch.where(holding | ~closest.any(1), partner, closest.float().argmax(1))
         holding = holding | closest.any(1)
-    held, generalised = overlap_of(boxes[holding], truth[partner[holding]])
+    held, generalised = pair_giou(boxes[holding], truth[partner[holding]])
     target = torch.zeros_like(scores)
     target[holding] = held.detach()
     error = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
     focal = error * (scores.sigmoid().detach() - target) ** 2
-    return focal[holding | (best < EMPTY)].sum(), (1 - generalised).sum(), int(holding.sum())
+    return focal[holding | (best < NEGATIVE)].sum(), (1 - generalised).sum(), int(holding.sum())
 
 
 def detector_loss(
     net: DetectorNet, pixels: Float[Tensor, "B 3 H W"], targets: Sequence[Targets], frozen: bool
 ) -> dict[str, Float[Tensor, ""]]:
-    """Losses of the proposals and of the head, each a mean over what it concerns.
+    """Losses of the proposals, per anchor that holds a human box, and of the head, per box (attributes: summed words).
 
     Args:
-        frozen: no gradient for the trunk; else none below its stride of 8.
+        frozen: no gradient for the trunk.
     """
     with torch.set_grad_enabled(not frozen):
-        maps = net.trunk(pixels, frozen=True)
+        maps = net.trunk(pixels)
     levels = net.pyramid(maps)
     scores, boxes, anchors = net.propose(levels)
     parts = [proposal_loss(s, b, anchors, t.boxes) for s, b, t in zip(scores, boxes, targets, strict=True)]
@@ -199,11 +203,11 @@ def detector_loss(
     with torch.autocast("cpu", enabled=False):
         read = torch.cat([net.read(level, c) for level, c in zip(levels[0], candidates, strict=True)])
     hidden = net.head(read)
-    found = torch.cat(overlaps) >= HOLDS
+    found = torch.cat(overlaps) >= POSITIVE
     partner = torch.cat(partners)[found]
     truth, labels, attributes = (torch.cat(part) for part in zip(*targets, strict=True))
-    moved = move(torch.cat(candidates), net.refine(hidden).float())
-    held, generalised = overlap_of(moved[found], truth[partner])
+    moved = apply_deltas(torch.cat(candidates), net.refine(hidden).float())
+    held, generalised = pair_giou(moved[found], truth[partner])
     target = torch.zeros(len(hidden))
     target[found] = held.detach()
     losses["quality"] = functional.binary_cross_entropy_with_logits(net.quality(hidden)[:, 0].float(), target)
@@ -249,7 +253,7 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
         train.append(boxed)
         wide.append(width >= height)
     report(problems)
-    heads, attributes = choose_names((p for boxed in train for ps in boxed.phrases for p in ps), options.least)
+    heads, attributes = choose_names((p for boxed in train for p in boxed.said), options.least)
     labels = tuple(dict.fromkeys(heads.values()))
     if not labels or not attributes:
         raise GliedError(
@@ -271,7 +275,9 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     steps = per_epoch * options.epochs
 
     card = provenance(dataset, "train detector", options)
-    described = json.dumps([card["options"], labels, attributes, [boxed.photograph.id for boxed in train]])
+    described = json.dumps(
+        [card["options"], labels, attributes, [(b.photograph.id, b.boxes.tolist(), b.phrases) for b in train]]
+    )
     identity = hashlib.sha256(described.encode()).hexdigest()
     state: dict[str, Any] = {"identity": identity, "step": 0, "log": [], "losses": []}
     state_path = run / "state.pt"
@@ -318,9 +324,9 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
         means = np.mean(state["losses"], 0).round(4).tolist()
         state["log"].append({"epoch": epoch + 1, "step": state["step"], **dict(zip(losses, means, strict=True))})
         state["losses"] = []
+        write_log(run / "log.csv", state["log"])
         save()
         saved = time.monotonic()
-        write_log(run / "log.csv", state["log"])
         bar.write(" ".join(f"{key} {value}" for key, value in state["log"][-1].items()))
     bar.close()
     save_net(out, net, card)
@@ -328,4 +334,4 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     measured = {key: quality[key] for key in ("recall@10", "recall@36", "recall@100", "label_accuracy")}
     card |= {f"val_{key}": None if value is None else round(value, 4) for key, value in measured.items()}
     save_net(out, net, card)
-    return quality
+    return quality | {"source": Detector(out, 100, 100).name}

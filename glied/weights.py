@@ -42,9 +42,7 @@ def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str
         ) from error
     if header.get("format") != FORMAT or (kind and header.get("kind") != kind):
         found = header.get("kind") or header.get("format") or "weights without a description"
-        wanted = {"attributes": "attribute detector", "detector": "region detector"}.get(
-            kind or "", kind or "checkpoint"
-        )
+        wanted = {None: "checkpoint", "attributes": "attribute detector", "detector": "region detector"}.get(kind, kind)
         raise GliedError(f"Expected a {wanted} ({FORMAT}) in {path}, found {found}; choose another file.")
     return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 

@@ -32,7 +32,7 @@ def open_source(name: str = "detector") -> RegionSource:
 
     if name in ("grid", Grid.name):
         return Grid()
-    if name.startswith("detector-") or re.match(r"detector(@|$)", name):
+    if re.match(r"detector([-@]|$)", name):
         from glied.regions.detector import open_detector
 
         return open_detector(name)

@@ -31,12 +31,12 @@ SIZES = ((17, 24, 34), (48, 68, 96), (136, 192, 272))  # of the anchors at these
 RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
 BINS = 7  # of RoIAlign in the head
 PROPOSALS = 150  # that the head examines
-OVERLAP = 0.7  # IoU of non-maximum suppression among proposals
-WIDTH = 0.8  # of soft-NMS among regions
+NMS_IOU = 0.7  # IoU of non-maximum suppression among proposals
+SIGMA = 0.8  # width of the Gaussian of soft-NMS among regions
 SALIENT = 0.1  # score of a region that `detector@10-100` keeps
 FITTING = 0.25  # share of the phrases of a box that a modifier must be expected in to be part of the label
 
-FAMILY = "detector-1"
+FAMILY = "detector-1"  # another number whenever other code makes other regions of the same weights
 WEIGHTS = "GLIED_DETECTOR"  # the environment variable that names another file than the shipped one
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "detector.safetensors"
 
@@ -60,10 +60,12 @@ class Trunk(nn.Module):
         self.middle = nn.Sequential(*net._blocks[7:15])
         self.high = nn.Sequential(*net._blocks[15:], _fold(net._conv_head, net._bn1), nn.ReLU6())
 
-    def forward(self, pixels: Float[Tensor, "B 3 H W"], frozen: bool = False) -> list[Float[Tensor, "B _ _ _"]]:
-        """Maps of strides 8, 16 and 32; with `frozen`, no gradient below stride 8."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            low = self.low(self.stem(pixels))
+        for part in (self.stem, self.low):
+            part.requires_grad_(False)  # edges and colours are ImageNet's, and stay
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Maps of strides 8, 16 and 32."""
+        low = self.low(self.stem(pixels))
         middle = self.middle(low)
         return [low, middle, self.high(middle)]
 
@@ -142,7 +144,7 @@ class DetectorNet(nn.Module):
             scores.append(self.objectness(seen).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(seen).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
         anchors = make_anchors([(level.shape[2], level.shape[3]) for level in levels])
-        return torch.cat(scores, 1).float(), move(anchors, torch.cat(deltas, 1).float()), anchors
+        return torch.cat(scores, 1).float(), apply_deltas(anchors, torch.cat(deltas, 1).float()), anchors
 
     def read(self, level: Float[Tensor, "C H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N C bins bins"]:
         """What the head sees of boxes: the finest level of the pyramid of one photograph."""
@@ -165,7 +167,7 @@ def make_anchors(shapes: list[tuple[int, int]]) -> Float[Tensor, "A 4"]:
     return torch.cat(anchors)
 
 
-def move(boxes: Float[Tensor, "*N 4"], deltas: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 4"]:
+def apply_deltas(boxes: Float[Tensor, "*N 4"], deltas: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 4"]:
     """Boxes shifted and scaled by (dx, dy, log dw, log dh) in units of their sides (Girshick et al. 2014)."""
     sides = boxes[..., 2:] - boxes[..., :2]
     centre = boxes[..., :2] + sides / 2 + deltas[..., :2] * sides
@@ -173,24 +175,24 @@ def move(boxes: Float[Tensor, "*N 4"], deltas: Float[Tensor, "*M 4"]) -> Float[T
     return torch.cat([centre - half, centre + half], -1)
 
 
-def cut(boxes: Float[Tensor, "N 4"], size: Int[Tensor, "2"]) -> Float[Tensor, "N 4"]:
+def clip(boxes: Float[Tensor, "N 4"], size: Int[Tensor, "2"]) -> Float[Tensor, "N 4"]:
     """Boxes cut at the border of an image of this width and height; each keeps at least a pixel."""
     low = torch.minimum(boxes[:, :2].clamp_min(0), size - 1)
     return torch.cat([low, torch.minimum(torch.maximum(boxes[:, 2:], low + 1), size)], 1)
 
 
-def rank(
-    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], most: int, width: float
+def soft_nms(
+    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], most: int, sigma: float
 ) -> tuple[Int[Tensor, " K"], Float[Tensor, " K"]]:
     """Soft-NMS (Bodla et al. 2017, Gaussian): positions of at most `most` boxes, best first, and their scores, each
-    lowered by exp(-IoU^2 / width) for every better box: the first k are the best k that also differ.
+    lowered by exp(-IoU^2 / sigma) for every better box: the first k are the best k that also differ.
     """
     scores, order, kept = scores.clone(), [], []
     for _ in range(min(most, len(scores))):
         best = int(scores.argmax())
         order.append(best)
         kept.append(scores[best].item())
-        scores *= torch.exp(-(iou(boxes[best, None], boxes)[0] ** 2) / width)
+        scores *= torch.exp(-(iou(boxes[best, None], boxes)[0] ** 2) / sigma)
         scores[best] = -1
     return torch.tensor(order, dtype=torch.long), torch.tensor(kept)
 
@@ -199,7 +201,7 @@ class Found(NamedTuple):
     """Boxes of one photograph, best first, and what the head makes of them.
 
     Attributes:
-        boxes: in pixels of the network. scores: as `rank` left them.
+        boxes: in pixels of the network. scores: as `soft_nms` left them.
         hidden: of the head. high: the trunk's map of stride 32.
     """
 
@@ -216,13 +218,13 @@ def detect(net: DetectorNet, pixels: Float[Tensor, "3 H W"], most: int) -> Found
     levels = net.pyramid(maps)
     (scores,), (boxes,), _ = net.propose(levels)
     size = torch.tensor([pixels.shape[2], pixels.shape[1]])
-    boxes = cut(boxes, size)
+    boxes = clip(boxes, size)
     best = scores.topk(min(4 * PROPOSALS, len(scores))).indices
-    best = best[nms(boxes[best], scores[best], OVERLAP)[:PROPOSALS]]
+    best = best[nms(boxes[best], scores[best], NMS_IOU)[:PROPOSALS]]
     hidden = net.head(net.read(levels[0][0], boxes[best]))
-    refined = cut(move(boxes[best], net.refine(hidden)), size)
+    refined = clip(apply_deltas(boxes[best], net.refine(hidden)), size)
     quality = net.quality(hidden)[:, 0].sigmoid()
-    order, kept = rank(refined, (scores[best].sigmoid() * quality).sqrt(), most, WIDTH)
+    order, kept = soft_nms(refined, (scores[best].sigmoid() * quality).sqrt(), most, SIGMA)
     return Found(refined[order], kept, hidden[order], maps[2][0])
 
 

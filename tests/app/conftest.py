@@ -10,7 +10,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, save_detector
+from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
 from glied.regions.grid import Grid
 from glied.trace import Trace, trace
@@ -35,7 +35,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Checkpoint(tiny.model(config), words, WORDS, Grid.name, {"data": "none"}).save(folder / f"{name}.safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_detector(folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {"data": "none"})
+        save_attribute_detector(
+            folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {"data": "none"}
+        )
     return folder
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from app.gallery import own_photograph
 from app.services import Engine
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, save_detector
+from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
 from glied.data import FeatureCache
 from glied.errors import GliedError
@@ -30,7 +30,7 @@ def test_a_photograph_of_the_cache_is_shown_and_another_is_refused(tmp_path: Pat
         config = ModelConfig(name, 4 + len(tiny.WORDS), tiny.WIDTH, d=16, heads=2, d_head=8, max_length=5)
         checkpoint = Checkpoint(tiny.model(config), tiny.vocabulary(), tiny.WORDS, SOURCE, {})
         checkpoint.save(tmp_path / f"{name}.safetensors")
-    save_detector(tmp_path / "attributes.safetensors", AttributeDetector(tiny.WORDS, tiny.WIDTH, SOURCE), {})
+    save_attribute_detector(tmp_path / "attributes.safetensors", AttributeDetector(tiny.WORDS, tiny.WIDTH, SOURCE), {})
     monkeypatch.setenv("GLIED_CACHE", str(tmp_path / "cache"))
     engine = Engine(tmp_path)
     shown = own_photograph((tmp_path / "dog.jpg").read_bytes())

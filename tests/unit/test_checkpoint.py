@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, describe, load, load_detector, load_pair, save_detector
+from glied.checkpoint import Checkpoint, describe, load, load_attribute_detector, load_pair, save_attribute_detector
 from glied.decode import caption
 from glied.errors import GliedError
 from glied.files import replacing
@@ -98,8 +98,8 @@ def test_detector_round_trip(hidden: int, tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_().copy_(parameter.half())
-    save_detector(tmp_path / "a", made, {"epochs": 3})
-    loaded, provenance = load_detector(tmp_path / "a")
+    save_attribute_detector(tmp_path / "a", made, {"epochs": 3})
+    loaded, provenance = load_attribute_detector(tmp_path / "a")
     assert provenance == {"epochs": 3, "digest": describe(tmp_path / "a")["digest"]}
     assert (loaded.words, loaded.source, loaded.hidden) == (made.words, made.source, hidden)
     assert not loaded.training
@@ -129,7 +129,7 @@ def test_foreign_file_is_one_sentence(kind: str, tmp_path: Path) -> None:
     elif kind == "other":
         save_file({"weight": torch.zeros(3)}, path)
     elif kind == "detector":
-        save_detector(path, AttributeDetector(("dog",), 3, "tiny-1"), {})
+        save_attribute_detector(path, AttributeDetector(("dog",), 3, "tiny-1"), {})
     with pytest.raises(GliedError, match=r"a\.safetensors"):
         load(path)
     assert not mark.exists()
@@ -138,7 +138,7 @@ def test_foreign_file_is_one_sentence(kind: str, tmp_path: Path) -> None:
 def test_captioner_is_no_detector(tmp_path: Path) -> None:
     tiny.checkpoint().save(tmp_path / "a")
     with pytest.raises(GliedError, match="captioner"):
-        load_detector(tmp_path / "a")
+        load_attribute_detector(tmp_path / "a")
 
 
 def test_truncated_file_is_one_sentence(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_pair_is_a_captioner_and_its_own_detector(tmp_path: Path) -> None:
         detector = AttributeDetector(made.attributes, tiny.WIDTH, tiny.SOURCE)
         with torch.no_grad():
             detector.score.bias.add_(len(name))
-        save_detector(tmp_path / name, detector, {"name": name})
+        save_attribute_detector(tmp_path / name, detector, {"name": name})
     digest = describe(tmp_path / "right")["digest"]
     replace(made, provenance={"detector": digest}).save(tmp_path / "a")
     checkpoint, detector = load_pair(tmp_path / "a", tmp_path / "right")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from glied import __main__ as cli
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, save_detector
+from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
 from glied.model import build
 from glied.regions.grid import Grid
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = Vocabulary(SPECIAL + WORDS)
     config = ModelConfig(vocabulary_size=len(vocabulary), feature_dim=1280, d=16, heads=2, d_head=8, max_length=6)
     Checkpoint(build(config), vocabulary, WORDS, Grid.name, {"seed": 0}).save(folder / "glied.safetensors")
-    save_detector(folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {})
+    save_attribute_detector(folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {})
     (folder / "data" / "images").mkdir(parents=True)
     records = []
     for i in range(4):
@@ -115,7 +115,7 @@ def test_info_counts_parameters(folder, monkeypatch, capsys):
 
 def test_a_detector_of_another_vocabulary_is_refused(folder, monkeypatch, capsys):
     other = folder / "other.safetensors"
-    save_detector(other, AttributeDetector(WORDS[:3], 1280, Grid.name), {})
+    save_attribute_detector(other, AttributeDetector(WORDS[:3], 1280, Grid.name), {})
     image = folder / "data" / "images" / "0.jpg"
     assert run(monkeypatch, "caption", image, "--checkpoint", folder / "glied.safetensors", "--attributes", other) == 2
     assert "attribute detector" in capsys.readouterr().err

@@ -216,11 +216,27 @@ def test_missing_entities_say_where_to_put_them(tmp_path: Path) -> None:
         measure(data, "test", Told(1, {}))
 
 
-def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
-    data = tiny.boxed(tmp_path / "d", ("val", (60, 60), [(A, ("a dog",))]))
+def test_a_damaged_photograph_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    two = [("val", (100, 100), [(A, ("a dog",))]), ("val", (100, 100), [(B, ("a dog",))])]
+    data = tiny.boxed(tmp_path / "d", *two)
     (data / "images" / "0.png").write_bytes(b"no image")
-    with pytest.raises(GliedError, match=r"0\.png is damaged"):
+    result = measure(data, "val", Told(2, {"1.png": {0: (B, "dog")}}))
+    assert "0.png is damaged" in capsys.readouterr().out
+    assert (result["photographs"], result["human_boxes"], result["regions_per_image"]) == (1, 1, 2)
+    assert recalls(result) == [1, 1, 1]
+    (data / "images" / "1.png").write_bytes(b"no image")
+    with pytest.raises(GliedError, match="none of them is"):
         measure(data, "val", Told(1, {}))
+
+
+def test_a_phrase_of_many_boxes_counts_once(tmp_path: Path) -> None:
+    """One person, and people who have eight boxes: "people" is still the plural of "person"."""
+    data = tiny.boxed(tmp_path / "d", ("val", (100, 100), [(A, ("a person",)), (B, ("people",))]))
+    path = data / "entities.json"
+    entities = json.loads(path.read_text())
+    entities["0.png"]["boxes"] += 7 * [entities["0.png"]["boxes"][1]]
+    path.write_text(json.dumps(entities))
+    assert measure(data, "val", Told(1, {"0.png": {0: (B, "person")}}))["label_accuracy"] == 1
 
 
 def test_entities_of_flickr8k(shared: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from glied import __main__ as cli
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, save_detector
+from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
 from glied.data import FeatureCache, load_dataset, open_cached, read_split
 from glied.errors import GliedError
@@ -408,7 +408,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ModelConfig("glied", len(words), tiny.WIDTH, d=16, heads=2, d_head=8, max_length=5)
     card = (words, tiny.WORDS, "stored/vg@12", {"seed": 0})
     Checkpoint(tiny.model(config), *card).save(folder / "glied.safetensors")
-    save_detector(folder / "attributes.safetensors", AttributeDetector(tiny.WORDS, tiny.WIDTH, "stored/vg@12"), {})
+    save_attribute_detector(
+        folder / "attributes.safetensors", AttributeDetector(tiny.WORDS, tiny.WIDTH, "stored/vg@12"), {}
+    )
     return folder
 
 

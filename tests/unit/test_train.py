@@ -13,7 +13,7 @@ from PIL import Image
 from glied import train as training
 from glied import train_attributes
 from glied.attributes import top_words
-from glied.checkpoint import load, load_detector
+from glied.checkpoint import load, load_attribute_detector
 from glied.data import Dataset, Photograph
 from glied.errors import GliedError
 from glied.model import Inputs
@@ -138,7 +138,7 @@ def test_a_run_with_other_options_is_refused(data, detector, tmp_path):
 def test_cross_fitted_attributes_cover_the_training_photographs_only(data, detector):
     found = json.loads(detector.with_suffix(".crossfit.json").read_text())
     assert set(found) == {f"{i}.png" for i in range(16)}
-    words = set(load_detector(detector)[0].words)
+    words = set(load_attribute_detector(detector)[0].words)
     assert all(set(row) <= words for row in found.values())
 
 

@@ -35,7 +35,7 @@ from glied.train_detector import (
     crop,
     detector_loss,
     name_boxes,
-    overlap_of,
+    pair_giou,
     proposal_loss,
     train_detector,
 )
@@ -57,7 +57,7 @@ def test_names_are_shares_of_the_phrases() -> None:
     ]
     boxes = torch.arange(20.0).view(5, 4)
     found = name_boxes(
-        Boxed(Photograph("x", Path("x"), "train", ("a dog",)), boxes, phrases), heads, LABELS, ATTRIBUTES
+        Boxed(Photograph("x", Path("x"), "train", ("a dog",)), boxes, phrases, []), heads, LABELS, ATTRIBUTES
     )
     assert torch.equal(found.boxes, boxes)
     np.testing.assert_allclose(found.labels, [[2 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]])
@@ -186,7 +186,7 @@ def test_another_seed_is_another_order() -> None:
 )
 def test_overlap_worked_values(a: list[float], b: list[float], shared: float, generalised: float) -> None:
     boxes = torch.tensor([a, b], dtype=torch.float32)
-    found = overlap_of(boxes, boxes.flip(0))
+    found = pair_giou(boxes, boxes.flip(0))
     np.testing.assert_allclose(found[0], [shared] * 2, atol=1e-6)
     np.testing.assert_allclose(found[1], [generalised] * 2, atol=1e-6)
 
@@ -196,7 +196,7 @@ def test_overlap_is_that_of_all_pairs(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     corner = 30 * torch.rand(2, 9, 2, generator=random)
     a, b = torch.cat([corner, corner + 1 + 20 * torch.rand(2, 9, 2, generator=random)], 2)
-    shared, generalised = overlap_of(a, b)
+    shared, generalised = pair_giou(a, b)
     torch.testing.assert_close(shared, iou(a, b).diagonal())
     assert (generalised <= shared + 1e-6).all()
     assert (generalised > -1).all()
