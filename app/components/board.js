@@ -120,7 +120,8 @@ export default function ({ data, parentElement, setStateValue }) {
   const minis = make("div", { class: "minis", role: "group", "aria-label": "All regions" },
     ...data.boxes.map((_, i) => make("button", { "aria-label": `Region ${i + 1}, ${data.names[i]}`, title: `${i + 1}: ${data.names[i]}`,
       pointerenter: () => point(i), pointerleave: () => point(null), click: () => { pinned = pinned === i ? null : i; draw() } }, crop(i, 38))))
-  const keys = make("p", { class: "keys" }, "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears.")
+  const keys = make("p", { class: "keys" }, "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
+    (data.labels.length ? " What a region is called is its detector’s guess." : ""))
   const chips = make("div", { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
     ...data.attributes.map((word, i) => make("button", { style: `--score: ${Math.round(45 * data.scores[i])}%`,
       title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
