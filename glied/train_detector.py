@@ -253,6 +253,8 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
         train.append(boxed)
         wide.append(width >= height)
     report(problems)
+    if not train:
+        raise GliedError(f"Expected readable photographs with boxes in {data}, none of them is; see above.")
     heads, attributes = choose_names((p for boxed in train for p in boxed.said), options.least)
     labels = tuple(dict.fromkeys(heads.values()))
     if not labels or not attributes:
