@@ -177,7 +177,7 @@ def recall(
     data: Data,
     split: str,
     out: Annotated[Path, arg(name="json")],
-    source: Annotated[str, arg(help="region source, or selective-search")] = "detector",
+    source: Annotated[str, arg(help="region source (detector: its best 100), or selective-search")] = "detector",
 ) -> None:
     """Measure how many of the human boxes in DIR/entities.json regions cover, and whether their labels are right."""
     check_target(out)

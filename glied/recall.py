@@ -59,6 +59,8 @@ def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
                 named[phrase["chain"]].append(said[-1])
             humans = record["boxes"]
             boxes = torch.tensor([box["box"] for box in humans], dtype=torch.float).view(len(humans), 4)
+            if not ((boxes[:, 2:] > boxes[:, :2]).all() and boxes.isfinite().all()):
+                raise ValueError(f"{photograph.id} has a box without area")
             phrases = [[p for chain in box["chains"] for p in named[chain]] for box in humans]
             found.append(Boxed(photograph, boxes, phrases, said))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

@@ -158,7 +158,8 @@ def train_captioner(
     card = provenance(dataset, f"train {name}", options)
     card |= {"detector": detector_card["digest"], "crossfit": crossfit is not None}
     photographs = [p.id for split in (train, val) for p in split.photographs]
-    described = json.dumps([card["options"], asdict(config), vocabulary.words, feature_cache.source.name, photographs])
+    training = {name: value for name, value in card["options"].items() if name != "save_minutes"}
+    described = json.dumps([training, asdict(config), vocabulary.words, feature_cache.source.name, photographs])
     found = train_attributes.numpy().tobytes() + val_attributes.numpy().tobytes()
     identity = hashlib.sha256(described.encode() + found).hexdigest()
     state: dict[str, Any] = {"identity": identity, "step": 0, "log": [], "losses": [], "best": -1.0, "epoch": 0}

@@ -250,6 +250,9 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
         except GliedError as error:
             problems.append(str(error))
             continue
+        if (boxed.boxes > torch.tensor([width + 1, height + 1] * 2)).any():
+            problems.append(f"{boxed.photograph.id}: left out, its boxes reach beyond its {width} x {height} pixels")
+            continue
         train.append(boxed)
         wide.append(width >= height)
     report(problems)
@@ -277,9 +280,9 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     steps = per_epoch * options.epochs
 
     card = provenance(dataset, "train detector", options)
-    described = json.dumps(
-        [card["options"], labels, attributes, [(b.photograph.id, b.boxes.tolist(), b.phrases) for b in train]]
-    )
+    training = {name: value for name, value in card["options"].items() if name != "save_minutes"}
+    boxes = [(boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases) for boxed in train]
+    described = json.dumps([training, labels, attributes, boxes])
     identity = hashlib.sha256(described.encode()).hexdigest()
     state: dict[str, Any] = {"identity": identity, "step": 0, "log": [], "losses": []}
     state_path = run / "state.pt"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from glied.errors import GliedError
@@ -23,7 +23,7 @@ def write_weights(path: Path, module: nn.Module, header: dict[str, Any]) -> None
     tensors = {name: p.detach().half().contiguous() for name, p in module.named_parameters()}
     # one entry: safetensors writes several in a random order, and the same content is to be the same file
     with replacing(path) as aside:
-        save_file(tensors, aside, {"glied": json.dumps({"format": FORMAT, **header})})
+        aside.write_bytes(save(tensors, {"glied": json.dumps({"format": FORMAT, **header})}))
 
 
 def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
@@ -65,11 +65,14 @@ def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> Non
     wrong = [
         n
         for n in parameters.keys() | tensors.keys()
-        if n not in tensors or n not in parameters or parameters[n].shape != tensors[n].shape
+        if n not in tensors
+        or n not in parameters
+        or parameters[n].shape != tensors[n].shape
+        or not tensors[n].isfinite().all()
     ]
     if wrong:
         raise GliedError(
-            f"Expected weights that fit the configuration inside {path}, {len(wrong)} differ "
+            f"Expected finite weights that fit the configuration inside {path}, {len(wrong)} differ "
             f"({sorted(wrong)[0]} first); the file was made by another version, train or fetch it again."
         )
     with torch.no_grad():

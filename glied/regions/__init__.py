@@ -45,6 +45,7 @@ def open_source(name: str = "detector") -> RegionSource:
 
         return open_bottom_up(name)
     raise GliedError(
-        f"Expected a region source among detector, grid ({Grid.name}), detectron2 and stored/NAME@WIDTH, got {name!r}; "
+        f"Expected a region source among detector, detector@10-100, grid ({Grid.name}), detectron2 and "
+        f"stored/NAME@WIDTH, got {name!r}; "
         "use a checkpoint or cache made with one of these."
     )

@@ -308,6 +308,10 @@ def open_detector(name: str) -> Detector:
             "detector@36 is the default."
         )
     path = Path(os.environ.get(WEIGHTS) or SHIPPED)
+    if not path.is_file():
+        raise GliedError(
+            f"Expected a region detector in {path}, found no such file; fetch it again, or let {WEIGHTS} name another."
+        )
     source = Detector(path, least, most)
     if match[1] not in (None, source.digest):
         raise GliedError(

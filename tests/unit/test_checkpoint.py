@@ -220,3 +220,12 @@ def test_a_pair_is_a_captioner_and_its_own_detector(tmp_path: Path) -> None:
     assert checkpoint.attributes == detector.words
     with pytest.raises(GliedError, match=digest):
         load_pair(tmp_path / "a", tmp_path / "wrong")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    checkpoint = tiny.checkpoint()
+    with torch.no_grad():
+        next(checkpoint.model.parameters()).view(-1)[0] = float("nan")
+    checkpoint.save(tmp_path / "c.safetensors")
+    with pytest.raises(GliedError, match="finite weights"):
+        load(tmp_path / "c.safetensors")

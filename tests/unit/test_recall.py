@@ -265,3 +265,11 @@ def test_selective_search_finds_what_is_painted(tmp_path: Path) -> None:
     assert recalls(result)[2] == 1
     assert result["label_accuracy"] is None
     assert result["regions_per_image"] <= 100
+
+
+@pytest.mark.parametrize("box", [[40, 0, 0, 40], [10, 10, 10, 10], [0, 0, float("nan"), 9]])
+def test_boxes_without_area_are_refused(tmp_path: Path, box: list[float]) -> None:
+    data = tiny.boxed(tmp_path / "d", ("val", (60, 60), []))
+    (data / "entities.json").write_text(broken(boxes=[{"chains": [1], "box": box}]))
+    with pytest.raises(GliedError, match="box without area"):
+        read_entities(data, load_dataset(data).photographs)

@@ -638,3 +638,15 @@ def test_training_errors_are_one_sentence_and_status_2(data, tmp_path, monkeypat
     assert all(line.startswith("photographs: ") for line in progress if line)
     if change == "no photograph can be read":
         assert "readable photographs" in sentence
+
+
+def test_boxes_beyond_the_photograph_are_reported_and_left_out(data: Path, tmp_path: Path, capsys) -> None:
+    path = data / "entities.json"
+    entities = json.loads(path.read_text())
+    for record in entities.values():
+        for box in record["boxes"]:
+            box["box"] = [500, 500, 600, 600]
+    path.write_text(json.dumps(entities))
+    with pytest.raises(GliedError, match="readable photographs"):
+        train_detector(data, tmp_path / "run", tmp_path / "d.safetensors", OPTIONS)
+    assert "reach beyond" in capsys.readouterr().out
