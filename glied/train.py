@@ -162,15 +162,10 @@ def train_captioner(
     described = json.dumps([training, asdict(config), vocabulary.words, feature_cache.source.name, photographs])
     found = train_attributes.numpy().tobytes() + val_attributes.numpy().tobytes()
     identity = hashlib.sha256(described.encode() + found).hexdigest()
-    state: dict[str, Any] = {"identity": identity, "step": 0, "log": [], "losses": [], "best": -1.0, "epoch": 0}
+    fresh = {"identity": identity, "step": 0, "log": [], "losses": [], "best": -1.0, "epoch": 0}
     state_path, best_path = run / "state.pt", run / "best.safetensors"
-    if state_path.is_file():
-        state = read_state(state_path)
-        if state["identity"] != identity:
-            raise GliedError(
-                f"Expected to resume the run in {run}, but it was started with other options or data; "
-                "name another --run or delete that folder."
-            )
+    state = resume(state_path, fresh)
+    if state is not fresh:
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
         torch.set_rng_state(state.pop("random"))
@@ -239,6 +234,19 @@ def read_state(path: Path) -> dict[str, Any]:
         return torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
+
+
+def resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run saved in `path`, or `fresh` where there is none; refuses another run's, by `identity`."""
+    if not path.is_file():
+        return fresh
+    state = read_state(path)
+    if state["identity"] != fresh["identity"]:
+        raise GliedError(
+            f"Expected to resume the run in {path.parent}, but it was started with other options or data; "
+            "name another --run or delete that folder."
+        )
+    return state
 
 
 def read_crossfit(path: Path) -> dict[str, list[str]]:

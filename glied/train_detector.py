@@ -25,7 +25,7 @@ from glied.provenance import provenance
 from glied.recall import Boxed, measure, read_entities
 from glied.regions.boxes import iou, nms
 from glied.regions.detector import Detector, DetectorNet, apply_deltas, save_net, to_pixels
-from glied.train import learning_rate, read_state, write_log
+from glied.train import learning_rate, resume, write_log
 
 LONG, SHORT = 384, 256  # pixels of a photograph in training, along its longer and its shorter side
 POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a human box from which an anchor holds it, and below which it holds nothing
@@ -284,15 +284,10 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     boxes = [(boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases) for boxed in train]
     described = json.dumps([training, labels, attributes, boxes])
     identity = hashlib.sha256(described.encode()).hexdigest()
-    state: dict[str, Any] = {"identity": identity, "step": 0, "log": [], "losses": []}
+    fresh = {"identity": identity, "step": 0, "log": [], "losses": []}
     state_path = run / "state.pt"
-    if state_path.is_file():
-        state = read_state(state_path)
-        if state["identity"] != identity:
-            raise GliedError(
-                f"Expected to resume the run in {run}, but it was started with other options or data; "
-                "name another --run or delete that folder."
-            )
+    state = resume(state_path, fresh)
+    if state is not fresh:
         net.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
         print(f"resuming {run} at step {state['step']} of {steps}")

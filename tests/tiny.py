@@ -1,14 +1,17 @@
 """The smallest things the project's types allow: words, scenes, models and checkpoints for the tests."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from glied import __main__ as cli
 from glied.checkpoint import Checkpoint
 from glied.config import ModelConfig
 from glied.data import stack
@@ -88,3 +91,13 @@ def boxed(folder: Path, *photographs: tuple[str, tuple[int, int], Sequence[Human
     (folder / "captions.json").write_text(json.dumps({"images": records}))
     (folder / "entities.json").write_text(json.dumps(entities))
     return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The command line in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["glied", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0

@@ -59,7 +59,6 @@ class Trunk(nn.Module):
         self.low = nn.Sequential(*net._blocks[:7])
         self.middle = nn.Sequential(*net._blocks[7:15])
         self.high = nn.Sequential(*net._blocks[15:], _fold(net._conv_head, net._bn1), nn.ReLU6())
-
         for part in (self.stem, self.low):
             part.requires_grad_(False)  # edges and colours are ImageNet's, and stay
 
@@ -263,9 +262,11 @@ class Detector:
         pooled = roi_align(found.high, boxes, STRIDES[2], size=4).mean((2, 3))
         sure, label = self.net.label(hidden).softmax(1).max(1)
         fitting, attribute = self.net.attribute(hidden).sigmoid().max(1)
+        objects = [self.net.labels[i] for i in label.tolist()]
+        modifiers = [self.net.attributes[i] for i in attribute.tolist()]
         labels = [
-            f"{self.net.attributes[a]} {self.net.labels[l]}" if p >= FITTING else self.net.labels[l]
-            for l, a, p in zip(label.tolist(), attribute.tolist(), fitting.tolist(), strict=True)
+            f"{word} {name}" if p >= FITTING and word != name else name  # no "rock rock"
+            for name, word, p in zip(objects, modifiers, fitting.tolist(), strict=True)
         ]
         corners = boxes * torch.tensor([image.size[0] / width, image.size[1] / height] * 2)
         features = torch.cat([pooled, hidden], 1).numpy()

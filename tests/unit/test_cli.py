@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from tiny import run
 
 from glied import __main__ as cli
 from glied.attributes import AttributeDetector
@@ -42,16 +43,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data" / "images" / "3.jpg").write_bytes(b"no image")
     (folder / "data" / "captions.json").write_text(json.dumps({"images": records}))
     return folder
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The command in this process; its exit status."""
-    monkeypatch.setattr(sys, "argv", ["glied", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_caption_prints_a_line_per_image(folder, monkeypatch, capsys):

@@ -400,6 +400,13 @@ def test_the_best_attribute_joins_the_label_if_it_fits_a_quarter(
     np.testing.assert_allclose(regions.scores, sure, rtol=1e-3)
 
 
+def test_a_noun_is_not_its_own_attribute(tmp_path: Path) -> None:
+    path = biased(tmp_path, label=[0, 9, 0], attribute=[9, -9])
+    assert Detector(path, 1, 1).find_regions(noise(64, 48)).labels == (f"{ATTRIBUTES[0]} {LABELS[1]}",)
+    same = rewritten(path, tmp_path / "same", attributes=[LABELS[1], ATTRIBUTES[1]])
+    assert Detector(same, 1, 1).find_regions(noise(64, 48)).labels == (LABELS[1],)
+
+
 @pytest.mark.parametrize(("quality", "expected"), [(-9.0, 4), (9.0, 12)])
 def test_adaptive_counts_keep_to_their_limits(tmp_path: Path, quality: float, expected: int) -> None:
     path = biased(tmp_path, objectness=[9.0] * 9, quality=[quality])

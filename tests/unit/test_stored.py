@@ -2,7 +2,6 @@
 
 import base64
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from tiny import run
 
-from glied import __main__ as cli
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
@@ -412,15 +411,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "attributes.safetensors", AttributeDetector(tiny.WORDS, tiny.WIDTH, "stored/vg@12"), {}
     )
     return folder
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["glied", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def convert(folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> int:

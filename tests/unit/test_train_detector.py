@@ -5,7 +5,6 @@ import json
 import math
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,8 +17,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny import run
 
-from glied import __main__ as cli
 from glied import train_detector as training
 from glied.data import Photograph
 from glied.errors import GliedError
@@ -568,16 +567,6 @@ def test_a_rate_of_zero_is_refused_or_trains_nothing(data: Path, tmp_path: Path)
 
 
 # The command line
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The command in this process; its exit status."""
-    monkeypatch.setattr(sys, "argv", ["glied", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_commands_train_and_measure_and_describe_a_detector(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
