@@ -19,11 +19,13 @@ from glied.errors import GliedError
 from glied.evaluate import evaluate
 from glied.files import check_target, replacing
 from glied.images import open_image
+from glied.pretrain import TextOptions, train_on_text
 from glied.recall import SelectiveSearch, measure
 from glied.regions import open_source
 from glied.regions.stored import StoredFiles
+from glied.reinforce import ReinforceOptions, reinforce
 from glied.trace import trace
-from glied.train import TrainOptions, train_captioner
+from glied.train import Places, TrainOptions, train_captioner
 from glied.train_attributes import AttributeOptions, train_attributes
 from glied.train_detector import DetectorOptions, train_detector
 from glied.vocabulary import tokenize
@@ -107,7 +109,6 @@ class Run:
         attributes: the attribute detector.
         crossfit: attributes of the training photographs from detectors that did not see them; default
             attributes.crossfit.json beside the detector, as `train attributes` writes it.
-        preset: '' for the paper's slides, `wide` or `paper` (see glied/config.py).
         run: folder of the state, the log and the best checkpoint; default runs/NAME.
         out: where the best checkpoint goes as well.
     """
@@ -115,33 +116,78 @@ class Run:
     data: Data
     attributes: Path = SHIPPED / "attributes.safetensors"
     crossfit: Path | None = None
-    preset: Literal["", "wide", "paper"] = ""
     cache: Cache = Path("cache")
     run: Path | None = None
     out: Path | None = None
 
+    def places(self, name: str) -> Places:
+        """With the defaults filled in; `name` is what is trained."""
+        beside = self.attributes.with_suffix(".crossfit.json")
+        crossfit = self.crossfit or (beside if beside.is_file() else None)
+        if crossfit is None:
+            print(f"no {beside.name}: training on the detector's own attributes, which no new photograph's will match")
+        folder = self.run or Path("runs") / name
+        return Places(self.data, self.cache, self.attributes, crossfit, folder, self.out)
 
-def _train(architecture: str, run: Run, training: TrainOptions) -> None:
+
+@dataclass(frozen=True)
+class CaptionerRun(Run):
+    """Which captioner, from which weights.
+
+    Attributes:
+        preset: '' for the paper's slides, `wide` or `paper` (see glied/config.py).
+        initial: a checkpoint of the same captioner to start from, from `train text` say.
+    """
+
+    preset: Literal["", "wide", "paper"] = ""
+    initial: Path | None = None
+
+
+def _trained(checkpoint: Checkpoint, places: Places) -> None:
+    print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {places.out or places.best}")
+
+
+def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None:
     name = "-".join(filter(None, (architecture, run.preset)))
-    beside = run.attributes.with_suffix(".crossfit.json")
-    crossfit = run.crossfit or (beside if beside.is_file() else None)
-    if crossfit is None:
-        print(f"no {beside.name}: training on the detector's own attributes, which no new photograph's will match")
-    folder = run.run or Path("runs") / name
-    checkpoint = train_captioner(name, run.data, run.cache, run.attributes, folder, training, run.out, crossfit)
-    print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {run.out or folder / 'best.safetensors'}")
+    places = run.places(name)
+    _trained(train_captioner(name, places, training, run.initial), places)
 
 
 @train_app.command(name="base")
-def train_base(run: OmitArgPrefixes[Run], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+def train_base(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
     """Train Base by cross-entropy; resumes the run where it was last saved."""
     _train("base", run, training)
 
 
 @train_app.command(name="glied")
-def train_glied(run: OmitArgPrefixes[Run], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+def train_glied(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
     """Train GLIED by cross-entropy; resumes the run where it was last saved."""
     _train("glied", run, training)
+
+
+@train_app.command(name="text")
+def train_text(
+    name: Annotated[Positional[str], arg(help="preset: base, glied, glied-wide ... (see glied/config.py)")],
+    captions: Annotated[
+        tuple[Path, ...], arg(help="JSON {id: [captions]} or COCO's; coco: those inside pycocoevalcap")
+    ],
+    run: OmitArgPrefixes[Run],
+    training: OmitArgPrefixes[TextOptions] = TextOptions(),
+) -> None:
+    """Train a captioner's words on captions without photographs, to start `train base|glied --initial` from."""
+    places = run.places(f"text-{name}")
+    _trained(train_on_text(name, captions, places, training), places)
+
+
+@train_app.command(name="rl")
+def train_rl(
+    checkpoint: Annotated[Positional[Path], arg(help="checkpoint of a captioner, from `train base|glied`")],
+    run: OmitArgPrefixes[Run],
+    training: OmitArgPrefixes[ReinforceOptions] = ReinforceOptions(),
+) -> None:
+    """Train a captioner further on the CIDEr-D of its own samples (self-critical sequence training)."""
+    places = run.places(f"rl-{checkpoint.stem}")
+    _trained(reinforce(checkpoint, places, training), places)
 
 
 @train_app.command(name="attributes")

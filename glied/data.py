@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -309,14 +310,20 @@ def stack(scenes: Sequence[Scene], vocabulary: Vocabulary) -> Inputs:
 
 
 class Split(NamedTuple):
-    """Photographs of a split with their regions in memory (float16)."""
+    """Photographs of a split with their regions in memory (float16); with mirrored ones, those follow, in the same
+    order: `features` and `mask` have 2 I rows."""
 
     photographs: list[Photograph]
-    features: Float[Tensor, "I N R"]
+    features: Float[Tensor, "rows N R"]
     mask: Tensor | None
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether the mirrored photographs' regions are there too."""
+        return len(self.features) > len(self.photographs)
 
-def read_split(dataset: Dataset, cache: FeatureCache, *names: str) -> Split:
+
+def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: FeatureCache | None = None) -> Split:
     """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
     photographs = dataset.split(*names)
     keys, problems = cache.extract([p.path for p in photographs])
@@ -324,7 +331,12 @@ def read_split(dataset: Dataset, cache: FeatureCache, *names: str) -> Split:
     photographs = [p for p in photographs if p.path in keys]
     if not photographs:
         raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")
-    regions = cache.read(keys[p.path] for p in photographs)
-    bar = tqdm(regions, desc=f"reading {names[0]}", total=len(photographs), unit="image", leave=False)
+    chosen = [keys[p.path] for p in photographs]
+    regions = cache.read(chosen)
+    if mirrored is not None:
+        mirrored.extract([p.path for p in photographs])
+        regions = chain(regions, mirrored.read(chosen))
+    total = len(chosen) * (1 if mirrored is None else 2)
+    bar = tqdm(regions, desc=f"reading {names[0]}", total=total, unit="image", leave=False)
     features, mask = pad([r.features.astype(np.float16) for r in bar])
     return Split(photographs, features, mask)

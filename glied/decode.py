@@ -193,7 +193,7 @@ def beam_search(
     K = 1 if options.method == "greedy" else options.beam
     last = options.max_length or model.config.max_length
     B = len(memory.regions)
-    tokens = torch.full((B, 1, 1), BOS)
+    tokens = torch.full((B, 1, 1), BOS, device=memory.regions.device)
     scores = torch.zeros(B, 1)
     cache: Keys | None = None
     finished: list[list[tuple[float, float, list[int]]]] = [[] for _ in range(B)]
@@ -265,36 +265,42 @@ def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHisto
 
 def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
     """`n_best` captions drawn at random for each photograph, best ranked first."""
+    tokens, scores = draw(model, memory, options, torch.Generator(memory.regions.device).manual_seed(options.seed))
+    results = []
+    for drawn, log_p in zip(tokens[..., 1:].tolist(), scores.tolist(), strict=True):
+        captions = [ids[: ids.index(EOS)] for ids in drawn]
+        found = [
+            (rank(p, len(ids) + 1, options.length_penalty), p, ids) for p, ids in zip(log_p, captions, strict=True)
+        ]
+        results.append(_ranked(found, vocabulary, options.n_best))
+    return results
+
+
+def draw(
+    model: Captioner, memory: Memory, options: DecodeOptions, generator: torch.Generator | None = None
+) -> tuple[Int[Tensor, "B C T"], Float[Tensor, "B C"]]:
+    """`n_best` captions drawn at random for each photograph: BOS, words, EOS and again EOS to the end; and their
+    log-probabilities under the model."""
     last = options.max_length or model.config.max_length
     B, C = len(memory.regions), options.n_best
-    generator = torch.Generator().manual_seed(options.seed)
-    tokens = torch.full((B, C, 1), BOS)
-    scores = torch.zeros(B, C)
+    tokens = torch.full((B, C, 1), BOS, device=memory.regions.device)
+    scores = torch.zeros(B, C, device=memory.regions.device)
     cache: Keys | None = None
     for _ in range(last + 1):
         output = model(tokens[..., -1:], memory, cache, fused)
-        log_p = model.logits(output.c_tilde[:, :, 0]).log_softmax(-1)
+        log_p = model.logits(output.c_tilde[:, :, 0]).float().log_softmax(-1)
         logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
         if not logits.isfinite().any(-1).all():
             raise GliedError(IMPOSSIBLE)
-        word = torch.multinomial(_truncate(logits, options).flatten(0, 1).softmax(-1), 1, generator=generator).view(
-            B, C
-        )
-        ended = (tokens == EOS).any(-1)
+        probability = _truncate(logits, options).flatten(0, 1).softmax(-1)
+        word = torch.multinomial(probability, 1, generator=generator).view(B, C)
+        ended = tokens[..., -1] == EOS
         scores += torch.where(ended, 0, log_p.gather(-1, word[..., None])[..., 0])
         tokens = torch.cat([tokens, torch.where(ended, EOS, word)[..., None]], -1)
         cache = output.cache
         if (tokens[..., -1] == EOS).all():
             break
-    results = []
-    for b in range(B):
-        found = []
-        for c in range(C):
-            ids = tokens[b, c, 1:].tolist()
-            ids = ids[: ids.index(EOS)]
-            found.append((rank(scores[b, c].item(), len(ids) + 1, options.length_penalty), scores[b, c].item(), ids))
-        results.append(_ranked(found, vocabulary, C))
-    return results
+    return tokens, scores
 
 
 def _truncate(logits: Float[Tensor, "B C V"], options: DecodeOptions) -> Float[Tensor, "B C V"]:

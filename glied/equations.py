@@ -20,4 +20,6 @@ EQUATIONS: dict[int, str] = {
     17: r"P_i^w = 1 - e^{-S_i^w} = 1 - \prod_j(1-p_{ij}^w)",
     18: r"L_{\mathrm{MIL}} = \mathrm{mean}\left[(1-y)\,S - y\log(1-e^{-S})\right]",
     19: r"L_{\mathrm{XE}} = -\frac1n\sum_t\left[(1-\epsilon)\log p(w_t) + \frac{\epsilon}{V}\sum_v\log p(v)\right]",
+    20: r"\hat r_i = r_i - \frac1{n-1}\sum_{j\neq i} r_j",
+    21: r"L_{\mathrm{RL}} = -\frac1n\sum_i \hat r_i \sum_t\log p(w_{i,t})",
 }

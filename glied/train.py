@@ -1,97 +1,172 @@
-"""Cross-entropy training of a captioner."""
+"""Cross-entropy training of a captioner, and what every training of a captioner starts from."""
 
-import csv
 import hashlib
-import io
 import json
-import math
-import pickle
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from glied.attributes import AttributeDetector, top_words
-from glied.checkpoint import Checkpoint, load, load_attribute_detector
+from glied.checkpoint import Checkpoint, load, load_attribute_detector, load_pair
 from glied.config import preset
-from glied.data import CAPTIONS, FeatureCache, Photograph, Split, attribute_ids, load_dataset, pad, read_split, report
+from glied.data import CAPTIONS, Dataset, FeatureCache, Photograph, Split, attribute_ids, load_dataset, pad, read_split
+from glied.data import report as report_problems
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
-from glied.files import replacing
+from glied.loop import LoopOptions, Objective, fit, join
 from glied.metrics import score
 from glied.model import Captioner, Inputs, build
 from glied.provenance import provenance
-from glied.regions import open_source
+from glied.regions import Mirrored, open_source
 from glied.train_attributes import predict
 from glied.vocabulary import BOS, EOS, PAD, Vocabulary
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """How a captioner is trained; recorded in its checkpoint.
+class TrainOptions(LoopOptions):
+    """How a captioner is trained by cross-entropy; recorded in its checkpoint.
 
     Attributes:
-        epochs: passes over the photographs, all captions of each.
-        images: photographs in a step; with five captions each, 50 captions by default.
-        rate: peak learning rate, reached after the warm-up, then a cosine down to 0.
-        warmup: steps of linear warm-up.
         smoothing: label smoothing epsilon.
-        clip: largest norm of the gradient.
         dropout: in G, after every attention function.
         hide: share of the regions and of the attributes hidden at random in every step, so that the captioner
             does not learn photographs by heart and a removal (trace.py) is nothing it has never met.
-        weight_decay: of AdamW.
-        patience: epochs without a better val CIDEr before stopping early.
+        mirror: take each photograph as it is or mirrored, at random.
         min_count: how often a word must come in the training captions to be in the vocabulary.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32.
-        seed: of the initial weights, dropout and the order of photographs.
-        save_minutes: minutes between two saved states.
     """
 
-    epochs: int = 14
-    images: int = 10
-    rate: float = 5e-4
-    warmup: int = 1000
     smoothing: float = 0.1
-    clip: float = 1.0
     dropout: float = 0.3
     hide: float = 0.2
-    weight_decay: float = 0.01
-    patience: int = 5
+    mirror: bool = True
     min_count: int = 5
-    precision: Literal["bf16", "fp32"] = "bf16"
-    seed: int = 0
-    save_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        within(
-            self,
-            epochs=(1, 10_000),
-            images=(1, 10_000),
-            rate=(0, 1),
-            warmup=(1, 10**7),
-            smoothing=(0, 0.99),
-            clip=(0, 1e6),
-            dropout=(0, 0.99),
-            hide=(0, 0.99),
-            weight_decay=(0, 1),
-            patience=(1, 10_000),
-            min_count=(1, 10**6),
-            save_minutes=(0, 10_000),
-        )
+        super().__post_init__()
+        within(self, smoothing=(0, 0.99), dropout=(0, 0.99), hide=(0, 0.99), min_count=(1, 10**6))
 
 
-def cross_entropy(logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], smoothing: float) -> Float[Tensor, ""]:
-    """Mean over words of the cross-entropy against smoothed labels."""
-    return functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)  # Eq. (19)
+@dataclass(frozen=True)
+class Places:
+    """What a training reads and where it writes.
+
+    Attributes:
+        data: folder of the data set. `cache`: of its regions.
+        detector: file of the attribute detector.
+        crossfit: attributes of the training photographs from detectors that did not see them; without it, the
+            detector's own.
+        run: folder of the state, the log and the best checkpoint. `out`: where that goes as well.
+    """
+
+    data: Path
+    cache: Path
+    detector: Path
+    crossfit: Path | None
+    run: Path
+    out: Path | None = None
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch with the best val CIDEr (beam 3)."""
+        return self.run / "best.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A data set as captioners are trained on it.
+
+    Attributes:
+        dataset, source: the data set, and the name of the region source.
+        detector, card: the attribute detector and its provenance.
+        train, val: photographs with their regions.
+        vocabulary: of the captions.
+        attributes, val_attributes: ids of every photograph's attributes, PAD after the last.
+        crossfit: whether the training photographs' were found by detectors that had not seen them.
+    """
+
+    dataset: Dataset
+    source: str
+    detector: AttributeDetector
+    card: dict[str, Any]
+    train: Split
+    val: Split
+    vocabulary: Vocabulary
+    attributes: Int[Tensor, "I M"]
+    val_attributes: Int[Tensor, "J M"]
+    crossfit: bool
+
+    def identity(self, *others: Any) -> str:
+        """A digest of this and `others`: whatever a training's result depends on."""
+        photographs = [p.id for split in (self.train, self.val) for p in split.photographs]
+        described = json.dumps([self.source, self.vocabulary.words, photographs, self.train.mirrored, *others])
+        found = self.attributes.numpy().tobytes() + self.val_attributes.numpy().tobytes()
+        return hashlib.sha256(described.encode() + found).hexdigest()
+
+    def validate(self, model: Captioner) -> float:
+        """CIDEr on val, beam 3."""
+        return validate(model, self.val, self.val_attributes, self.vocabulary)
+
+    def provenance(self, command: str, options: LoopOptions) -> dict[str, Any]:
+        """What a checkpoint trained on this records."""
+        return provenance(self.dataset, command, options) | {"detector": self.card["digest"], "crossfit": self.crossfit}
+
+    def fit(
+        self,
+        title: str,
+        places: Places,
+        options: LoopOptions,
+        model: Captioner,
+        identity: str,
+        count: int,
+        objective: Objective,
+        card: dict[str, Any],
+    ) -> Checkpoint:
+        """Minimises the objective over `count` photographs (or texts), and keeps the best epoch with its `card`."""
+
+        def keep(model: Captioner, row: dict[str, Any]) -> None:
+            reached = {"epochs": row["epoch"], "minutes": round(row["minutes"], 1)}
+            reached |= {"val_CIDEr_beam_3": round(row["val_CIDEr"], 4)}
+            Checkpoint(model, self.vocabulary, self.detector.words, self.source, card | reached).save(places.best)
+
+        fit(title, places.run, identity, model, count, options, objective, self.validate, keep)
+        checkpoint = load(places.best)
+        if places.out is not None and join()[1] == 0:
+            checkpoint.save(places.out)
+        return checkpoint
+
+
+def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Material:
+    """Reads a data set, its regions and its attributes; `vocabulary`: a captioner's own, or how often a word must
+    come to be in a new one."""
+    dataset = load_dataset(places.data)
+    report_problems(dataset.problems)
+    attribute_detector, card = load_attribute_detector(places.detector)
+    source = open_source(attribute_detector.source)
+    feature_cache = FeatureCache(places.cache, source)
+    mirrored = FeatureCache(places.cache, Mirrored(source)) if mirror else None
+    train = read_split(dataset, feature_cache, "train", "restval", mirrored=mirrored)
+    val = read_split(dataset, feature_cache, "val")
+    if isinstance(vocabulary, int):
+        vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), vocabulary)
+    known = {} if places.crossfit is None else read_crossfit(places.crossfit)  # Choice (11)
+    return Material(
+        dataset,
+        source.name,
+        attribute_detector,
+        card,
+        train,
+        val,
+        vocabulary,
+        find_all(attribute_detector, train, vocabulary, known),
+        find_all(attribute_detector, val, vocabulary, {}),
+        places.crossfit is not None,
+    )
 
 
 def encode_captions(photographs: Sequence[Photograph], vocabulary: Vocabulary, longest: int) -> Int[Tensor, "I C T"]:
@@ -105,148 +180,44 @@ def encode_captions(photographs: Sequence[Photograph], vocabulary: Vocabulary, l
     return tokens
 
 
-def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
-    """Linear warm-up to `rate`, then half a cosine down to 0."""
-    if step < warmup:
-        return rate * (step + 1) / warmup
-    past = (step - warmup) / max(1, steps - warmup)
-    return rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
-
-
-def train_captioner(
-    name: str,
-    data: Path,
-    cache: Path,
-    detector: Path,
-    run: Path,
-    options: TrainOptions,
-    out: Path | None = None,
-    crossfit: Path | None = None,
-) -> Checkpoint:
-    """Trains the preset `name`; goes on from the state in `run` where there is one.
-
-    The state (weights, optimizer, random state, log) is saved every few minutes; a run that was stopped at any
-    moment and resumed ends with exactly the weights of an unbroken one, on the same machine and thread count.
+def train_captioner(name: str, places: Places, options: TrainOptions, initial: Path | None = None) -> Checkpoint:
+    """Trains the preset `name` by cross-entropy; goes on from the state in the run's folder where there is one.
 
     Args:
-        detector: file of the attribute detector. `crossfit`: attributes of the training photographs from
-            detectors that did not see them; without it, the detector's own.
-        out: where the best checkpoint goes; default best.safetensors in `run`.
+        initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
     """
-    dataset = load_dataset(data)
-    report(dataset.problems)
-    attribute_detector, detector_card = load_attribute_detector(detector)
-    feature_cache = FeatureCache(cache, open_source(attribute_detector.source))
-    train, val = read_split(dataset, feature_cache, "train", "restval"), read_split(dataset, feature_cache, "val")
-    vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), options.min_count)
-    config = preset(name, len(vocabulary), train.features.shape[-1], options.dropout)
+    device, _, _ = join()
+    start = None if initial is None else load_pair(initial, places.detector)[0]
+    material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
+    config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
     torch.manual_seed(options.seed)
     model = build(config)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=options.weight_decay
-    )
-    tokens = encode_captions(train.photographs, vocabulary, config.max_length)
-    known = {} if crossfit is None else read_crossfit(crossfit)  # Choice (11)
-    train_attributes = find_all(attribute_detector, train, vocabulary, known)
-    val_attributes = find_all(attribute_detector, val, vocabulary, {})
-    per_epoch = math.ceil(len(train.photographs) / options.images)
-    steps = per_epoch * options.epochs
-
-    card = provenance(dataset, f"train {name}", options)
-    card |= {"detector": detector_card["digest"], "crossfit": crossfit is not None}
-    photographs = [p.id for split in (train, val) for p in split.photographs]
-    training = {name: value for name, value in card["options"].items() if name != "save_minutes"}
-    described = json.dumps([training, asdict(config), vocabulary.words, feature_cache.source.name, photographs])
-    found = train_attributes.numpy().tobytes() + val_attributes.numpy().tobytes()
-    identity = hashlib.sha256(described.encode() + found).hexdigest()
-    fresh = {"identity": identity, "step": 0, "log": [], "losses": [], "best": -1.0, "epoch": 0}
-    state_path, best_path = run / "state.pt", run / "best.safetensors"
-    state = resume(state_path, fresh)
-    if state is not fresh:
-        model.load_state_dict(state.pop("model"))
-        optimizer.load_state_dict(state.pop("optimizer"))
-        torch.set_rng_state(state.pop("random"))
-        print(f"resuming {run} at step {state['step']} of {steps}")
-
-    def save() -> None:
-        with replacing(state_path) as aside:
-            torch.save(
-                state
-                | {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "random": torch.get_rng_state()},
-                aside,
+    card = material.provenance(f"train {name}", options)
+    if start is not None:
+        if replace(start.model.config, dropout=options.dropout) != config:
+            raise GliedError(
+                f"Expected in {initial} a captioner of preset {name} over the same regions, it is another; "
+                "choose the preset that it was trained with."
             )
+        model.load_state_dict(start.model.state_dict())
+        card["initial"] = {"digest": start.digest} | start.provenance
+    tokens = encode_captions(material.train.photographs, material.vocabulary, config.max_length)
 
-    saved = time.monotonic()
-    bar = tqdm(total=steps, initial=state["step"], desc=name, unit="step", dynamic_ncols=True)
-    while state["epoch"] < options.epochs and state["epoch"] - _best_epoch(state) < options.patience:
-        model.train()
-        order = torch.randperm(
-            len(train.photographs), generator=torch.Generator().manual_seed(options.seed * 10_000 + state["epoch"])
-        ).split(options.images)
-        for chosen in order[state["step"] - state["epoch"] * per_epoch :]:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(state["step"], steps, options.rate, options.warmup)
-            loss = step_loss(model, train, train_attributes, tokens, chosen, options)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
-            optimizer.step()
-            state["step"] += 1
-            state["losses"].append(loss.item())
-            bar.update()
-            bar.set_postfix(loss=f"{np.mean(state['losses'][-100:]):.3f}", cider=f"{state['best']:.3f}", refresh=False)
-            if time.monotonic() - saved > 60 * options.save_minutes:
-                save()
-                saved = time.monotonic()
-        state["epoch"] += 1
-        cider = validate(model, val, val_attributes, vocabulary)
-        state["log"].append(
-            {
-                "epoch": state["epoch"],
-                "step": state["step"],
-                "loss": float(np.mean(state["losses"])),
-                "val_CIDEr": cider,
-                "rate": learning_rate(state["step"] - 1, steps, options.rate, options.warmup),
-            }
-        )
-        state["losses"] = []
-        if cider > state["best"]:
-            state["best"] = cider
-            card |= {"epochs": state["epoch"], "val_CIDEr_beam_3": round(cider, 4)}
-            Checkpoint(model, vocabulary, attribute_detector.words, attribute_detector.source, card).save(best_path)
-        write_log(run / "log.csv", state["log"])
-        save()
-        saved = time.monotonic()
-        bar.write(f"epoch {state['epoch']}: loss {state['log'][-1]['loss']:.3f}, val CIDEr {cider:.4f}")
-    bar.close()
-    checkpoint = load(best_path)
-    if out is not None:
-        checkpoint.save(out)
-    return checkpoint
+    def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
+        rows = mirror(part, material.train)
+        inputs = batch(material.train, material.attributes[part], rows, device)
+        return step_loss(model, hide(inputs, options.hide), tokens[part], live_words(tokens[whole]), options), {}
+
+    identity = material.identity(settings(options), asdict(config), start and start.digest)
+    return material.fit(name, places, options, model, identity, len(tokens), objective, card)
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The saved state of a run; nothing but tensors and plain values is unpickled."""
-    try:
-        return torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
-
-
-def resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run saved in `path`, or `fresh` where there is none; refuses another run's, by `identity`."""
-    if not path.is_file():
-        return fresh
-    state = read_state(path)
-    if state["identity"] != fresh["identity"]:
-        raise GliedError(
-            f"Expected to resume the run in {path.parent}, but it was started with other options or data; "
-            "name another --run or delete that folder."
-        )
-    return state
+def settings(options: LoopOptions) -> dict[str, Any]:
+    """The options that a result depends on."""
+    return {name: value for name, value in asdict(options).items() if name != "save_minutes"}
 
 
 def read_crossfit(path: Path) -> dict[str, list[str]]:
@@ -261,38 +232,53 @@ def read_crossfit(path: Path) -> dict[str, list[str]]:
         ) from error
 
 
-def _best_epoch(state: dict[str, Any]) -> int:
-    return max(state["log"], key=lambda row: row["val_CIDEr"])["epoch"] if state["log"] else 0
+def live_words(tokens: Int[Tensor, "b C T"]) -> int:
+    """How many words (EOS counted, BOS not) the captions have."""
+    return int((tokens[:, :, 1:] != PAD).sum())
 
 
 def step_loss(
-    model: Captioner,
-    split: Split,
-    attributes: Int[Tensor, "I M"],
-    tokens: Int[Tensor, "I C T"],
-    chosen: Int[Tensor, " b"],
-    options: TrainOptions,
+    model: Captioner, inputs: Inputs, tokens: Int[Tensor, "b C T"], words: int, options: TrainOptions
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of all captions of the chosen photographs; scores are computed for live words only."""
-    words = tokens[chosen]
-    words = words[:, :, : int((words != PAD).sum(-1).max())]
-    target = words[:, :, 1:]
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
-        memory = model.encode(hide(batch(split, attributes, chosen), options.hide))
+    """Cross-entropy of all captions, a part of a step of `words` words; scores are computed for live words only."""
+    model.train()
+    tokens = tokens[:, :, : int((tokens != PAD).sum(-1).max())].to(inputs.features.device)
+    target = tokens[:, :, 1:]
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=options.bf16):
+        memory = model.encode(inputs)
         live = target != PAD
-        logits = model.logits(model(words[:, :, :-1], memory).c_tilde[live])
-        return cross_entropy(logits, target[live], options.smoothing)
+        logits = model.logits(model(tokens[:, :, :-1], memory).c_tilde[live])
+        return cross_entropy(logits, target[live], options.smoothing, words)
 
 
-def batch(split: Split, attributes: Int[Tensor, "I M"], chosen: Int[Tensor, " b"]) -> Inputs:
-    """The chosen photographs as a batch; attributes are padded with PAD."""
-    ids = attributes[chosen]
-    mask = ids != PAD
+def cross_entropy(
+    logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], smoothing: float, words: int
+) -> Float[Tensor, ""]:
+    """Sum of the cross-entropy against smoothed labels, over the number of `words` of which these are a part."""
+    total = functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing, reduction="sum")
+    return total / words  # Eq. (19)
+
+
+def mirror(part: Int[Tensor, " b"], split: Split) -> Int[Tensor, " b"]:
+    """Rows of the photographs' regions: mirrored or not, at random, where the split has both."""
+    if not split.mirrored:
+        return part
+    return part + len(split.photographs) * torch.randint(2, part.shape)
+
+
+def batch(
+    split: Split,
+    attributes: Int[Tensor, "b M"],
+    rows: Int[Tensor, " b"],
+    device: torch.device = torch.device("cpu"),
+) -> Inputs:
+    """The regions in `rows` of a split with their attributes, which are padded with PAD."""
+    mask = attributes != PAD
     return Inputs(
-        split.features[chosen].float(),
-        None if split.mask is None else split.mask[chosen],
-        ids,
-        None if mask.all() else mask,
+        split.features[rows].to(device).float(),
+        None if split.mask is None else split.mask[rows].to(device),
+        attributes.to(device),
+        None if mask.all() else mask.to(device),
     )
 
 
@@ -300,8 +286,8 @@ def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
     """The batch with a random share of its regions and attributes masked; a photograph keeps at least one of each."""
     masks = []
     for entries, mask in ((inputs.features[..., 0], inputs.region_mask), (inputs.attributes, inputs.attribute_mask)):
-        real = torch.ones(entries.shape, dtype=torch.bool) if mask is None else mask
-        kept = real & (torch.rand(entries.shape) >= share)
+        real = torch.ones(entries.shape, dtype=torch.bool, device=entries.device) if mask is None else mask
+        kept = real & (torch.rand(entries.shape) >= share).to(entries.device)
         masks.append(torch.where(kept.any(-1, keepdim=True), kept, real))
     return inputs._replace(region_mask=masks[0], attribute_mask=masks[1])
 
@@ -311,22 +297,13 @@ def validate(model: Captioner, split: Split, attributes: Int[Tensor, "I M"], voc
     """CIDEr of the split, beam 3."""
     model.eval()
     captions: dict[str, str] = {}
-    for chosen in torch.arange(len(split.photographs)).split(50):
-        memory = model.encode(batch(split, attributes, chosen))
+    device = model.bias.device
+    for rows in torch.arange(len(split.photographs)).split(50):
+        memory = model.encode(batch(split, attributes[rows], rows, device))
         decoded = beam_search(model, memory, vocabulary, DecodeOptions())
-        captions |= {split.photographs[i].id: d.captions[0].text for i, d in zip(chosen.tolist(), decoded, strict=True)}
+        captions |= {split.photographs[i].id: d.captions[0].text for i, d in zip(rows.tolist(), decoded, strict=True)}
     references = {p.id: p.captions for p in split.photographs}
     return score(references, captions, ["CIDEr"]).corpus["CIDEr"]
-
-
-def write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The log as CSV, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys())
-    writer.writeheader()
-    writer.writerows(rows)
-    with replacing(path) as aside:
-        aside.write_text(text.getvalue())
 
 
 def find_all(

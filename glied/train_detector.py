@@ -20,12 +20,12 @@ from glied.data import load_dataset, report
 from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.images import open_image
+from glied.loop import learning_rate, resume, write_log
 from glied.phrases import choose_names
 from glied.provenance import provenance
 from glied.recall import Boxed, measure, read_entities
 from glied.regions.boxes import iou, nms
 from glied.regions.detector import Detector, DetectorNet, apply_deltas, save_net, to_pixels
-from glied.train import learning_rate, resume, write_log
 
 LONG, SHORT = 384, 256  # pixels of a photograph in training, along its longer and its shorter side
 POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a human box from which an anchor holds it, and below which it holds nothing

@@ -179,6 +179,16 @@ def cross_entropy(logits: Array, targets: list[int], smoothing: float) -> float:
     return loss / len(targets)
 
 
+def gains(rewards: list[float]) -> list[float]:
+    """Eq. (20): each reward minus the mean of the others."""
+    return [r - sum(rewards[:i] + rewards[i + 1 :]) / (len(rewards) - 1) for i, r in enumerate(rewards)]
+
+
+def policy_loss(gain: list[float], log_p: list[float]) -> float:
+    """Eq. (21), from the log-probability of each whole caption."""
+    return -sum(g * p for g, p in zip(gain, log_p, strict=True)) / len(gain)
+
+
 REFERENCE: dict[int, Callable] = {
     1: head,
     2: multi_head,
@@ -199,4 +209,6 @@ REFERENCE: dict[int, Callable] = {
     17: word_probability,
     18: noisy_or_loss,
     19: cross_entropy,
+    20: gains,
+    21: policy_loss,
 }

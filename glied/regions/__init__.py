@@ -1,9 +1,10 @@
 """Image -> Regions: one interface, one module per source."""
 
 import re
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from glied.errors import GliedError
 from glied.scene import Regions
@@ -49,3 +50,14 @@ def open_source(name: str = "detector") -> RegionSource:
         f"stored/NAME@WIDTH, got {name!r}; "
         "use a checkpoint or cache made with one of these."
     )
+
+
+class Mirrored:
+    """Another source's regions of the photograph seen in a mirror: for training, twice the photographs."""
+
+    def __init__(self, source: RegionSource) -> None:
+        self.source, self.name, self.feature_dim = source, f"{source.name}-mirrored", source.feature_dim
+
+    def find_regions(self, image: Image.Image) -> Regions:
+        """Regions of the mirrored photograph, boxes in its pixels."""
+        return replace(self.source.find_regions(ImageOps.mirror(image)), source=self.name)

@@ -14,6 +14,7 @@ import torch
 from reference import REFERENCE
 
 from glied import attributes as noisy_or
+from glied import reinforce
 from glied.equations import EQUATIONS
 from glied.model import Attention, Captioner, Keys, explicit
 
@@ -190,8 +191,20 @@ def loss_pairs() -> Pairs:
     logits = 3 * torch.randn(4, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     targets = torch.tensor([0, 3, 6, 3])
     return {
-        name: (np.array(REFERENCE[19](logits.numpy(), targets.tolist(), e)), cross_entropy(logits, targets, e))
+        name: (np.array(REFERENCE[19](logits.numpy(), targets.tolist(), e)), cross_entropy(logits, targets, e, 4))
         for name, e in (("19", 0.1), ("without smoothing", 0.0))
+    }
+
+
+def reward_pairs() -> Pairs:
+    """Equations (20) and (21)."""
+    random = torch.Generator().manual_seed(6)
+    reward, log_p = (torch.randn(3, 4, generator=random, dtype=torch.float64) for _ in range(2))
+    gain = np.array([REFERENCE[20](row.tolist()) for row in reward])
+    loops = np.array(REFERENCE[21](gain.flatten().tolist(), log_p.flatten().tolist()))
+    return {
+        "20": (gain, reinforce.advantage(reward)),
+        "21": (loops, reinforce.policy_loss(torch.from_numpy(gain), log_p, 12)),
     }
 
 
@@ -210,7 +223,7 @@ def test_equation_numbers_agree(root: Path) -> None:
 
 
 def test_every_equation_is_compared() -> None:
-    compared = attribute_pairs().keys() | loss_pairs().keys()
+    compared = attribute_pairs().keys() | loss_pairs().keys() | reward_pairs().keys()
     for config in CONFIGS.values():
         model = tiny.model(config).double()
         compared |= captioner_pairs(model).keys() | block_pairs(model).keys()
@@ -228,8 +241,9 @@ def test_attribute_equations_equal_loops() -> None:
     assert_agree(attribute_pairs())
 
 
-def test_cross_entropy_equals_loops() -> None:
+def test_losses_equal_loops() -> None:
     assert_agree(loss_pairs())
+    assert_agree(reward_pairs())
 
 
 def test_readme_lists_every_choice(root: Path) -> None:

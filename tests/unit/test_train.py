@@ -2,79 +2,41 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import colours
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from glied import train as training
-from glied import train_attributes
 from glied.attributes import top_words
 from glied.checkpoint import load, load_attribute_detector
 from glied.data import Dataset, Photograph
 from glied.errors import GliedError
+from glied.loop import learning_rate
 from glied.model import Inputs
-from glied.scene import Regions
-from glied.train import (
-    TrainOptions,
-    cross_entropy,
-    encode_captions,
-    learning_rate,
-    train_captioner,
-)
-from glied.train_attributes import AttributeOptions, average_precision, sureness
+from glied.train import Places, TrainOptions, cross_entropy, encode_captions, train_captioner
+from glied.train_attributes import average_precision, sureness
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (250, 250, 250)}
-
-
-class Colours:
-    """A region source that sees nothing but the mean colour of four corners."""
-
-    name = "colours-1"
-    feature_dim = 12
-
-    def find_regions(self, image: Image.Image) -> Regions:
-        small = np.asarray(image.resize((2, 2)), np.float32).reshape(4, 3) / 255
-        features = np.concatenate([small, 1 - small, small**2, np.ones((4, 3), np.float32)], 1)
-        w, h = image.size
-        boxes = np.array([[x * w / 2, y * h / 2, (x + 1) * w / 2, (y + 1) * h / 2] for y in (0, 1) for x in (0, 1)])
-        return Regions(boxes.astype(np.float32), features, image.size, self.name)
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data set of plain coloured photographs whose captions name the colour."""
-    for module in (training, train_attributes):
-        monkeypatch.setattr(module, "open_source", lambda name: Colours())
-    folder = tmp_path / "colours"
-    (folder / "images").mkdir(parents=True)
-    records = []
-    random = np.random.default_rng(0)
-    for i in range(24):
-        name, colour = list(COLOURS.items())[i % 4]
-        pixels = np.clip(np.array(colour) + random.integers(-20, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
-        captions = [f"A {name} wall.", f"The wall is {name}.", f"A {name} {name} wall in the sun."]
-        sentences = [{"raw": c} for c in captions]
-        records.append({"filename": f"{i}.png", "split": "val" if i >= 16 else "train", "sentences": sentences})
-    (folder / "captions.json").write_text(json.dumps({"images": records}))
-    return folder
-
-
-@pytest.fixture
-def detector(data: Path, tmp_path: Path) -> Path:
-    out = tmp_path / "detector" / "attributes.safetensors"
-    options = AttributeOptions(words=9, hidden=8, epochs=60, images=8, rate=0.02, folds=2, precision="fp32")
-    quality = train_attributes.train_attributes(data, tmp_path / "cache", "colours", out, options)
-    assert quality["mean_AP"] > 0.8  # colours that were never seen in training are told apart
-    return out
-
-
 OPTIONS = TrainOptions(epochs=3, images=4, warmup=4, rate=2e-3, min_count=1, save_minutes=0.0)
+STILL = {
+    "epochs": 2,
+    "images": 4,
+    "warmup": 4,
+    "dropout": 0.0,
+    "hide": 0.0,
+    "mirror": False,
+    "precision": "fp32",
+    "still": True,
+}
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -82,9 +44,10 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_a_stopped_and_resumed_run_is_bit_identical(data, detector, tmp_path, monkeypatch, precision):
-    options = TrainOptions(**{**OPTIONS.__dict__, "precision": precision})
-    train_captioner("glied", data, tmp_path / "cache", detector, tmp_path / "whole", options)
+def test_a_stopped_and_resumed_run_is_bit_identical(places, tmp_path, monkeypatch, precision):
+    options = replace(OPTIONS, precision=precision)
+    whole, stopped = (replace(places, run=tmp_path / name) for name in ("whole", "stopped"))
+    train_captioner("glied", whole, options)
 
     step_loss, calls = training.step_loss, []
 
@@ -98,41 +61,130 @@ def test_a_stopped_and_resumed_run_is_bit_identical(data, detector, tmp_path, mo
     for _ in range(3):
         torch.manual_seed(len(calls) + 77)  # whatever the process did before must not matter
         with pytest.raises(KeyboardInterrupt):
-            train_captioner("glied", data, tmp_path / "cache", detector, tmp_path / "stopped", options)
-    train_captioner("glied", data, tmp_path / "cache", detector, tmp_path / "stopped", options)
+            train_captioner("glied", stopped, options)
+    train_captioner("glied", stopped, options)
+    assert_same(whole, stopped)
 
-    whole, stopped = (torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("whole", "stopped"))
-    assert whole["step"] == stopped["step"] == 12
-    assert all(torch.equal(whole["model"][name], stopped["model"][name]) for name in whole["model"])
-    assert whole["log"] == stopped["log"]
-    best = [weights(tmp_path / run / "best.safetensors") for run in ("whole", "stopped")]
+
+def assert_same(one: Places, other: Places) -> None:
+    states = [torch.load(places.run / "state.pt", weights_only=True) for places in (one, other)]
+    assert states[0]["step"] == states[1]["step"]
+    assert states[0]["log"] == states[1]["log"]
+    for part in ("model", "average"):
+        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    best = [weights(places.best) for places in (one, other)]
     assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
 
 
-def test_it_learns_to_name_the_colour_and_records_how(data, detector, tmp_path):
-    options = TrainOptions(**{**OPTIONS.__dict__, "epochs": 25, "patience": 25, "images": 8})
-    out = tmp_path / "shipped.safetensors"
-    train_captioner("base", data, tmp_path / "cache", detector, tmp_path / "run", options, out)
-    shipped = load(out)
+def process(places: Places, options: dict[str, Any], *before: str) -> list[str]:
+    """The command line of tests/colours.py."""
+    script = Path(colours.__file__)
+    arguments = [places.data, places.detector, places.cache, places.run, json.dumps(options)]
+    return [sys.executable, *before, str(script), *map(str, arguments)]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    root = Path(colours.__file__).parents[1]
+    return (
+        os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | changes
+    )
+
+
+def test_a_killed_and_resumed_process_is_bit_identical(places, tmp_path):
+    options = {"epochs": 4, "images": 4, "warmup": 4, "min_count": 1, "save_minutes": 0.0, "pause": 0.1}
+    whole, killed = (replace(places, run=tmp_path / name) for name in ("whole", "killed"))
+    subprocess.run(process(whole, options), check=True, env=environment(), stdout=subprocess.DEVNULL)
+    random, kills = np.random.default_rng(), 0
+    while True:
+        with subprocess.Popen(process(killed, options), env=environment(), stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            try:
+                if kills == 3:
+                    random = None
+                assert child.wait(random and random.uniform(0.3, 1.5)) == 0
+                break
+            except subprocess.TimeoutExpired:
+                child.kill()
+                kills += 1
+    assert kills
+    assert_same(whole, killed)
+
+
+def test_two_processes_and_accumulation_give_the_losses_of_one(places, tmp_path):
+    one, parts, two = (replace(places, run=tmp_path / name) for name in ("one", "parts", "two"))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    subprocess.run(process(one, STILL), check=True, env=environment())
+    subprocess.run(process(parts, STILL | {"accumulate": 3}), check=True, env=environment())
+    subprocess.run(process(two, STILL, *torchrun), check=True, env=environment())
+    # 5 photographs a step: the processes' parts differ in size, and the last step of an epoch has one photograph
+    uneven = [replace(places, run=tmp_path / name) for name in ("uneven-1", "uneven-2")]
+    subprocess.run(process(uneven[0], STILL | {"images": 5}), check=True, env=environment())
+    subprocess.run(process(uneven[1], STILL | {"images": 5}, *torchrun), check=True, env=environment())
+    for a, b in ((one, parts), (one, two), uneven):
+        rows = [list(csv.DictReader((places.run / "log.csv").read_text().splitlines())) for places in (a, b)]
+        for first, second in zip(*rows, strict=True):
+            assert float(second["loss"]) == pytest.approx(float(first["loss"]), abs=1e-5)
+            assert float(second["val_CIDEr"]) == pytest.approx(float(first["val_CIDEr"]), abs=1e-6)
+        first_weights, second_weights = weights(a.best), weights(b.best)
+        for name, weight in first_weights.items():
+            torch.testing.assert_close(second_weights[name], weight, rtol=1e-2, atol=2e-3)
+
+
+def test_it_learns_to_name_the_colour_and_records_how(places, tmp_path):
+    options = replace(OPTIONS, epochs=25, patience=25, images=8)
+    places = replace(places, out=tmp_path / "shipped.safetensors")
+    train_captioner("base", places, options)
+    shipped = load(places.out)
     assert shipped.provenance["val_CIDEr_beam_3"] > 2  # captions of the same colour come many times: the scale is 10
     assert shipped.provenance["splits"] == {"train": 16, "val": 8}
     assert shipped.provenance["options"]["seed"] == 0
-    assert shipped.source == Colours.name
-    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
+    assert shipped.source == colours.Colours.name
+    rows = list(csv.DictReader((places.run / "log.csv").read_text().splitlines()))
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
-def test_it_stops_early_when_val_no_longer_improves(data, detector, tmp_path, monkeypatch):
+def test_it_stops_early_when_val_no_longer_improves(places, monkeypatch):
     monkeypatch.setattr(training, "validate", lambda *_: 1.0)
-    options = TrainOptions(**{**OPTIONS.__dict__, "epochs": 20, "patience": 2})
-    train_captioner("base", data, tmp_path / "cache", detector, tmp_path / "run", options)
-    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 1 + 3
+    train_captioner("base", places, replace(OPTIONS, epochs=20, patience=2))
+    assert len((places.run / "log.csv").read_text().splitlines()) == 1 + 3
 
 
-def test_a_run_with_other_options_is_refused(data, detector, tmp_path):
-    train_captioner("base", data, tmp_path / "cache", detector, tmp_path / "run", OPTIONS)
+def test_a_run_with_other_options_is_refused(places):
+    train_captioner("base", places, OPTIONS)
     with pytest.raises(GliedError, match="other options"):
-        train_captioner("glied", data, tmp_path / "cache", detector, tmp_path / "run", OPTIONS)
+        train_captioner("glied", places, OPTIONS)
+
+
+def test_it_starts_from_another_checkpoint_and_keeps_its_words(places, tmp_path):
+    first = train_captioner("base", places, OPTIONS)
+    again = replace(places, run=tmp_path / "again")
+    still = replace(OPTIONS, rate=0.0, min_count=3, epochs=1)
+    second = train_captioner("base", again, still, places.best)
+    assert second.vocabulary == first.vocabulary
+    assert second.provenance["initial"]["digest"] == first.digest
+    assert all(torch.equal(w, weights(places.best)[name]) for name, w in weights(again.best).items())
+    with pytest.raises(GliedError, match="preset glied"):
+        train_captioner("glied", again, still, places.best)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(places, tmp_path):
+    plain = replace(places, run=tmp_path / "plain")
+    train_captioner("base", plain, replace(OPTIONS, ema=0.0))
+    state = torch.load(plain.run / "state.pt", weights_only=True)
+    assert all(torch.equal(state["average"][f"module.{name}"], w) for name, w in state["model"].items())
+    train_captioner("base", places, OPTIONS)
+    state = torch.load(places.run / "state.pt", weights_only=True)
+    assert not torch.equal(state["average"]["module.embedding"], state["model"]["embedding"])
+
+
+def test_mirrored_photographs_double_the_rows(places):
+    material = training.prepare(places, True, 1)
+    assert len(material.train.features) == 32
+    rows = training.mirror(torch.arange(16), material.train)
+    assert ((rows == torch.arange(16)) | (rows == torch.arange(16) + 16)).all()
+    again = training.mirror(torch.arange(16), training.prepare(places, False, 1).train)
+    assert torch.equal(again, torch.arange(16))
 
 
 def test_cross_fitted_attributes_cover_the_training_photographs_only(data, detector):
@@ -162,7 +214,7 @@ def test_learning_rate_warms_up_then_falls_to_zero():
 def test_cross_entropy_without_smoothing_is_the_negative_log_likelihood():
     logits = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 0.0]])
     expected = -(logits.log_softmax(-1)[0, 2] + logits.log_softmax(-1)[1, 1]) / 2
-    assert cross_entropy(logits, torch.tensor([2, 1]), 0.0) == pytest.approx(expected.item())
+    assert cross_entropy(logits, torch.tensor([2, 1]), 0.0, 2) == pytest.approx(expected.item())
 
 
 def test_average_precision_against_scikit_learn():

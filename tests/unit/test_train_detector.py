@@ -22,11 +22,11 @@ from tiny import run
 from glied import train_detector as training
 from glied.data import Photograph
 from glied.errors import GliedError
+from glied.loop import learning_rate
 from glied.recall import Boxed, measure
 from glied.regions import open_source
 from glied.regions.boxes import iou
 from glied.regions.detector import Detector, DetectorNet, load_net
-from glied.train import learning_rate
 from glied.train_detector import (
     DetectorOptions,
     Targets,

@@ -1,0 +1,303 @@
+"""The loop that every training of a captioner runs in: steps, averages, saved states, logs, many processes.
+
+Under `torchrun` each process takes its part of every step's photographs and the gradients are summed, so that a step
+is the same however many processes share it; `accumulate` divides it further, to save memory.
+"""
+
+import csv
+import io
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, distributed
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from glied.errors import GliedError, within
+from glied.files import replacing
+from glied.model import Captioner
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What every training of a captioner has; recorded in its checkpoint.
+
+    Attributes:
+        epochs: passes over the photographs.
+        images: photographs in a step, over all processes.
+        rate: peak learning rate, reached after the warm-up, then a cosine down to 0.
+        warmup: steps of linear warm-up.
+        clip: largest norm of the gradient.
+        weight_decay: of AdamW.
+        ema: decay of the exponential moving average of the weights, which is what is validated and kept; 0 for none.
+        patience: epochs without a better val CIDEr before stopping early.
+        accumulate: parts into which a process divides its photographs of a step.
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32.
+        seed: of the initial weights, dropout, samples and the order of photographs.
+        save_minutes: minutes between two saved states.
+    """
+
+    epochs: int = 14
+    images: int = 10
+    rate: float = 5e-4
+    warmup: int = 1000
+    clip: float = 1.0
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    patience: int = 5
+    accumulate: int = 1
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+    save_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        within(
+            self,
+            epochs=(1, 10_000),
+            images=(1, 10_000),
+            rate=(0, 1),
+            warmup=(1, 10**7),
+            clip=(0, 1e6),
+            weight_decay=(0, 1),
+            ema=(0, 0.999999),
+            patience=(1, 10_000),
+            accumulate=(1, 10_000),
+            save_minutes=(0, 10_000),
+        )
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products are computed in bfloat16."""
+        return self.precision == "bf16"
+
+
+# The loss of `part` of the photographs of a step, as its share of the loss of the `whole` step, and figures to show,
+# shares too: summed over the parts they are those of the step.
+Objective = Callable[[Captioner, Int[Tensor, " p"], Int[Tensor, " b"]], tuple[Tensor, dict[str, float]]]
+
+
+def join() -> tuple[torch.device, int, int]:
+    """This process's device, its rank and the number of processes; meets the others where torchrun started several."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return device, 0, 1
+    if cuda:
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if cuda else "gloo")
+    return device, distributed.get_rank(), distributed.get_world_size()
+
+
+def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
+    """Linear warm-up to `rate`, then half a cosine down to 0."""
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    past = (step - warmup) / max(1, steps - warmup)
+    return rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
+
+
+def fit(
+    title: str,
+    run: Path,
+    identity: str,
+    model: Captioner,
+    photographs: int,
+    options: LoopOptions,
+    objective: Objective,
+    validate: Callable[[Captioner], float],
+    keep: Callable[[Captioner, dict[str, Any]], None],
+) -> None:
+    """Trains `model`; goes on from the state in `run` where there is one.
+
+    The state (weights, their average, optimizer, random states, log) is saved every few minutes; a run that was
+    stopped at any moment and resumed ends with exactly the weights of an unbroken one, on the same machine and number
+    of threads and processes.
+
+    Args:
+        identity: of everything the result depends on; another run's state is refused by it.
+        photographs: how many there are; `objective` gets their indices.
+        validate: val CIDEr of the averaged weights, after each epoch.
+        keep: called with the averaged weights and the row of the log whenever an epoch is the best so far.
+    """
+    device, rank, world = join()
+    torch.manual_seed(options.seed + rank)
+    model.to(device)
+    average = AveragedModel(model, multi_avg_fn=_moving(options.ema))
+    averaged = cast(Captioner, average.module)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=options.weight_decay
+    )
+    per_epoch = math.ceil(photographs / options.images)
+    steps = per_epoch * options.epochs
+    path = run / "state.pt"
+    identity = f"{identity} {world}"
+    fresh = {"identity": identity, "step": 0, "log": [], "figures": [], "best": -1.0, "epoch": 0, "seconds": 0.0}
+    state = resume(path, fresh)
+    if state is not fresh:
+        model.load_state_dict(state.pop("model"))
+        average.load_state_dict(state.pop("average"))
+        optimizer.load_state_dict(state.pop("optimizer"))
+        _set_random(state.pop("random")[rank], device)
+        if rank == 0:
+            print(f"resuming {run} at step {state['step']} of {steps}")
+    since = time.monotonic()
+
+    def save() -> None:
+        nonlocal since
+        random = _random(device, world)
+        now = time.monotonic()
+        state["seconds"], since = state["seconds"] + now - since, now
+        if rank == 0:
+            weights = {"model": model.state_dict(), "average": average.state_dict(), "random": random}
+            with replacing(path) as aside:
+                torch.save(state | weights | {"optimizer": optimizer.state_dict()}, aside)
+
+    bar = tqdm(total=steps, initial=state["step"], desc=title, unit="step", dynamic_ncols=True, disable=rank > 0)
+    while state["epoch"] < options.epochs and state["epoch"] - _best_epoch(state) < options.patience:
+        order = torch.randperm(
+            photographs, generator=torch.Generator().manual_seed(options.seed * 10_000 + state["epoch"])
+        ).split(options.images)
+        for whole in order[state["step"] - state["epoch"] * per_epoch :]:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(state["step"], steps, options.rate, options.warmup)
+            optimizer.zero_grad()
+            figures: dict[str, float] = {}
+            mine = whole[rank::world]
+            count = float(len(mine) > 0)  # the last step of an epoch may have fewer photographs than processes
+            for part in (mine if count else whole[:1]).chunk(options.accumulate):
+                loss, shares = objective(model, part, whole)
+                (count * loss).backward()
+                shares = {"loss": loss.item()} | shares
+                figures = {name: figures.get(name, 0.0) + count * share for name, share in shares.items()}
+            if world > 1:
+                figures = _sum_over_processes(model, figures, device)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+            optimizer.step()
+            average.update_parameters(model)
+            state["step"] += 1
+            state["figures"].append(figures)
+            recent = _means(state["figures"][-100:])
+            bar.update()
+            bar.set_postfix(
+                {name: f"{value:.3f}" for name, value in recent.items()} | {"CIDEr": f"{state['best']:.3f}"},
+                refresh=False,
+            )
+            if _agreed(time.monotonic() - since > 60 * options.save_minutes, world, device):
+                save()
+        state["epoch"] += 1
+        random = _random(device, 1)[0]  # validation draws nothing, whatever it runs
+        cider = torch.zeros(1, dtype=torch.float64, device=device)
+        if rank == 0:
+            cider += validate(averaged)
+        if world > 1:
+            distributed.broadcast(cider, 0)
+        _set_random(random, device)
+        rate = learning_rate(state["step"] - 1, steps, options.rate, options.warmup)
+        row = {"epoch": state["epoch"], "step": state["step"], **_means(state["figures"]), "val_CIDEr": cider.item()}
+        minutes = (state["seconds"] + time.monotonic() - since) / 60
+        state["log"].append(row | {"rate": rate})
+        state["figures"] = []
+        if cider.item() > state["best"]:
+            state["best"] = cider.item()
+            if rank == 0:
+                keep(averaged, row | {"minutes": minutes})
+        if rank == 0:
+            write_log(run / "log.csv", state["log"])
+        save()
+        bar.write(f"{title}, {minutes:.0f} min: " + ", ".join(f"{n} {v:.4g}" for n, v in state["log"][-1].items()))
+    bar.close()
+
+
+def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average; the decay rises from 0.1, so that the first weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(averages: Any, weights: Any, updates: Any) -> None:
+        n = int(updates)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def _random(device: torch.device, world: int) -> list[list[Tensor]]:
+    """The random states of every process."""
+    mine = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    if world == 1:
+        return [mine]
+    everyone: list[Any] = [None] * world
+    distributed.all_gather_object(everyone, mine)
+    return everyone
+
+
+def _set_random(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def _sum_over_processes(model: Captioner, figures: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Sums the gradients of all processes in place, and their figures."""
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
+    flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor(list(figures.values()), device=device).float()])
+    distributed.all_reduce(flat)
+    *parts, sums = flat.split([*(g.numel() for g in gradients), len(figures)])
+    for parameter, part in zip(model.parameters(), parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+    return dict(zip(figures, sums.tolist(), strict=True))
+
+
+def _agreed(mine: bool, world: int, device: torch.device) -> bool:
+    """The first process's answer, so that all of them save at the same step."""
+    if world == 1:
+        return mine
+    answer = torch.tensor([float(mine)], device=device)
+    distributed.broadcast(answer, 0)
+    return bool(answer.item())
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def _best_epoch(state: dict[str, Any]) -> int:
+    return max(state["log"], key=lambda row: row["val_CIDEr"])["epoch"] if state["log"] else 0
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The saved state of a run; nothing but tensors and plain values is unpickled."""
+    try:
+        return torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
+
+
+def resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run saved in `path`, or `fresh` where there is none; refuses another run's, by `identity`."""
+    if not path.is_file():
+        return fresh
+    state = read_state(path)
+    if state["identity"] != fresh["identity"]:
+        raise GliedError(
+            f"Expected to resume the run in {path.parent}, but it was started with other options or data; "
+            "name another --run or delete that folder."
+        )
+    return state
+
+
+def write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """The log as CSV, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as aside:
+        aside.write_text(text.getvalue())

@@ -1,0 +1,142 @@
+"""Self-critical training: what it samples, what it takes the gradient of, and that it earns reward."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from glied import reinforce as rl
+from glied.checkpoint import load
+from glied.decode import DecodeOptions, beam_search, draw
+from glied.errors import GliedError
+from glied.reinforce import ReinforceOptions, ended, reinforce, sampled_log_probability
+from glied.train import Places, TrainOptions, train_captioner
+from glied.vocabulary import BOS, EOS
+
+SAMPLING = DecodeOptions(method="sample", n_best=6, no_repeat_ngram=0)
+
+
+@pytest.fixture
+def xe(places: Places) -> Path:
+    """A captioner after a little cross-entropy."""
+    train_captioner("base", places, TrainOptions(epochs=6, images=4, warmup=4, rate=2e-3, min_count=1, patience=6))
+    return places.best
+
+
+@pytest.mark.parametrize("name", ["base", "glied"])
+def test_one_teacher_forced_pass_gives_the_probability_of_what_was_sampled(name: str) -> None:
+    checkpoint = tiny.checkpoint(name)
+    model = checkpoint.model.double()
+    memory = model.encode(tiny.batch([tiny.scene(seed=i) for i in range(3)]))
+    tokens, scores = draw(model, memory, SAMPLING)
+    assert tokens.shape[:2] == (3, 6)
+    assert (tokens[..., 0] == BOS).all()
+    found = sampled_log_probability(model, memory, tokens, bf16=False)
+    whole = (tokens[..., : model.config.max_length + 1] == EOS).any(-1)  # not cut at the longest length
+    assert whole.any()
+    # `draw` keeps the model's own log p; the gradient's is among the words that may be sampled
+    assert (found[whole] > scores[whole]).all()
+    for b, c in whole.nonzero().tolist():
+        ids = tokens[b, c]
+        last = int((ids == EOS).nonzero()[0])
+        logits = model.logits(model(ids[None, None, :last], memory_of(memory, b)).c_tilde[0, 0])
+        logits[:, list(rl.NEVER)] = -torch.inf
+        expected = logits.log_softmax(-1).gather(-1, ids[1 : last + 1, None]).sum()
+        torch.testing.assert_close(found[b, c], expected.float(), rtol=0, atol=1e-4)
+
+
+def memory_of(memory, b):
+    """The memory of one photograph of a batch."""
+    pick = lambda t: None if t is None else t[b : b + 1]  # noqa: E731
+    keys = {name: type(k)(*(pick(t) for t in k)) for name, k in memory.keys.items()}
+    return type(memory)(pick(memory.regions), pick(memory.attributes), pick(memory.groupings), keys, {})
+
+
+def test_a_forced_end_is_no_choice() -> None:
+    checkpoint = tiny.checkpoint("glied")
+    model, longest = checkpoint.model, checkpoint.model.config.max_length
+    memory = model.encode(tiny.batch([tiny.scene()])._replace(features=tiny.batch([tiny.scene()]).features.float()))
+    words = torch.full((1, 1, longest + 2), 5)
+    words[..., 0], words[..., -1] = BOS, EOS
+    found = sampled_log_probability(model, memory, words, bf16=False)
+    without = sampled_log_probability(model, memory, words[..., :-1], bf16=False)
+    torch.testing.assert_close(found, without)
+
+
+def test_samples_end_once() -> None:
+    tokens = torch.tensor([[[BOS, 5, 6, EOS, EOS], [BOS, 5, 5, 5, EOS], [BOS, EOS, EOS, EOS, EOS]]])
+    assert ended(tokens) == [[5, 6, EOS], [5, 5, 5, EOS], [EOS]]
+
+
+def test_the_gradient_raises_what_earned_more_than_the_others() -> None:
+    log_p = torch.zeros(1, 3, requires_grad=True)
+    rl.policy_loss(rl.advantage(torch.tensor([[1.0, 0.2, 0.3]])), log_p, 3).backward()
+    assert log_p.grad is not None
+    assert log_p.grad[0, 0] < 0 < log_p.grad[0, 1]
+    assert log_p.grad.sum() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("baseline", ["others", "greedy"])
+def test_it_earns_reward_and_records_where_it_began(xe: Path, places: Places, tmp_path: Path, baseline: str) -> None:
+    there = replace(places, run=tmp_path / "rl")
+    options = ReinforceOptions(epochs=12, images=8, rate=2e-4, warmup=2, baseline=baseline, patience=12, save_minutes=0.0)
+    checkpoint = reinforce(xe, there, options)
+    rows = list(csv.DictReader((there.run / "log.csv").read_text().splitlines()))
+    assert float(rows[-1]["reward"]) > float(rows[0]["reward"])
+    assert float(rows[-1]["length"]) > 1
+    assert checkpoint.provenance["initial"]["command"] == "train base"
+    assert checkpoint.provenance["command"] == "train rl"
+
+
+def test_a_stopped_and_resumed_run_is_bit_identical(
+    xe: Path, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = (replace(places, run=tmp_path / name) for name in ("whole", "stopped"))
+    options = ReinforceOptions(epochs=3, images=4, warmup=2, save_minutes=0.0)
+    reinforce(xe, whole, options)
+    policy_loss, calls = rl.policy_loss, []
+
+    def stops(*arguments):
+        calls.append(1)
+        if len(calls) in (2, 6):
+            raise KeyboardInterrupt
+        return policy_loss(*arguments)
+
+    monkeypatch.setattr(rl, "policy_loss", stops)
+    for _ in range(2):
+        torch.manual_seed(99)
+        with pytest.raises(KeyboardInterrupt):
+            reinforce(xe, stopped, options)
+    reinforce(xe, stopped, options)
+    states = [torch.load(p.run / "state.pt", weights_only=True) for p in (whole, stopped)]
+    assert states[0]["log"] == states[1]["log"]
+    assert all(torch.equal(w, states[1]["model"][name]) for name, w in states[0]["model"].items())
+
+
+def test_nothing_but_rewards_moves_it(
+    xe: Path, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rl.CiderD, "score", lambda *_: 0.7)  # every sample as good as the others
+    there = replace(places, run=tmp_path / "rl")
+    reinforce(xe, there, ReinforceOptions(epochs=1, images=4, warmup=1, precision="fp32"))
+    before, after = (dict(load(path).model.named_parameters()) for path in (xe, there.best))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_sample_has_no_others() -> None:
+    with pytest.raises(GliedError, match="at least 2"):
+        ReinforceOptions(samples=1)
+    assert ReinforceOptions(samples=1, baseline="greedy").samples == 1
+
+
+def test_sampling_and_greedy_decoding_share_the_memory() -> None:
+    checkpoint = tiny.checkpoint("glied")
+    inputs = tiny.batch([tiny.scene()])._replace(features=tiny.batch([tiny.scene()]).features.float())
+    memory = checkpoint.model.encode(inputs)
+    cold = replace(SAMPLING, temperature=0.01, n_best=1)
+    tokens, _ = draw(checkpoint.model, memory, cold)
+    greedy = beam_search(checkpoint.model, memory, checkpoint.vocabulary, rl.GREEDY)[0].captions[0]
+    assert checkpoint.vocabulary.decode(tokens[0, 0].tolist()) == list(greedy.words)
