@@ -1,4 +1,4 @@
-"""Command line: python -m glied extract | convert | train | recall | caption | trace | evaluate | info | bench."""
+"""Command line: python -m glied extract | convert | train | curves | recall | caption | trace | evaluate | bench."""
 
 import json
 import os
@@ -344,7 +344,47 @@ def bench_decode(out: Annotated[Path | None, arg(name="json", help="also write t
         _write_json(out, result)
 
 
-app.command(train_app, name="train", help="Train base, glied, the attribute detector or the region detector.")
+@bench_app.command(name="reward")
+def bench_reward(out: Annotated[Path | None, arg(name="json", help="also write the figures here")] = None) -> None:
+    """Self-critical training's reward on word ids against pycocoevalcap's CIDEr, on 10,000 COCO captions."""
+    if out is not None:
+        check_target(out)
+    result = benchmarks.reward()
+    for name, value in result.items():
+        print(f"{name:26s} {value:.4g}")
+    if out is not None:
+        _write_json(out, result)
+
+
+@bench_app.command(name="train")
+def bench_train(out: Annotated[Path | None, arg(name="json", help="also write the figures here")] = None) -> None:
+    """Seconds of a training step, cross-entropy and self-critical, against images, captions, regions and width."""
+    if out is not None:
+        check_target(out)
+    result = benchmarks.train()
+    print(benchmarks.train_table(result))
+    if out is not None:
+        _write_json(out, result)
+
+
+@app.command
+def curves(
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders of runs, with their log.csv")],
+    out: Annotated[Path, arg(help="PNG, SVG or PDF")],
+) -> None:
+    """Draw the learning curves of runs: loss or reward, and val CIDEr, by epoch."""
+    from analysis.curves import draw_curves
+
+    check_target(out)
+    draw_curves(runs, out)
+    print(f"wrote {out}")
+
+
+app.command(
+    train_app,
+    name="train",
+    help="Train captioners (base, glied, text, rl) and detectors.",
+)
 app.command(bench_app, name="bench", help="Measure speed beside what this machine can do.")
 
 

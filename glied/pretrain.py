@@ -46,7 +46,7 @@ class TextOptions(TrainOptions):
         within(self, texts=(1, 10**8), reveal=(0, 1))
 
 
-def read_texts(path: Path) -> list[list[str]]:
+def read_texts(path: Path | str) -> list[list[str]]:
     """Captions by photograph, from {id: [captions]} or COCO's annotations; `coco` names the 616,767 captions of COCO
     2014 that come inside pycocoevalcap."""
     if str(path) == "coco":

@@ -14,7 +14,7 @@ from glied.data import CAPTIONS
 from glied.decode import NEVER, DecodeOptions, beam_search, draw
 from glied.errors import GliedError, within
 from glied.loop import LoopOptions, join
-from glied.model import Captioner, Memory
+from glied.model import Captioner, Inputs, Memory
 from glied.reward import CiderD
 from glied.train import Places, batch, hide, mirror, prepare, settings
 from glied.vocabulary import EOS, Vocabulary
@@ -89,11 +89,52 @@ def policy_loss(gain: Float[Tensor, "B C"], log_p: Float[Tensor, "B C"], caption
     return -(gain * log_p).sum() / captions  # Eq. (21)
 
 
+def step_loss(
+    model: Captioner,
+    inputs: Inputs,
+    images: Sequence[int],
+    cider: CiderD,
+    vocabulary: Vocabulary,
+    captions: int,
+    options: ReinforceOptions,
+) -> tuple[Float[Tensor, ""], dict[str, float]]:
+    """The loss of the samples of some photographs, `images` in `cider`, as part of a step of `captions` captions; its
+    rewards and lengths.
+
+    Dropout is off and the photographs' memory is computed once, so that samples are drawn from exactly the
+    distribution whose gradient is taken.
+    """
+    model.eval()
+    device = inputs.features.device
+    sampling = DecodeOptions(method="sample", n_best=options.samples, no_repeat_ngram=0)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        memory = model.encode(inputs)
+        with torch.no_grad():
+            tokens, _ = draw(model, memory, sampling)
+            greedy = beam_search(model, memory, vocabulary, GREEDY) if options.baseline == "greedy" else []
+    samples = ended(tokens)
+    reward = score(cider, images, samples, device)
+    if greedy:
+        best = references([decoded.captions[0].words for decoded in greedy], vocabulary)
+        gain = reward - score(cider, images, best, device)
+    else:
+        gain = advantage(reward)
+    log_p = sampled_log_probability(model, memory, tokens, options.bf16)
+    words = sum(map(len, samples)) - len(samples)
+    return policy_loss(gain, log_p, captions), {"reward": reward.sum().item() / captions, "length": words / captions}
+
+
+def score(
+    cider: CiderD, images: Sequence[int], captions: Sequence[Sequence[int]], device: torch.device
+) -> Float[Tensor, "B C"]:
+    """Rewards of captions, the same number for every image."""
+    each = len(captions) // len(images)
+    rewards = [cider.score(images[i // each], ids) for i, ids in enumerate(captions)]
+    return torch.tensor(rewards, device=device).view(len(images), each)
+
+
 def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Checkpoint:
     """Trains a captioner further on the CIDEr-D of its samples; goes on from the state in the run's folder.
-
-    Dropout is off and the photograph's memory is computed once, so that samples are drawn from exactly the
-    distribution whose gradient is taken.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
@@ -102,37 +143,14 @@ def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Ch
     start, _ = load_pair(checkpoint, places.detector)
     material = prepare(places, options.mirror, start.vocabulary)
     cider = CiderD([references(p.tokens[:CAPTIONS], material.vocabulary) for p in material.train.photographs])
-    sampling = DecodeOptions(method="sample", n_best=options.samples, no_repeat_ngram=0)
 
     def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
-        model.eval()
         rows = mirror(part, material.train)
         inputs = hide(batch(material.train, material.attributes[part], rows, device), options.hide)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            memory = model.encode(inputs)
-            with torch.no_grad():
-                tokens, _ = draw(model, memory, sampling)
-        captions = ended(tokens)
-        images = part.repeat_interleave(options.samples).tolist()
-        scores = [cider.score(i, ids) for i, ids in zip(images, captions, strict=True)]
-        reward = torch.tensor(scores, device=device).view(len(part), -1)
-        if options.baseline == "greedy":
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-                decoded = beam_search(model, memory, material.vocabulary, GREEDY)
-            best = references([d.captions[0].words for d in decoded], material.vocabulary)
-            base = [cider.score(i, ids) for i, ids in zip(part.tolist(), best, strict=True)]
-            gain = reward - torch.tensor(base, device=device)[:, None]
-        else:
-            gain = advantage(reward)
-        log_p = sampled_log_probability(model, memory, tokens, options.bf16)
         count = len(whole) * options.samples
-        length = sum(map(len, captions)) - len(captions)
-        figures = {"reward": reward.sum().item() / count, "length": length / count}
-        return policy_loss(gain, log_p, count), figures
+        return step_loss(model, inputs, part.tolist(), cider, material.vocabulary, count, options)
 
+    title = f"rl {start.model.config.architecture}"
     card = material.provenance("train rl", options) | {"initial": {"digest": start.digest} | start.provenance}
     identity = material.identity(settings(options), start.digest)
-    count = len(material.train.photographs)
-    return material.fit(
-        f"rl {start.model.config.architecture}", places, options, start.model, identity, count, objective, card
-    )
+    return material.fit(title, places, options, start.model, identity, len(material.train.photographs), objective, card)

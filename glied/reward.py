@@ -5,14 +5,28 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+from glied.errors import GliedError
+
 N = 4  # n-grams of 1 .. N words
 SIGMA = 6.0  # deviation of the penalty on the difference in length
-Gram = tuple[int, ...]
+BITS = 16  # of a word in an n-gram
 
 
-def grams(ids: Sequence[int]) -> Counter[Gram]:
-    """How often each n-gram comes."""
-    return Counter(tuple(ids[i : i + n]) for n in range(1, N + 1) for i in range(len(ids) - n + 1))
+def grams(ids: Sequence[int]) -> list[dict[int, int]]:
+    """How often each n-gram comes, for n = 1 .. N; an n-gram is one number, its words side by side."""
+    found = []
+    packed = list(ids)
+    for n in range(1, N + 1):
+        once = dict.fromkeys(packed, 1)
+        found.append(once if len(once) == len(packed) else Counter(packed))
+        packed = [gram << BITS | word for gram, word in zip(packed, ids[n:], strict=False)]
+    return found
+
+
+@lru_cache
+def penalty(difference: int) -> float:
+    """For a caption whose length differs from the reference's."""
+    return math.exp(-(difference**2) / (2 * SIGMA**2))
 
 
 class CiderD:
@@ -27,44 +41,49 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Sequence[int]]], prepared: int = 10_000) -> None:
+        if max((word for captions in references for ids in captions for word in ids), default=0) >= 1 << BITS:
+            raise GliedError(f"Expected a vocabulary of at most {1 << BITS} words, got more; raise --min-count.")
         self.references = references
-        counts = Counter(gram for captions in references for gram in {g for c in captions for g in grams(c)})
+        counts: list[Counter[int]] = [Counter() for _ in range(N)]
+        for captions in references:
+            for count, *found in zip(counts, *map(grams, captions), strict=True):
+                count.update(set().union(*found))
         images = math.log(len(references))
-        self.rarity = {gram: images - math.log(count) for gram, count in counts.items()}
+        self.rarity = [{gram: images - math.log(count) for gram, count in counted.items()} for counted in counts]
         self.unseen = images  # of an n-gram that no reference has
         self.prepare = lru_cache(prepared)(self._prepare)
 
-    def _weigh(self, ids: Sequence[int]) -> tuple[dict[Gram, float], list[float]]:
-        """Counts of n-grams times their rarity, and the norm of that vector for each n."""
-        weights = {gram: count * self.rarity.get(gram, self.unseen) for gram, count in grams(ids).items()}
-        squares = [0.0] * N
-        for gram, weight in weights.items():
-            squares[len(gram) - 1] += weight * weight
-        return weights, [math.sqrt(s) for s in squares]
-
-    def _prepare(self, image: int) -> tuple[dict[Gram, list[tuple[int, float, float]]], list[int]]:
-        """n-gram -> (reference, weight, weight over that reference's norm) wherever it comes; numbers of bigrams."""
-        where: dict[Gram, list[tuple[int, float, float]]] = {}
-        for r, ids in enumerate(self.references[image]):
-            weights, norms = self._weigh(ids)
-            for gram, weight in weights.items():
-                if weight:
-                    where.setdefault(gram, []).append((r, weight, weight / norms[len(gram) - 1]))
-        return where, [max(0, len(ids) - 1) for ids in self.references[image]]
+    def _prepare(self, image: int) -> list[tuple[dict[int, list[tuple[int, float]]], list[float]]]:
+        """For each n: n-gram -> (reference, weight) wherever it comes; and the norm of each reference's weights."""
+        prepared = []
+        for counted, rarity in zip(zip(*map(grams, self.references[image]), strict=True), self.rarity, strict=True):
+            where: dict[int, list[tuple[int, float]]] = {}
+            squares = [0.0] * len(counted)
+            for r, counts in enumerate(counted):
+                for gram, count in counts.items():
+                    weight = count * rarity[gram]
+                    squares[r] += weight * weight
+                    where.setdefault(gram, []).append((r, weight))
+            prepared.append((where, [math.sqrt(square) for square in squares]))
+        return prepared
 
     def score(self, image: int, ids: Sequence[int]) -> float:
         """CIDEr-D of a caption of `image`, times 10 as is usual."""
-        where, bigrams = self.prepare(image)
-        weights, norms = self._weigh(ids)
-        similarity = [0.0] * len(bigrams)
-        for gram, weight in weights.items():
-            found = where.get(gram)
-            if found and weight:
-                norm = norms[len(gram) - 1]
-                for r, other, normed in found:
-                    similarity[r] += (weight if weight < other else other) * normed / norm
-        length = max(0, len(ids) - 1)
-        total = sum(
-            s * math.exp(-((length - b) ** 2) / (2 * SIGMA**2)) for s, b in zip(similarity, bigrams, strict=True)
-        )
-        return 10 * total / N / len(bigrams)
+        references, unseen = self.references[image], self.unseen
+        cosines = [0.0] * len(references)
+        for counted, rarity, (where, norms) in zip(grams(ids), self.rarity, self.prepare(image), strict=True):
+            square, products = 0.0, [0.0] * len(references)
+            for gram, count in counted.items():
+                weight = count * rarity.get(gram, unseen)
+                square += weight * weight
+                if gram in where:
+                    for r, other in where[gram]:
+                        products[r] += (weight if weight < other else other) * other
+            norm = math.sqrt(square)
+            for r, product in enumerate(products):
+                if product:
+                    cosines[r] += product / (norm * norms[r])
+        bigrams = max(0, len(ids) - 1)
+        lengths = [bigrams - max(0, len(other) - 1) for other in references]
+        total = sum(cosine * penalty(length) for cosine, length in zip(cosines, lengths, strict=True))
+        return 10 * total / N / len(references)

@@ -82,7 +82,9 @@ def test_the_gradient_raises_what_earned_more_than_the_others() -> None:
 @pytest.mark.parametrize("baseline", ["others", "greedy"])
 def test_it_earns_reward_and_records_where_it_began(xe: Path, places: Places, tmp_path: Path, baseline: str) -> None:
     there = replace(places, run=tmp_path / "rl")
-    options = ReinforceOptions(epochs=12, images=8, rate=2e-4, warmup=2, baseline=baseline, patience=12, save_minutes=0.0)
+    options = ReinforceOptions(
+        epochs=12, images=8, rate=2e-4, warmup=2, baseline=baseline, patience=12, save_minutes=0.0
+    )
     checkpoint = reinforce(xe, there, options)
     rows = list(csv.DictReader((there.run / "log.csv").read_text().splitlines()))
     assert float(rows[-1]["reward"]) > float(rows[0]["reward"])

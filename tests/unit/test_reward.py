@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocoevalcap.cider.cider import Cider
 
-from glied.reward import CiderD
+from glied.errors import GliedError
+from glied.reward import CiderD, grams
 
 WORDS = ["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "ball", "beach"]
 CAPTION = st.lists(st.integers(0, len(WORDS) - 1), max_size=12)
@@ -40,8 +41,15 @@ def test_empty_repeated_and_long_captions(caption: list[int]) -> None:
 
 def test_document_frequencies_are_images_not_captions() -> None:
     cider = CiderD([[[1], [1], [1, 1]], [[2]]])
-    assert cider.rarity[1,] == pytest.approx(math.log(2))
+    assert cider.rarity[0][1] == pytest.approx(math.log(2))
     assert cider.unseen == pytest.approx(math.log(2))
+
+
+def test_n_grams_of_different_words_are_different() -> None:
+    assert grams([1, 2, 1, 2]) == [{1: 2, 2: 2}, {1 << 16 | 2: 2, 2 << 16 | 1: 1}, *grams([1, 2, 1, 2])[2:]]
+    assert [len(counted) for counted in grams([3, 70, 5])] == [3, 2, 1, 0]
+    with pytest.raises(GliedError, match="65536"):
+        CiderD([[[70_000]]])
 
 
 def test_forgotten_references_are_prepared_again() -> None:
