@@ -11,6 +11,8 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from glied import bench as benchmarks
+from glied.ablation import ROWS, ablate
+from glied.ablation import table as ablation_table
 from glied.attributes import AttributeDetector, find_scene
 from glied.checkpoint import Checkpoint, describe, load_pair
 from glied.data import FeatureCache, load_dataset, open_cached, report
@@ -365,6 +367,23 @@ def bench_train(out: Annotated[Path | None, arg(name="json", help="also write th
     print(benchmarks.train_table(result))
     if out is not None:
         _write_json(out, result)
+
+
+@app.command
+def ablation(
+    run: OmitArgPrefixes[Run],
+    out: Annotated[Path, arg(name="json")],
+    variants: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(ROWS),
+    seeds: tuple[int, ...] = (0,),
+    training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
+) -> None:
+    """Train GLIED's variants alike and score them on val, in one table; can be stopped and resumed at any time."""
+    check_target(out)
+    if unknown := set(variants) - ROWS.keys():
+        raise GliedError(f"Expected variants among {', '.join(ROWS)}, got {', '.join(unknown)}; choose from these.")
+    result = ablate(run.places("ablation"), variants, seeds, training)
+    print(ablation_table(result))
+    _write_json(out, result)
 
 
 @app.command

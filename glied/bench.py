@@ -16,13 +16,14 @@ from torch.nn import functional
 
 from glied.config import preset
 from glied.decode import DecodeOptions, beam_search
-from glied.model import Inputs, Keys, Memory, build, explicit
+from glied.model import Inputs, Keys, Memory, explicit
 from glied.pretrain import read_texts
 from glied.reinforce import ReinforceOptions, draw, ended, references, score
 from glied.reinforce import step_loss as rl_loss
 from glied.reward import CiderD
 from glied.train import TrainOptions, hide, live_words
 from glied.train import step_loss as xe_loss
+from glied.variants import build
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary, tokenize
 
 # COCO's vocabulary, Bottom-Up regions, 49 attributes, 16 steps (EOS is the last).

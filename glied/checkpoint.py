@@ -7,7 +7,8 @@ from typing import Any
 from glied.attributes import AttributeDetector
 from glied.config import ModelConfig
 from glied.errors import GliedError
-from glied.model import Captioner, build
+from glied.model import Captioner
+from glied.variants import build
 from glied.vocabulary import Vocabulary
 from glied.weights import described, fill, read_weights, write_weights
 

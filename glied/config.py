@@ -5,13 +5,16 @@ from typing import Literal
 
 from glied.errors import GliedError
 
+Architecture = Literal["base", "glied", "base+vd", "base+aa", "base+ad", "glied-global", "glied-vl", "glied-al"]
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that fixes the shape of a captioner; stored inside its checkpoint.
 
     Attributes:
-        architecture: `base` (attends to regions and attributes) or `glied` (distils first).
+        architecture: `base` (attends to regions and attributes), `glied` (distils first), or one of the ablation's
+            variants (glied/variants.py).
         vocabulary_size: V, the four special tokens included.
         feature_dim: R, the width of one region's feature (2048 for Bottom-Up Attention).
         d: model width, shared by regions, words and attributes.
@@ -25,7 +28,7 @@ class ModelConfig:
         max_length: longest caption, in words, the end-of-sentence token not counted.
     """
 
-    architecture: Literal["base", "glied"] = "glied"
+    architecture: Architecture = "glied"
     vocabulary_size: int = 9567
     feature_dim: int = 2048
     d: int = 512
@@ -45,8 +48,10 @@ class ModelConfig:
         for name in ("vocabulary_size", "feature_dim", "d", "heads", "d_head", "max_length"):
             if getattr(self, name) < 1:
                 raise GliedError(f"{name} must be at least 1, got {getattr(self, name)}; correct the configuration.")
-        if self.architecture == "base" and self.share_local_output:
-            raise GliedError("share_local_output needs the glied architecture, got base; turn one of the two off.")
+        if self.architecture != "glied" and self.share_local_output:
+            raise GliedError(
+                f"share_local_output needs the glied architecture, got {self.architecture}; turn one of the two off."
+            )
 
 
 # At V = 9,567 and R = 2,048: 9.11M, 12.27M; 12.26M, 18.57M; 12.26M, 18.31M (the paper prints 12.3M and 18.3M).
@@ -57,6 +62,13 @@ PRESETS = {
     "glied-wide": ModelConfig(d_head=128),
     "base-paper": ModelConfig(architecture="base", ffn=1024),
     "glied-paper": ModelConfig(ffn=1024, share_local_output=True),
+    # the ablation's
+    "base+vd": ModelConfig(architecture="base+vd"),
+    "base+aa": ModelConfig(architecture="base+aa"),
+    "base+ad": ModelConfig(architecture="base+ad"),
+    "glied-global": ModelConfig(architecture="glied-global"),
+    "glied-vl": ModelConfig(architecture="glied-vl"),
+    "glied-al": ModelConfig(architecture="glied-al"),
 }
 
 

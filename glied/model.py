@@ -272,8 +272,3 @@ class Glied(Captioner):
         c_tilde = self.G["local"](H("vl", c_g, I) + H("al", c_g, A), c_g)                        # Eq. (13) local cross-modal distilling
         return Output(x, t_tilde, x_tilde, c_g, c_tilde, weights, T_tilde)
 # fmt: on
-
-
-def build(config: ModelConfig) -> Captioner:
-    """A captioner with fresh weights."""
-    return (Base if config.architecture == "base" else Glied)(config)

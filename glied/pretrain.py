@@ -21,8 +21,9 @@ from glied.config import preset
 from glied.data import CAPTIONS
 from glied.errors import GliedError, within
 from glied.loop import join
-from glied.model import Captioner, build
+from glied.model import Captioner
 from glied.train import Material, Places, TrainOptions, batch, hide, live_words, mirror, prepare, settings, step_loss
+from glied.variants import build
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, PAD, tokenize
 
 NEAREST = 5  # photographs that a text may borrow from

@@ -142,6 +142,9 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
             f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
             f"{scene.regions.source}; use that source or another checkpoint."
         )
+    architecture = checkpoint.model.config.architecture
+    if architecture not in ("base", "glied"):
+        raise GliedError(f"Expected Base or GLIED to trace, got the ablation's {architecture}; choose another.")
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
@@ -161,7 +164,7 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
     N, M = len(scene.regions.boxes), len(scene.attributes.words)
     weights = memory.weights | output.weights
     return Trace(
-        architecture=model.config.architecture,
+        architecture=architecture,
         checkpoint=checkpoint.digest,
         size=scene.regions.size,
         boxes=scene.regions.boxes,

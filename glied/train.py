@@ -21,10 +21,11 @@ from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
 from glied.loop import LoopOptions, Objective, fit, join
 from glied.metrics import score
-from glied.model import Captioner, Inputs, build
+from glied.model import Captioner, Inputs
 from glied.provenance import provenance
 from glied.regions import Mirrored, open_source
 from glied.train_attributes import predict
+from glied.variants import build
 from glied.vocabulary import BOS, EOS, PAD, Vocabulary
 
 

@@ -15,8 +15,9 @@ from glied import __main__ as cli
 from glied.checkpoint import Checkpoint
 from glied.config import ModelConfig
 from glied.data import stack
-from glied.model import Captioner, Inputs, build
+from glied.model import Captioner, Inputs
 from glied.scene import Attributes, Regions, Scene
+from glied.variants import build
 from glied.vocabulary import SPECIAL, Vocabulary
 
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "the", "ball", "beach")

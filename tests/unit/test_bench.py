@@ -8,7 +8,8 @@ from tiny import SMALL
 
 from glied import bench
 from glied.decode import DecodeOptions, beam_search
-from glied.model import Inputs, build
+from glied.model import Inputs
+from glied.variants import build
 from glied.vocabulary import BOS, SPECIAL, Vocabulary
 
 V, STEPS = 30, 6

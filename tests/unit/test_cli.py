@@ -17,9 +17,9 @@ from glied import __main__ as cli
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
-from glied.model import build
 from glied.regions.grid import Grid
 from glied.trace import Trace
+from glied.variants import build
 from glied.vocabulary import SPECIAL, Vocabulary
 
 WORDS = ("a", "dog", "runs", "red", "ball", "grass", "man", "sits")
