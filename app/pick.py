@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.components.strip import strip
 from app.gallery import MOST, Photograph, entries, folder, open_entry, own_photograph
-from app.services import MODELS
+from app.services import engine
 from app.uploads import MAX_BYTES, TYPES
 from glied.errors import GliedError
 
@@ -47,18 +47,39 @@ def pick_photograph() -> Photograph:
 
 
 def pick_model() -> str:
-    """Base or GLIED."""
+    """Base or GLIED, and the same before self-critical training where they are there."""
+    titles = engine().titles
+    best = next(iter(titles))
     chosen = st.segmented_control(
         "Captioner",
-        list(MODELS),
-        format_func=MODELS.__getitem__,
-        default="glied",
+        list(titles),
+        format_func=titles.__getitem__,
+        default=best,
         required=True,
         label_visibility="collapsed",
         key="model",
         bind="query-params",
     )
-    return chosen or "glied"  # an empty ?model=
+    return chosen or best  # an empty ?model=
+
+
+def pick_pair() -> tuple[str, str]:
+    """GLIED and Base, after self-critical training or before it."""
+    pairs = engine().pairs
+    best = next(iter(pairs))
+    if len(pairs) == 1:
+        return pairs[best]
+    chosen = st.segmented_control(
+        "Training",
+        list(pairs),
+        default=best,
+        required=True,
+        label_visibility="collapsed",
+        key="training",
+        bind="query-params",
+        help="RL: self-critical training, on the CIDEr-D of the captioner's own samples",
+    )
+    return pairs[chosen or best]
 
 
 def _settled() -> str:

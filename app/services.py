@@ -14,15 +14,15 @@ import torch
 
 from app.gallery import Photograph
 from glied.attributes import find_scene
-from glied.checkpoint import Checkpoint, load_attribute_detector, load_pair
+from glied.checkpoint import load_attribute_detector, load_pair
 from glied.data import open_cached
 from glied.decode import Decoded, DecodeOptions, caption
 from glied.errors import GliedError
 from glied.scene import Scene
 from glied.trace import Trace, trace
 
-MODELS = {"glied": "GLIED", "base": "Base"}
-FILES = tuple(f"{name}.safetensors" for name in (*MODELS, "attributes"))
+PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
+FILES = ("glied.safetensors", "base.safetensors", "attributes.safetensors")
 OPTIONS = DecodeOptions(beam=3, n_best=3)
 KEPT = 64  # results in memory, the oldest forgotten first: about 0.2 MB each
 WAITING = 12  # photographs in the queue
@@ -47,8 +47,13 @@ class Engine:
                 "fetch the repository's checkpoints, or train them with `python -m glied train`."
             )
         detector = folder / "attributes.safetensors"
-        pairs = {name: load_pair(folder / f"{name}.safetensors", detector) for name in MODELS}
-        self.models: dict[str, Checkpoint] = {name: checkpoint for name, (checkpoint, _) in pairs.items()}
+        self.pairs = {
+            title: pair
+            for title, pair in PAIRS.items()
+            if all((folder / f"{name}.safetensors").is_file() for name in pair)
+        }
+        names = [name for pair in self.pairs.values() for name in pair]
+        self.models = {name: load_pair(folder / f"{name}.safetensors", detector)[0] for name in names}
         self.detector, self.detector_card = load_attribute_detector(detector)
         cache = Path(os.environ.get("GLIED_CACHE") or Path(__file__).parents[1] / "cache")
         self.source = open_cached(self.models["glied"].source, cache)
@@ -57,6 +62,13 @@ class Engine:
         self.lock = threading.Lock()
         self.latest: tuple[str, Scene] | None = None
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each captioner is called, the best first."""
+        names = [(name, i, title) for title, pair in self.pairs.items() for i, name in enumerate(pair)]
+        best = next(iter(self.pairs))
+        return {name: ("GLIED", "Base")[i] + ("" if title == best else f" {title}") for name, i, title in names}
 
     def read(self, photograph: Photograph, model: str) -> Reading:
         """Regions, attributes, caption and trace of a photograph; from memory the second time."""

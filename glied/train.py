@@ -24,6 +24,7 @@ from glied.metrics import score
 from glied.model import Captioner, Inputs
 from glied.provenance import provenance
 from glied.regions import Mirrored, open_source
+from glied.regions.stored import Stored
 from glied.train_attributes import predict
 from glied.variants import build
 from glied.vocabulary import BOS, EOS, PAD, Vocabulary
@@ -150,6 +151,7 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
     attribute_detector, card = load_attribute_detector(places.detector)
     source = open_source(attribute_detector.source)
     feature_cache = FeatureCache(places.cache, source)
+    mirror = mirror and not isinstance(source, Stored)  # others' features are of the photographs as they are
     mirrored = FeatureCache(places.cache, Mirrored(source)) if mirror else None
     train = read_split(dataset, feature_cache, "train", "restval", mirrored=mirrored)
     val = read_split(dataset, feature_cache, "val")

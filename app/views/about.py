@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app.services import MODELS, engine
+from app.services import engine
 from glied.equations import EQUATIONS
 from glied.regions.detector import Detector
 
@@ -13,7 +13,7 @@ PARTS = {
     "GLIED: distil, attend, revisit": range(9, 14),
     "The next word": (14,),
     "Attributes: noisy-OR over regions": range(15, 19),
-    "Training": (19,),
+    "Training: cross-entropy, then the samples' own rewards": range(19, 22),
 }
 
 
@@ -50,7 +50,7 @@ for part, numbers in PARTS.items():
         st.latex(EQUATIONS[number] + rf"\qquad\text{{({number})}}")
 st.subheader("The checkpoints")
 running = engine()
-for name, title in MODELS.items():
+for name, title in running.titles.items():
     model = running.models[name]
     facts = {"digest": model.digest, "regions": model.source, "words": len(model.vocabulary), **model.provenance}
     draw_card(title, facts)

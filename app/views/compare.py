@@ -5,8 +5,8 @@ import streamlit as st
 
 from app.components.board import board
 from app.gallery import Photograph, folder, human_captions
-from app.pick import pick_photograph, show_gallery
-from app.services import MODELS, Reading, traced, warn_if_unlike
+from app.pick import pick_pair, pick_photograph, show_gallery
+from app.services import Reading, engine, traced, warn_if_unlike
 
 
 @st.fragment
@@ -15,7 +15,7 @@ def draw_boards(readings: dict[str, Reading], photograph: Photograph) -> None:
     columns = st.columns(2, gap="large")
     for column, (model, reading), other in zip(columns, readings.items(), reversed(readings.values()), strict=True):
         with column:
-            st.subheader(MODELS[model])
+            st.subheader(engine().titles[model])
             board(reading.trace, photograph, key=f"board_{model}", partner=other.trace)
 
 
@@ -33,7 +33,7 @@ def draw_runners_up(readings: dict[str, Reading]) -> None:
                 }
             ).round(2),
             hide_index=True,
-            alt=f"The best captions of {MODELS[model]} with their scores",
+            alt=f"The best captions of {engine().titles[model]} with their scores",
         )
     st.caption(
         "Log p is that of the whole caption; the ranking divides it by a measure of length. "
@@ -54,8 +54,9 @@ def draw_human_captions(photograph: Photograph) -> None:
 show_gallery()
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
-readings = {model: traced(photograph, model) for model in reversed(MODELS)}
-warn_if_unlike(readings["glied"].trace)
+    glied, base = pick_pair()
+readings = {model: traced(photograph, model) for model in (base, glied)}
+warn_if_unlike(readings[glied].trace)
 st.caption("Underlined words differ. Choose a word or hover over a region on one side: the other side follows.")
 draw_boards(readings, photograph)
 draw_runners_up(readings)

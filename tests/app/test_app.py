@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -325,3 +326,21 @@ def test_an_empty_captioner_in_the_address_is_the_usual_one(open_app: Open):
     app = open_app(model="")
     assert fine(app)
     assert app.get("plotly_chart")
+
+
+def test_checkpoints_after_self_critical_training_come_first(open_app: Open, checkpoints: Path, tmp_path: Path):
+    assert list(open_app().segmented_control(key="model").options) == ["GLIED", "Base"]
+    folder = Path(shutil.copytree(checkpoints, tmp_path / "both"))
+    for name in ("glied", "base"):
+        shutil.copy(folder / f"{name}.safetensors", folder / f"{name}-rl.safetensors")
+    os.environ["GLIED_CHECKPOINTS"] = str(folder)  # the fixture puts it back
+    app = open_app()
+    control = app.segmented_control(key="model")
+    assert list(control.options) == ["GLIED", "Base", "GLIED before RL", "Base before RL"]
+    assert control.value == "glied-rl"
+    app.switch_page("views/compare.py").run()
+    assert fine(app)
+    assert list(app.segmented_control(key="training").options) == ["after RL", "before RL"]
+    app.segmented_control(key="training").set_value("before RL").run()
+    assert fine(app)
+    assert [title.value for title in app.subheader][:2] == ["Base before RL", "GLIED before RL"]
