@@ -318,6 +318,8 @@ def evaluate_split(
     report(result["problems"])
     for name, value in result["scores"].items():
         print(f"{name:8s} {value:.4f}")
+    for name, value in result["habits"].items():
+        print(f"{name:22s} {value:.4g} (people: {result['human_habits'][name]:.4g})")
     _write_json(out, result)
 
 

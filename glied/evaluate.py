@@ -12,7 +12,7 @@ from glied.checkpoint import Checkpoint
 from glied.data import FeatureCache, load_dataset
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
-from glied.metrics import score
+from glied.metrics import habits, score
 from glied.regions import open_source
 from glied.scene import Scene
 
@@ -25,7 +25,8 @@ def evaluate(
     """Captions every photograph of a split and scores the captions against its human ones.
 
     Returns:
-        `scores` (corpus), `images` (per image: caption and scores), and what is needed to repeat it:
+        `scores` (corpus), `habits` of the captions and of the human ones (see metrics.py), `images` (per image:
+        caption and scores), and what is needed to repeat it:
         checkpoint, data, split, options, seconds by stage, problems.
     """
     dataset = load_dataset(data)
@@ -52,6 +53,8 @@ def evaluate(
     seconds["scores"] = time.perf_counter() - start
     return {
         "scores": scores.corpus,
+        "habits": habits(captions.values()),
+        "human_habits": habits(caption for p in photographs for caption in p.captions),
         "images": {id: {"caption": captions[id], **values} for id, values in scores.images.items()},
         "checkpoint": checkpoint.digest,
         "data": dataset.name,

@@ -1,6 +1,6 @@
 """References and captions -> scores, by pycocoevalcap's own scorers over one tokenizer (glied/vocabulary.py)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -10,7 +10,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from glied.errors import GliedError
-from glied.vocabulary import tokenize
+from glied.vocabulary import FUNCTION_WORDS, tokenize
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,18 @@ def score(references: Mapping[str, Sequence[str]], captions: Mapping[str, str], 
             for id, v in zip(gts, values, strict=True):
                 images[id][key] = float(v)
     return Scores(corpus, images)
+
+
+def habits(captions: Iterable[str]) -> dict[str, float]:
+    """How captions are written: mean `length` in words, number of distinct `words`, and the shares that end in a
+    function word ("... with a") or say a content word twice ("a hat and a hat")."""
+    spoken = [tokenize(caption) for caption in captions]
+    last = [words[-1] for words in spoken if words]
+    content = [[word for word in words if word not in FUNCTION_WORDS] for words in spoken]
+    return {
+        "length": sum(map(len, spoken)) / len(spoken),
+        "words": len({word for words in spoken for word in words}),
+        "ends_in_function_word": sum(words[-1:] != [] and words[-1] in FUNCTION_WORDS for words in spoken)
+        / len(spoken),
+        "repeats_content_word": sum(len(set(words)) < len(words) for words in content) / len(spoken),
+    }

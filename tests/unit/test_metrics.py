@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glied.errors import GliedError
-from glied.metrics import score
+from glied.metrics import habits, score
 
 # Captions invented for this test; values of coco-caption's scorers with its Java tokenizer (no punctuation here,
 # so that ours cuts the same words and the values agree to rounding).
@@ -125,3 +125,8 @@ def test_empty_caption_scores_nothing(empty: str) -> None:
 def test_image_without_references_is_one_sentence() -> None:
     with pytest.raises(GliedError, match="reference"):
         score({**REFERENCES, "1": []}, CAPTIONS)
+
+
+def test_habits_of_captions():
+    found = habits(["A dog with a", "a hat and a hat on a man", "two dogs run", ""])
+    assert found == {"length": 15 / 4, "words": 10, "ends_in_function_word": 0.25, "repeats_content_word": 0.25}
