@@ -26,8 +26,8 @@ def evaluate(
 
     Returns:
         `scores` (corpus), `habits` of the captions and of the human ones (see metrics.py), `images` (per image:
-        caption and scores), and what is needed to repeat it:
-        checkpoint, data, split, options, seconds by stage, problems.
+        caption and scores), and what is needed to repeat it: checkpoint, data, split, options, seconds by stage,
+        problems.
     """
     dataset = load_dataset(data)
     photographs = dataset.split(split)

@@ -66,7 +66,6 @@ def habits(captions: Iterable[str]) -> dict[str, float]:
     return {
         "length": sum(map(len, spoken)) / len(spoken),
         "words": len({word for words in spoken for word in words}),
-        "ends_in_function_word": sum(words[-1:] != [] and words[-1] in FUNCTION_WORDS for words in spoken)
-        / len(spoken),
+        "ends_in_function_word": sum(word in FUNCTION_WORDS for word in last) / len(spoken),
         "repeats_content_word": sum(len(set(words)) < len(words) for words in content) / len(spoken),
     }
