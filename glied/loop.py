@@ -223,7 +223,7 @@ def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
     @torch.no_grad()
     def update(averages: Any, weights: Any, updates: Any) -> None:
         n = int(updates)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))  # Choice (14)
 
     return update
 

@@ -135,7 +135,7 @@ def borrow(
 ) -> tuple[Int[Tensor, " b"], Int[Tensor, "b M"]]:
     """A photograph for each text, at random among its nearest, and its attributes, some of them replaced by words of
     the text that they lack."""
-    photographs = texts.nearest[part, torch.randint(texts.nearest.shape[1], part.shape)]
+    photographs = texts.nearest[part, torch.randint(texts.nearest.shape[1], part.shape)]  # Choice (15)
     found, own = attributes[photographs].clone(), texts.words[part]
     missing = (own != PAD) & ~(own[:, :, None] == found[:, None, :]).any(-1)
     given = missing & (torch.rand(own.shape) < reveal)

@@ -81,7 +81,7 @@ def sampled_log_probability(
 def advantage(reward: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
     """Each reward minus the mean of the photograph's other rewards."""
     n = reward.shape[1]
-    return (reward - reward.mean(1, keepdim=True)) * n / (n - 1)  # Eq. (20)
+    return (reward - reward.mean(1, keepdim=True)) * n / (n - 1)  # Eq. (20) Choice (13)
 
 
 def policy_loss(gain: Float[Tensor, "B C"], log_p: Float[Tensor, "B C"], captions: int) -> Float[Tensor, ""]:
