@@ -101,14 +101,14 @@ def step_loss(
     """The loss of the samples of some photographs, `images` in `cider`, as part of a step of `captions` captions; its
     rewards and lengths.
 
-    Dropout is off and the photographs' memory is computed once, so that samples are drawn from exactly the
-    distribution whose gradient is taken.
+    Dropout is on where the photographs are encoded, once for both passes, and off where words are: samples are drawn
+    from exactly the distribution whose gradient is taken.
     """
-    model.eval()
     device = inputs.features.device
     sampling = DecodeOptions(method="sample", n_best=options.samples, no_repeat_ngram=0)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-        memory = model.encode(inputs)
+        memory = model.train().encode(inputs)
+        model.eval()
         with torch.no_grad():
             tokens, _ = draw(model, memory, sampling)
             greedy = beam_search(model, memory, vocabulary, GREEDY) if options.baseline == "greedy" else []
