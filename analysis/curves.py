@@ -53,7 +53,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> None:
         raise GliedError(f"Expected a file that ends in {', '.join(FORMATS)}, got {out.name}; rename it.")
     if not runs:
         raise GliedError("Expected at least one folder of a run, got none; name one.")
-    figure = curves({run.name: read_log(run) for run in runs})
+    figure = curves({str(run): read_log(run) for run in runs})
     FigureCanvasAgg(figure)
     with replacing(out) as aside:
         figure.savefig(aside, format=out.suffix[1:], dpi=150)

@@ -1,8 +1,9 @@
-"""Command line: python -m glied extract | convert | train | curves | recall | caption | trace | evaluate | bench."""
+"""Command line: python -m glied COMMAND: caption, trace, evaluate, info, extract, convert, train, curves ..."""
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,9 +22,10 @@ from glied.errors import GliedError
 from glied.evaluate import evaluate
 from glied.files import check_target, replacing
 from glied.images import open_image
+from glied.loop import leave
 from glied.pretrain import TextOptions, train_on_text
 from glied.recall import SelectiveSearch, measure
-from glied.regions import open_source
+from glied.regions import Mirrored, open_source
 from glied.regions.stored import StoredFiles
 from glied.reinforce import ReinforceOptions, reinforce
 from glied.trace import trace
@@ -68,10 +70,16 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 @app.command
-def extract(data: Data, source: Source = "detector", cache: Cache = Path("cache")) -> None:
+def extract(
+    data: Data,
+    source: Source = "detector",
+    cache: Cache = Path("cache"),
+    mirrored: Annotated[bool, arg(help="of the photographs as mirrors show them: training takes both")] = False,
+) -> None:
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
     dataset = load_dataset(data)
-    keys, problems = FeatureCache(cache, open_source(source)).extract([p.path for p in dataset.photographs])
+    opened = Mirrored(open_source(source)) if mirrored else open_source(source)
+    keys, problems = FeatureCache(cache, opened).extract([p.path for p in dataset.photographs])
     report([*dataset.problems, *problems])
     if not keys:
         raise GliedError(f"Expected readable photographs in {data}, none of them is; see above.")
@@ -128,6 +136,8 @@ class Run:
         crossfit = self.crossfit or (beside if beside.is_file() else None)
         if crossfit is None:
             print(f"no {beside.name}: training on the detector's own attributes, which no new photograph's will match")
+        if self.out is not None:
+            check_target(self.out)
         folder = self.run or Path("runs") / name
         return Places(self.data, self.cache, self.attributes, crossfit, folder, self.out)
 
@@ -188,7 +198,7 @@ def train_rl(
     training: OmitArgPrefixes[ReinforceOptions] = ReinforceOptions(),
 ) -> None:
     """Train a captioner further on the CIDEr-D of its own samples (self-critical sequence training)."""
-    places = run.places(f"rl-{checkpoint.stem}")
+    places = run.places(f"rl-{checkpoint.parent.name if checkpoint.stem == 'best' else checkpoint.stem}")
     _trained(reinforce(checkpoint, places, training), places)
 
 
@@ -337,38 +347,34 @@ def info(checkpoint: Positional[Path]) -> None:
     print(f"{'parameters':24s} {sum(modules.values()):12,d}")
 
 
-@bench_app.command(name="decode")
-def bench_decode(out: Annotated[Path | None, arg(name="json", help="also write the figures here")] = None) -> None:
-    """Images per second at beam 1, 3, 5 and batch 1, 10, 50, beside what this machine can do in the same run."""
+JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
+
+
+def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: Path | None) -> None:
     if out is not None:
         check_target(out)
-    result = benchmarks.decode()
-    print(benchmarks.table(result))
+    result = benchmark()
+    print(table(result))
     if out is not None:
         _write_json(out, result)
+
+
+@bench_app.command(name="decode")
+def bench_decode(out: JsonOut = None) -> None:
+    """Images per second at beam 1, 3, 5 and batch 1, 10, 50, beside what this machine can do in the same run."""
+    _measure(benchmarks.decode, benchmarks.table, out)
 
 
 @bench_app.command(name="reward")
-def bench_reward(out: Annotated[Path | None, arg(name="json", help="also write the figures here")] = None) -> None:
+def bench_reward(out: JsonOut = None) -> None:
     """Self-critical training's reward on word ids against pycocoevalcap's CIDEr, on 10,000 COCO captions."""
-    if out is not None:
-        check_target(out)
-    result = benchmarks.reward()
-    for name, value in result.items():
-        print(f"{name:26s} {value:.4g}")
-    if out is not None:
-        _write_json(out, result)
+    _measure(benchmarks.reward, benchmarks.reward_table, out)
 
 
 @bench_app.command(name="train")
-def bench_train(out: Annotated[Path | None, arg(name="json", help="also write the figures here")] = None) -> None:
+def bench_train(out: JsonOut = None) -> None:
     """Seconds of a training step, cross-entropy and self-critical, against images, captions, regions and width."""
-    if out is not None:
-        check_target(out)
-    result = benchmarks.train()
-    print(benchmarks.train_table(result))
-    if out is not None:
-        _write_json(out, result)
+    _measure(benchmarks.train, benchmarks.train_table, out)
 
 
 @app.command
@@ -381,6 +387,8 @@ def ablation(
 ) -> None:
     """Train GLIED's variants alike and score them on val, in one table; can be stopped and resumed at any time."""
     check_target(out)
+    if not seeds or run.out is not None:
+        raise GliedError("Expected at least one seed and no --out: an ablation writes a table; correct the command.")
     if unknown := set(variants) - ROWS.keys():
         raise GliedError(f"Expected variants among {', '.join(ROWS)}, got {', '.join(unknown)}; choose from these.")
     result = ablate(run.places("ablation"), variants, seeds, training)
@@ -425,6 +433,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("glied: stopped.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        leave()
 
 
 if __name__ == "__main__":

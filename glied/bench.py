@@ -15,16 +15,16 @@ from pycocoevalcap.cider.cider import Cider
 from torch.nn import functional
 
 from glied.config import preset
-from glied.decode import DecodeOptions, beam_search
+from glied.decode import DecodeOptions, beam_search, draw
 from glied.model import Inputs, Keys, Memory, explicit
 from glied.pretrain import read_texts
-from glied.reinforce import ReinforceOptions, draw, ended, references, score
+from glied.reinforce import ReinforceOptions, ended, references, rewards
 from glied.reinforce import step_loss as rl_loss
 from glied.reward import CiderD
-from glied.train import TrainOptions, hide, live_words
+from glied.train import TrainOptions, encode_captions, hide, live_words
 from glied.train import step_loss as xe_loss
 from glied.variants import build
-from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary, tokenize
+from glied.vocabulary import BOS, EOS, SPECIAL, Vocabulary, tokenize
 
 # COCO's vocabulary, Bottom-Up regions, 49 attributes, 16 steps (EOS is the last).
 V, N, R, M, STEPS = 9487, 36, 2048, 49, 16
@@ -158,6 +158,11 @@ def reward(images: int = 2000) -> dict[str, Any]:
     }
 
 
+def reward_table(result: dict[str, Any]) -> str:
+    """The figures, one a line."""
+    return "\n".join(f"{name:26s} {value:.4g}" for name, value in result.items())
+
+
 STEP = {"images": 10, "captions": 5, "regions": N, "d": 512}  # of a training step; each is varied in turn
 VARIED = {"images": (5, 20), "captions": (2, 10), "regions": (10, 100), "d": (256, 1024)}
 
@@ -187,11 +192,7 @@ def _steps(
         model.embedding.mul_(0.1)  # words about equally likely
         model.bias[EOS] = math.log(len(vocabulary) / 10)
     B, C = case["images"], case["captions"]
-    tokens = torch.full((B, C, config.max_length + 2), PAD)
-    for i in range(B):
-        for c in range(C):
-            ids = [BOS, *vocabulary.encode(texts[i][c][: config.max_length]), EOS]
-            tokens[i, c, : len(ids)] = torch.tensor(ids)
+    tokens = encode_captions(texts[:B], vocabulary, config.max_length, C)
     features = torch.randn(B, case["regions"], R).relu()
     inputs = hide(Inputs(features, None, torch.randint(4, len(vocabulary), (B, M)), None), 0.2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
@@ -212,7 +213,7 @@ def _steps(
     return {
         "xe_seconds": seconds(lambda: step(xe_loss(model, inputs, tokens, live_words(tokens), xe))),
         "rl_seconds": slow,
-        "reward_share": seconds(lambda: score(cider, images, samples, features.device)) / slow,
+        "reward_share": seconds(lambda: rewards(cider, images, samples, features.device)) / slow,
         "sampled_words": sum(map(len, samples)) / len(samples) - 1,
     }
 

@@ -326,17 +326,16 @@ class Split(NamedTuple):
 def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: FeatureCache | None = None) -> Split:
     """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
     photographs = dataset.split(*names)
-    keys, problems = cache.extract([p.path for p in photographs])
-    report(problems)
-    photographs = [p for p in photographs if p.path in keys]
+    caches = [cache] if mirrored is None else [cache, mirrored]
+    for each in caches:
+        keys, problems = each.extract([p.path for p in photographs])
+        report(problems)
+        photographs = [p for p in photographs if p.path in keys]
     if not photographs:
         raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")
     chosen = [keys[p.path] for p in photographs]
-    regions = cache.read(chosen)
-    if mirrored is not None:
-        mirrored.extract([p.path for p in photographs])
-        regions = chain(regions, mirrored.read(chosen))
-    total = len(chosen) * (1 if mirrored is None else 2)
+    regions = chain.from_iterable(each.read(chosen) for each in caches)
+    total = len(chosen) * len(caches)
     bar = tqdm(regions, desc=f"reading {names[0]}", total=total, unit="image", leave=False)
     features, mask = pad([r.features.astype(np.float16) for r in bar])
     return Split(photographs, features, mask)

@@ -66,6 +66,7 @@ class DecodeOptions:
             "top_k": (0, 10**6),
             "top_p": (0.001, 1),
             "length_penalty": (-5, 5),
+            "seed": (0, 2**31 - 1),
         }
         within(self, **limits)
         if self.max_length is not None and not max(self.min_length, 1) <= self.max_length <= 100:
@@ -194,7 +195,7 @@ def beam_search(
     last = options.max_length or model.config.max_length
     B = len(memory.regions)
     tokens = torch.full((B, 1, 1), BOS, device=memory.regions.device)
-    scores = torch.zeros(B, 1)
+    scores = torch.zeros(B, 1, device=tokens.device)
     cache: Keys | None = None
     finished: list[list[tuple[float, float, list[int]]]] = [[] for _ in range(B)]
     steps: list[list[tuple]] = [[] for _ in range(B)]
@@ -209,7 +210,7 @@ def beam_search(
         parents, words = order // best.shape[-1], words.flatten(1).gather(1, order)
         # An EOS among the first K finishes; the K best of the others live on.
         ends = words == EOS
-        place = torch.arange(words.shape[1])
+        place = torch.arange(words.shape[1], device=tokens.device)
         live = torch.where(ends, len(place), 0) + place
         keep = live.argsort(-1)[:, :K]
         alive = ~ends & ranked.isfinite()

@@ -25,7 +25,7 @@ def evaluate(
     """Captions every photograph of a split and scores the captions against its human ones.
 
     Returns:
-        `scores` (corpus), `habits` of the captions and of the human ones (see metrics.py), `images` (per image:
+        `scores` (corpus), `habits` of the captions and of the first human ones (see metrics.py), `images` (per image:
         caption and scores), and what is needed to repeat it: checkpoint, data, split, options, seconds by stage,
         problems.
     """
@@ -54,7 +54,7 @@ def evaluate(
     return {
         "scores": scores.corpus,
         "habits": habits(captions.values()),
-        "human_habits": habits(caption for p in photographs for caption in p.captions),
+        "human_habits": habits(p.captions[0] for p in photographs),
         "images": {id: {"caption": captions[id], **values} for id, values in scores.images.items()},
         "checkpoint": checkpoint.digest,
         "data": dataset.name,

@@ -32,7 +32,7 @@ class LoopOptions:
 
     Attributes:
         epochs: passes over the photographs.
-        images: photographs in a step, over all processes.
+        images: photographs (or texts) in a step, over all processes.
         rate: peak learning rate, reached after the warm-up, then a cosine down to 0.
         warmup: steps of linear warm-up.
         clip: largest norm of the gradient.
@@ -70,6 +70,7 @@ class LoopOptions:
             ema=(0, 0.999999),
             patience=(1, 10_000),
             accumulate=(1, 10_000),
+            seed=(0, 2**31 - 1),
             save_minutes=(0, 10_000),
         )
 
@@ -90,11 +91,22 @@ def join() -> tuple[torch.device, int, int]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return device, 0, 1
+    if cuda and device.index >= torch.cuda.device_count():
+        raise GliedError(
+            f"Expected a GPU for each process, got {os.environ['LOCAL_WORLD_SIZE']} processes on "
+            f"{torch.cuda.device_count()}; start fewer with --nproc-per-node."
+        )
     if cuda:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if cuda else "gloo")
     return device, distributed.get_rank(), distributed.get_world_size()
+
+
+def leave() -> None:
+    """Parts from the other processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
@@ -139,7 +151,7 @@ def fit(
     per_epoch = math.ceil(photographs / options.images)
     steps = per_epoch * options.epochs
     path = run / "state.pt"
-    identity = f"{identity} {world}"
+    identity = f"{identity} {device.type} {world}"
     fresh = {"identity": identity, "step": 0, "log": [], "figures": [], "best": -1.0, "epoch": 0, "seconds": 0.0}
     state = resume(path, fresh)
     if state is not fresh:
@@ -178,8 +190,9 @@ def fit(
                 (count * loss).backward()
                 shares = {"loss": loss.item()} | shares
                 figures = {name: figures.get(name, 0.0) + count * share for name, share in shares.items()}
+            due = rank == 0 and time.monotonic() - since > 60 * options.save_minutes
             if world > 1:
-                figures = _sum_over_processes(model, figures, device)
+                figures, due = _sum_over_processes(model, figures, due, device)
             torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimizer.step()
             average.update_parameters(model)
@@ -191,16 +204,14 @@ def fit(
                 {name: f"{value:.3f}" for name, value in recent.items()} | {"CIDEr": f"{state['best']:.3f}"},
                 refresh=False,
             )
-            if _agreed(time.monotonic() - since > 60 * options.save_minutes, world, device):
+            if due:
                 save()
         state["epoch"] += 1
-        random = _random(device, 1)[0]  # validation draws nothing, whatever it runs
         cider = torch.zeros(1, dtype=torch.float64, device=device)
         if rank == 0:
             cider += validate(averaged)
         if world > 1:
             distributed.broadcast(cider, 0)
-        _set_random(random, device)
         rate = learning_rate(state["step"] - 1, steps, options.rate, options.warmup)
         row = {"epoch": state["epoch"], "step": state["step"], **_means(state["figures"]), "val_CIDEr": cider.item()}
         minutes = (state["seconds"] + time.monotonic() - since) / 60
@@ -213,12 +224,14 @@ def fit(
         if rank == 0:
             write_log(run / "log.csv", state["log"])
         save()
-        bar.write(f"{title}, {minutes:.0f} min: " + ", ".join(f"{n} {v:.4g}" for n, v in state["log"][-1].items()))
+        if rank == 0:
+            reached = ", ".join(f"{name} {value:.4g}" for name, value in state["log"][-1].items())
+            bar.write(f"{title}, {minutes:.0f} min: {reached}")
     bar.close()
 
 
 def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average; the decay rises from 0.1, so that the first weights are soon forgotten."""
+    """Exponential moving average; the decay rises from 0.2, so that the first weights are soon forgotten."""
 
     @torch.no_grad()
     def update(averages: Any, weights: Any, updates: Any) -> None:
@@ -244,24 +257,19 @@ def _set_random(states: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states[1], device)
 
 
-def _sum_over_processes(model: Captioner, figures: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Sums the gradients of all processes in place, and their figures."""
+def _sum_over_processes(
+    model: Captioner, figures: dict[str, float], due: bool, device: torch.device
+) -> tuple[dict[str, float], bool]:
+    """Sums the gradients of all processes in place, and their figures; whether any wants to save."""
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor(list(figures.values()), device=device).float()])
+    others = torch.tensor([*figures.values(), float(due)], device=device)
+    flat = torch.cat([*(g.flatten() for g in gradients), others])
     distributed.all_reduce(flat)
-    *parts, sums = flat.split([*(g.numel() for g in gradients), len(figures)])
+    *parts, others = flat.split([*(g.numel() for g in gradients), len(others)])
     for parameter, part in zip(model.parameters(), parts, strict=True):
         parameter.grad = part.view_as(parameter)
-    return dict(zip(figures, sums.tolist(), strict=True))
-
-
-def _agreed(mine: bool, world: int, device: torch.device) -> bool:
-    """The first process's answer, so that all of them save at the same step."""
-    if world == 1:
-        return mine
-    answer = torch.tensor([float(mine)], device=device)
-    distributed.broadcast(answer, 0)
-    return bool(answer.item())
+    *sums, wanted = others.tolist()
+    return dict(zip(figures, sums, strict=True)), wanted > 0
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -275,7 +283,7 @@ def _best_epoch(state: dict[str, Any]) -> int:
 def read_state(path: Path) -> dict[str, Any]:
     """The saved state of a run; nothing but tensors and plain values is unpickled."""
     try:
-        return torch.load(path, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
 
@@ -287,7 +295,7 @@ def resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
     state = read_state(path)
     if state["identity"] != fresh["identity"]:
         raise GliedError(
-            f"Expected to resume the run in {path.parent}, but it was started with other options or data; "
+            f"Expected to resume the run in {path.parent}, but it was started with other options, data or processes; "
             "name another --run or delete that folder."
         )
     return state

@@ -4,9 +4,10 @@ A text is the captions of one unseen photograph. It borrows regions and attribut
 captions share most of its words, and some of its own words are put among the attributes: what a detector would find.
 """
 
+import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +23,21 @@ from glied.data import CAPTIONS
 from glied.errors import GliedError, within
 from glied.loop import join
 from glied.model import Captioner
-from glied.train import Material, Places, TrainOptions, batch, hide, live_words, mirror, prepare, settings, step_loss
+from glied.train import (
+    Material,
+    Places,
+    TrainOptions,
+    batch,
+    encode_captions,
+    hide,
+    live_words,
+    mirror,
+    prepare,
+    settings,
+    step_loss,
+)
 from glied.variants import build
-from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, PAD, tokenize
+from glied.vocabulary import FUNCTION_WORDS, PAD, tokenize
 
 NEAREST = 5  # photographs that a text may borrow from
 
@@ -48,8 +61,8 @@ class TextOptions(TrainOptions):
 
 
 def read_texts(path: Path | str) -> list[list[str]]:
-    """Captions by photograph, from {id: [captions]} or COCO's annotations; `coco` names the 616,767 captions of COCO
-    2014 that come inside pycocoevalcap."""
+    """Captions by photograph, from {id: [captions]}, COCO's annotations or Karpathy's layout; `coco` names the 616,767
+    captions of COCO 2014 that come inside pycocoevalcap."""
     if str(path) == "coco":
         with zipfile.ZipFile(str(files("pycocoevalcap.spice") / "spice-1.0.jar")) as jar:
             contents = [jar.read(f"coco/annotations/captions_{split}2014.json") for split in ("train", "val")]
@@ -57,19 +70,35 @@ def read_texts(path: Path | str) -> list[list[str]]:
         try:
             contents = [Path(path).read_bytes()]
         except OSError as error:
-            raise GliedError(f"Expected captions in {path}, could not read it ({error.strerror}).") from error
+            raise GliedError(
+                f"Expected captions in {path}, could not read it ({error.strerror}); check the path."
+            ) from error
     texts: dict[str, list[str]] = {}
     try:
         for content in map(json.loads, contents):
-            pairs = [(a["image_id"], a["caption"]) for a in content["annotations"]] if "annotations" in content else []
-            pairs = pairs or [(id, caption) for id, captions in content.items() for caption in captions]
-            for id, caption in pairs:
-                texts.setdefault(str(id), []).append(str(caption))
+            for id, caption in _captions(content):
+                if not isinstance(caption, str):
+                    raise TypeError(f"{caption!r} is no caption")
+                texts.setdefault(str(id), []).append(caption)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GliedError(
-            f"Expected captions in {path} as {{id: [captions]}} or in COCO's layout, found another; convert it."
+            f"Expected captions in {path} as {{id: [captions]}} or in COCO's or Karpathy's layout, found another; "
+            "convert it."
         ) from error
     return list(texts.values())
+
+
+def _captions(content: dict) -> Iterator[tuple[object, object]]:
+    """Photograph and caption, one after another."""
+    if "annotations" in content:
+        yield from ((annotation["image_id"], annotation["caption"]) for annotation in content["annotations"])
+    elif "images" in content:
+        yield from ((image["filename"], s["raw"]) for image in content["images"] for s in image["sentences"])
+    else:
+        for id, captions in content.items():
+            if not isinstance(captions, list):
+                raise TypeError(f"{captions!r} is no list of captions")
+            yield from ((id, caption) for caption in captions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,54 +109,54 @@ class Texts:
         tokens: BOS, words, EOS, PAD; a row of BOS and PAD where a caption has words outside the vocabulary.
         words: ids of each text's content words, PAD after the last.
         nearest: the training photographs whose captions share most of its words, nearest first.
-        likeness: cosine of its words and those of the nearest, weighted by their rarity.
+        similarity: cosine of its words and those of the nearest, weighted by their idf.
     """
 
     tokens: Int[Tensor, "T C L"]
     words: Int[Tensor, "T W"]
     nearest: Int[Tensor, "T P"]
-    likeness: Float[Tensor, " T"]
+    similarity: Float[Tensor, " T"]
 
 
 def fit_texts(texts: Sequence[Sequence[str]], material: Material, longest: int, count: int) -> Texts:
-    """The `count` texts most like the training photographs' captions."""
+    """The `count` texts most like the training photographs' captions. A text that shares two captions with a photograph
+    of val or test is that photograph, and left out."""
     vocabulary = material.vocabulary
     nameable = [w for w in material.detector.words if w in vocabulary and w not in FUNCTION_WORDS]
-    column = {vocabulary.ids[w]: i for i, w in enumerate(nameable)}
+    column = {word: i for i, word in enumerate(nameable)}
     ids = torch.tensor([vocabulary.ids[w] for w in nameable])
 
-    def bag(rows: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    def bag(rows: Sequence[Sequence[Sequence[str]]]) -> Tensor:
         """[rows, nameable words]: 1 where a word comes."""
         found = torch.zeros(len(rows), len(nameable))
         for r, captions in enumerate(rows):
-            found[r, [column[i] for caption in captions for i in caption if i in column]] = 1
+            found[r, [column[word] for words in captions for word in words if word in column]] = 1
         return found
 
-    photographs = bag([[vocabulary.encode(t) for t in p.tokens[:CAPTIONS]] for p in material.train.photographs])
-    rarity = (len(photographs) / photographs.sum(0).clamp_min(1)).log()
-    known = torch.nn.functional.normalize(photographs * rarity)
-    encoded: list[list[list[int]]] = []
+    photographs = bag([p.tokens[:CAPTIONS] for p in material.train.photographs])
+    idf = (len(photographs) / photographs.sum(0).clamp_min(1)).log()
+    known = torch.nn.functional.normalize(photographs * idf)
+    held = {" ".join(t) for p in material.dataset.photographs if p.split in ("val", "test") for t in p.tokens}
+    kept: list[list[list[str]]] = []
     for text in tqdm(texts, desc="texts", unit="text"):
         captions = [t for t in map(tokenize, text[:CAPTIONS]) if t and len(t) <= longest]
+        if sum(" ".join(t) in held for t in captions) > 1:
+            continue  # one of those photographs itself
         captions = [t for t in captions if all(w in vocabulary for w in t)]
         if captions:
-            encoded.append([vocabulary.encode(t) for t in captions])
-    if not encoded:
+            kept.append(captions)
+    if not kept:
         raise GliedError("Expected captions in the words of the data set, no text has one; give other texts.")
     found = []
-    for start in range(0, len(encoded), 1000):
-        words = bag(encoded[start : start + 1000])
-        likeness, nearest = (torch.nn.functional.normalize(words * rarity) @ known.T).topk(NEAREST)
-        found.append((words.bool(), likeness, nearest))
-    words, likeness, nearest = (torch.cat(parts) for parts in zip(*found, strict=True))
-    chosen = likeness[:, 0].argsort(descending=True, stable=True)[:count]
-    tokens = torch.full((len(chosen), CAPTIONS, longest + 2), PAD)
-    tokens[:, :, 0] = BOS
-    for row, text in enumerate(chosen.tolist()):
-        for c, caption in enumerate(encoded[text]):
-            tokens[row, c, 1 : len(caption) + 2] = torch.tensor([*caption, EOS])
+    for start in range(0, len(kept), 1000):
+        words = bag(kept[start : start + 1000])
+        similarity, nearest = (torch.nn.functional.normalize(words * idf) @ known.T).topk(min(NEAREST, len(known)))
+        found.append((words.bool(), similarity, nearest))
+    words, similarity, nearest = (torch.cat(parts) for parts in zip(*found, strict=True))
+    chosen = similarity[:, 0].argsort(descending=True, stable=True)[:count]
+    tokens = encode_captions([kept[i] for i in chosen], vocabulary, longest)
     own = torch.nn.utils.rnn.pad_sequence([ids[words[i]] for i in chosen], batch_first=True, padding_value=PAD)
-    return Texts(tokens, own, nearest[chosen], likeness[chosen, 0])
+    return Texts(tokens, own, nearest[chosen], similarity[chosen, 0])
 
 
 def borrow(
@@ -149,14 +178,15 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     """Trains the preset `name` on texts, in the data set's vocabulary; epochs are measured on its val split.
 
     Args:
-        captions: files for `read_texts`; they must not hold captions of the data set's val or test photographs.
+        captions: files for `read_texts`.
     """
     device, _, _ = join()
     material = prepare(places, options.mirror, options.min_count)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
     gathered = [text for path in captions for text in read_texts(path)]
     texts = fit_texts(gathered, material, config.max_length, options.texts)
-    print(f"{len(texts.tokens)} of {len(gathered)} texts, likeness {texts.likeness[0]:.2f} to {texts.likeness[-1]:.2f}")
+    best, worst = texts.similarity[0], texts.similarity[-1]
+    print(f"{len(texts.tokens)} of {len(gathered)} texts, similarity {best:.2f} to {worst:.2f}")
     torch.manual_seed(options.seed)
     model = build(config)
 
@@ -168,5 +198,6 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
 
     card = material.provenance(f"train text {name}", options)
     card["texts"] = {"files": [path.name for path in captions], "captions": int((texts.tokens[:, :, 1] != PAD).sum())}
-    identity = material.identity(settings(options), asdict(config), texts.tokens.sum(0).tolist())
+    found = hashlib.sha256(texts.tokens.numpy().tobytes() + texts.nearest.numpy().tobytes()).hexdigest()
+    identity = material.identity(settings(options), asdict(config), found)
     return material.fit(f"text {name}", places, options, model, identity, len(texts.tokens), objective, card)

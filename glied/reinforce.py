@@ -28,8 +28,8 @@ class ReinforceOptions(LoopOptions):
 
     Attributes:
         samples: captions drawn of each photograph in a step.
-        baseline: what a sample's reward is compared with: `others`, the mean of the photograph's other samples (Luo
-            2020), or `greedy`, the greedy caption's reward (Rennie et al. 2017).
+        baseline: what a sample's reward is compared with: `leave-one-out`, the mean of the photograph's other
+            samples (Luo 2020), or `greedy`, the greedy caption's reward (Rennie et al. 2017).
         hide: share of the regions and of the attributes hidden at random in every step.
         mirror: take each photograph as it is or mirrored, at random.
     """
@@ -40,15 +40,15 @@ class ReinforceOptions(LoopOptions):
     weight_decay: float = 0.0
     patience: int = 10
     samples: int = 5
-    baseline: Literal["others", "greedy"] = "others"
+    baseline: Literal["leave-one-out", "greedy"] = "leave-one-out"
     hide: float = 0.2
     mirror: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, samples=(1, 1000), hide=(0, 0.99))
-        if self.baseline == "others" and self.samples < 2:
-            raise GliedError("samples must be at least 2 with the baseline others, got 1; take more or greedy.")
+        within(self, samples=(1, 100), hide=(0, 0.99))
+        if self.baseline == "leave-one-out" and self.samples < 2:
+            raise GliedError("samples must be at least 2 with the baseline leave-one-out, got 1; take more or greedy.")
 
 
 def references(captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[list[int]]:
@@ -84,9 +84,9 @@ def advantage(reward: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
     return (reward - reward.mean(1, keepdim=True)) * n / (n - 1)  # Eq. (20) Choice (13)
 
 
-def policy_loss(gain: Float[Tensor, "B C"], log_p: Float[Tensor, "B C"], captions: int) -> Float[Tensor, ""]:
-    """Its gradient is REINFORCE's; a part of a step of `captions` captions. `gain`: rewards above their baseline."""
-    return -(gain * log_p).sum() / captions  # Eq. (21)
+def policy_loss(advantages: Float[Tensor, "B C"], log_p: Float[Tensor, "B C"], captions: int) -> Float[Tensor, ""]:
+    """Its gradient is REINFORCE's; a part of a step of `captions` captions."""
+    return -(advantages * log_p).sum() / captions  # Eq. (21)
 
 
 def step_loss(
@@ -111,26 +111,29 @@ def step_loss(
         model.eval()
         with torch.no_grad():
             tokens, _ = draw(model, memory, sampling)
-            greedy = beam_search(model, memory, vocabulary, GREEDY) if options.baseline == "greedy" else []
+            greedy = options.baseline == "greedy" and beam_search(model, model.encode(inputs), vocabulary, GREEDY)
     samples = ended(tokens)
-    reward = score(cider, images, samples, device)
+    reward = rewards(cider, images, samples, device)
     if greedy:
         best = references([decoded.captions[0].words for decoded in greedy], vocabulary)
-        gain = reward - score(cider, images, best, device)
+        advantages = reward - rewards(cider, images, best, device)
     else:
-        gain = advantage(reward)
+        advantages = advantage(reward)
     log_p = sampled_log_probability(model, memory, tokens, options.bf16)
     words = sum(map(len, samples)) - len(samples)
-    return policy_loss(gain, log_p, captions), {"reward": reward.sum().item() / captions, "length": words / captions}
+    return policy_loss(advantages, log_p, captions), {
+        "reward": reward.sum().item() / captions,
+        "length": words / captions,
+    }
 
 
-def score(
+def rewards(
     cider: CiderD, images: Sequence[int], captions: Sequence[Sequence[int]], device: torch.device
 ) -> Float[Tensor, "B C"]:
     """Rewards of captions, the same number for every image."""
     each = len(captions) // len(images)
-    rewards = [cider.score(images[i // each], ids) for i, ids in enumerate(captions)]
-    return torch.tensor(rewards, device=device).view(len(images), each)
+    found = [cider.score(images[i // each], ids) for i, ids in enumerate(captions)]
+    return torch.tensor(found, device=device).view(len(images), each)
 
 
 def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Checkpoint:

@@ -49,19 +49,19 @@ class CiderD:
             for count, *found in zip(counts, *map(grams, captions), strict=True):
                 count.update(set().union(*found))
         images = math.log(len(references))
-        self.rarity = [{gram: images - math.log(count) for gram, count in counted.items()} for counted in counts]
-        self.unseen = images  # of an n-gram that no reference has
+        self.idf = [{gram: images - math.log(count) for gram, count in counted.items()} for counted in counts]
+        self.largest = images  # of an n-gram that no reference has
         self.prepare = lru_cache(prepared)(self._prepare)
 
     def _prepare(self, image: int) -> list[tuple[dict[int, list[tuple[int, float]]], list[float]]]:
         """For each n: n-gram -> (reference, weight) wherever it comes; and the norm of each reference's weights."""
         prepared = []
-        for counted, rarity in zip(zip(*map(grams, self.references[image]), strict=True), self.rarity, strict=True):
+        for counted, idf in zip(zip(*map(grams, self.references[image]), strict=True), self.idf, strict=True):
             where: dict[int, list[tuple[int, float]]] = {}
             squares = [0.0] * len(counted)
             for r, counts in enumerate(counted):
                 for gram, count in counts.items():
-                    weight = count * rarity[gram]
+                    weight = count * idf[gram]
                     squares[r] += weight * weight
                     where.setdefault(gram, []).append((r, weight))
             prepared.append((where, [math.sqrt(square) for square in squares]))
@@ -69,12 +69,12 @@ class CiderD:
 
     def score(self, image: int, ids: Sequence[int]) -> float:
         """CIDEr-D of a caption of `image`, times 10 as is usual."""
-        references, unseen = self.references[image], self.unseen
+        references, largest = self.references[image], self.largest
         cosines = [0.0] * len(references)
-        for counted, rarity, (where, norms) in zip(grams(ids), self.rarity, self.prepare(image), strict=True):
+        for counted, idf, (where, norms) in zip(grams(ids), self.idf, self.prepare(image), strict=True):
             square, products = 0.0, [0.0] * len(references)
             for gram, count in counted.items():
-                weight = count * rarity.get(gram, unseen)
+                weight = count * idf.get(gram, largest)
                 square += weight * weight
                 if gram in where:
                     for r, other in where[gram]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from glied.attributes import AttributeDetector, top_words
 from glied.checkpoint import Checkpoint, load, load_attribute_detector, load_pair
 from glied.config import preset
-from glied.data import CAPTIONS, Dataset, FeatureCache, Photograph, Split, attribute_ids, load_dataset, pad, read_split
+from glied.data import CAPTIONS, Dataset, FeatureCache, Split, attribute_ids, load_dataset, pad, read_split
 from glied.data import report as report_problems
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
@@ -105,7 +105,7 @@ class Material:
 
     def identity(self, *others: Any) -> str:
         """A digest of this and `others`: whatever a training's result depends on."""
-        photographs = [p.id for split in (self.train, self.val) for p in split.photographs]
+        photographs = [(p.id, p.captions) for split in (self.train, self.val) for p in split.photographs]
         described = json.dumps([self.source, self.vocabulary.words, photographs, self.train.mirrored, *others])
         found = self.attributes.numpy().tobytes() + self.val_attributes.numpy().tobytes()
         return hashlib.sha256(described.encode() + found).hexdigest()
@@ -172,12 +172,14 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
     )
 
 
-def encode_captions(photographs: Sequence[Photograph], vocabulary: Vocabulary, longest: int) -> Int[Tensor, "I C T"]:
-    """BOS, words, EOS and PAD of the first five captions; a caption cut at `longest` words has no EOS."""
-    tokens = torch.full((len(photographs), CAPTIONS, longest + 2), PAD)
+def encode_captions(
+    texts: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, longest: int, count: int = CAPTIONS
+) -> Int[Tensor, "I C T"]:
+    """BOS, words, EOS and PAD of the first `count` captions; a caption cut at `longest` words has no EOS."""
+    tokens = torch.full((len(texts), count, longest + 2), PAD)
     tokens[:, :, 0] = BOS
-    for i, photograph in enumerate(photographs):
-        for c, words in enumerate(photograph.tokens[:CAPTIONS]):
+    for i, captions in enumerate(texts):
+        for c, words in enumerate(captions[:count]):
             ids = [*vocabulary.encode(words), EOS][: longest + (len(words) <= longest)]
             tokens[i, c, 1 : 1 + len(ids)] = torch.tensor(ids)
     return tokens
@@ -207,7 +209,7 @@ def train_captioner(name: str, places: Places, options: TrainOptions, initial: P
             )
         model.load_state_dict(start.model.state_dict())
         card["initial"] = {"digest": start.digest} | start.provenance
-    tokens = encode_captions(material.train.photographs, material.vocabulary, config.max_length)
+    tokens = encode_captions([p.tokens for p in material.train.photographs], material.vocabulary, config.max_length)
 
     def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
         rows = mirror(part, material.train)

@@ -61,6 +61,7 @@ class AttributeOptions:
             rate=(0, 1),
             weight_decay=(0, 1),
             folds=(0, 100),
+            seed=(0, 2**31 - 1),
         )
         if self.folds == 1:
             raise GliedError("folds must be 0 or at least 2, got 1: one fold leaves nothing to train on; change it.")

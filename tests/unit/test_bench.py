@@ -36,3 +36,17 @@ def test_cached_beam_search_finds_what_the_plain_version_finds(monkeypatch):
 def test_operations_grow_with_beam_and_batch():
     assert bench.operations(1, 3) > bench.operations(1, 1)
     assert bench.operations(50, 3) == pytest.approx(50 * bench.operations(1, 3))
+
+
+def test_rewards_agree_and_steps_are_timed(monkeypatch):
+    monkeypatch.setattr(bench, "seconds", lambda work, least=1.0: (work(), 0.5)[1])
+    found = bench.reward(images=20)
+    assert found["captions"] == 100
+    assert found["max_difference"] < 1e-9
+    assert "speedup " in bench.reward_table(found)
+    monkeypatch.setattr(bench, "STEP", {"images": 2, "captions": 2, "regions": 4, "d": 64})
+    monkeypatch.setattr(bench, "VARIED", {"captions": (3,)})
+    result = bench.train(images=30)
+    expected = [(model, captions) for model in ("base", "glied") for captions in (2, 3)]
+    assert [(row["model"], row["captions"]) for row in result["rows"]] == expected
+    assert len(bench.train_table(result).splitlines()) == 5

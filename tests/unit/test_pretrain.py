@@ -28,12 +28,16 @@ def texts(tmp_path: Path) -> Path:
     return file
 
 
-def test_texts_are_read_in_both_layouts(tmp_path: Path, texts: Path) -> None:
+def test_texts_are_read_in_three_layouts(tmp_path: Path, texts: Path) -> None:
     assert read_texts(texts) == list(TEXTS.values())
     coco = tmp_path / "coco.json"
     pairs = [{"image_id": int(id), "caption": c} for id, captions in TEXTS.items() for c in captions]
     coco.write_text(json.dumps({"images": [], "annotations": pairs}))
     assert read_texts(coco) == list(TEXTS.values())
+    karpathy = tmp_path / "karpathy.json"
+    images = [{"filename": f"{id}.jpg", "sentences": [{"raw": c} for c in captions]} for id, captions in TEXTS.items()]
+    karpathy.write_text(json.dumps({"dataset": "x", "images": images}))
+    assert read_texts(karpathy) == list(TEXTS.values())
 
 
 def test_all_of_coco_comes_inside_pycocoevalcap() -> None:
@@ -42,7 +46,10 @@ def test_all_of_coco_comes_inside_pycocoevalcap() -> None:
     assert sum(map(len, found)) == 616_767
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", '{"1": 2}', '{"annotations": [{"caption": "a"}]}', "no JSON"])
+OTHERS = ["[1, 2]", '{"1": 2}', '{"1": "a dog"}', '{"1": [2]}', '{"images": [{"filename": "x"}]}', "no JSON"]
+
+
+@pytest.mark.parametrize("content", [*OTHERS, '{"annotations": [{"caption": "a"}]}'])
 def test_other_files_are_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(GliedError, match=r"x\.json"):
@@ -60,12 +67,22 @@ def test_texts_keep_known_captions_and_find_photographs_like_them(places: Places
     assert not any("elephant" in caption for captions in spoken for caption in captions)
     assert (fitted.tokens[:, :, 0] == BOS).all()
     assert ((fitted.tokens == EOS).sum((1, 2)) == torch.tensor([len(captions) for captions in spoken])).all()
-    assert (fitted.likeness.diff() <= 0).all()
+    assert (fitted.similarity.diff() <= 0).all()
     assert fitted.nearest.shape[1] == NEAREST
     for captions, photographs in zip(spoken, fitted.nearest.tolist(), strict=True):
         for colour in {"red", "green", "white"} & set(material.detector.words):
             if any(colour in caption for caption in captions):
                 assert all(colour in material.train.photographs[i].captions[0] for i in photographs[:1])
+
+
+def test_photographs_of_val_are_no_texts(places: Places) -> None:
+    """Two captions in common: a text of the very photograph; one may be chance."""
+    material = prepare(places, False, 1)
+    [photograph] = [p for p in material.val.photographs if "red" in p.captions[0]][:1]
+    one = [photograph.captions[0], "The red wall."]
+    fitted = fit_texts([list(photograph.captions), one], material, 20, 9)
+    assert len(fitted.tokens) == 1
+    assert (fitted.tokens == EOS).sum() == 2
 
 
 def test_words_that_the_photograph_lacks_are_put_among_its_attributes(places: Places, texts: Path) -> None:
@@ -75,9 +92,10 @@ def test_words_that_the_photograph_lacks_are_put_among_its_attributes(places: Pl
     photographs, found = borrow(fitted, torch.arange(3), attributes, 0.0)
     assert torch.equal(found, attributes[photographs])
     one = attributes[:, :1]  # a detector that found one word
-    photographs, found = borrow(fitted, torch.arange(3), one, 1.0)
-    for row, own, before in zip(found, fitted.words, one[photographs], strict=True):
-        assert row[0] in own or torch.equal(row, before)
+    absent = torch.full_like(one, material.vocabulary.ids["sun"])  # which only the first text says
+    _, found = borrow(fitted, torch.arange(3), absent, 1.0)
+    assert all(row[0] in own for row, own in zip(found, fitted.words, strict=True))
+    assert not torch.equal(found, absent)
     assert torch.equal(one, attributes[:, :1]), "the data set's own attributes stay as they are"
 
 

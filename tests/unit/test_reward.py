@@ -41,8 +41,8 @@ def test_empty_repeated_and_long_captions(caption: list[int]) -> None:
 
 def test_document_frequencies_are_images_not_captions() -> None:
     cider = CiderD([[[1], [1], [1, 1]], [[2]]])
-    assert cider.rarity[0][1] == pytest.approx(math.log(2))
-    assert cider.unseen == pytest.approx(math.log(2))
+    assert cider.idf[0][1] == pytest.approx(math.log(2))
+    assert cider.largest == pytest.approx(math.log(2))
 
 
 def test_n_grams_of_different_words_are_different() -> None:
