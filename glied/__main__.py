@@ -328,6 +328,7 @@ def evaluate_split(
     report(result["problems"])
     for name, value in result["scores"].items():
         print(f"{name:8s} {value:.4f}")
+    print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
     for name, value in result["habits"].items():
         print(f"{name:22s} {value:.4g} (people: {result['human_habits'][name]:.4g})")
     _write_json(out, result)

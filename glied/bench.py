@@ -15,13 +15,14 @@ from pycocoevalcap.cider.cider import Cider
 from torch.nn import functional
 
 from glied.config import preset
+from glied.data import encode_captions
 from glied.decode import DecodeOptions, beam_search, draw
 from glied.model import Inputs, Keys, Memory, explicit
 from glied.pretrain import read_texts
 from glied.reinforce import ReinforceOptions, ended, references, rewards
 from glied.reinforce import step_loss as rl_loss
 from glied.reward import CiderD
-from glied.train import TrainOptions, encode_captions, hide, live_words
+from glied.train import TrainOptions, hide, live_words
 from glied.train import step_loss as xe_loss
 from glied.variants import build
 from glied.vocabulary import BOS, EOS, SPECIAL, Vocabulary, tokenize

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from glied.model import Inputs
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions, Scene
-from glied.vocabulary import UNK, Vocabulary, tokenize
+from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, tokenize
 
 CAPTIONS = 5  # captions of a photograph in training: those in one step, and those that name its attributes
 SPLITS = ("train", "restval", "val", "test")
@@ -307,6 +307,19 @@ def stack(scenes: Sequence[Scene], vocabulary: Vocabulary) -> Inputs:
     features, region_mask = pad([s.regions.features for s in scenes])
     attributes, attribute_mask = pad([attribute_ids(s.attributes.words, vocabulary) for s in scenes])
     return Inputs(features, region_mask, attributes, attribute_mask)
+
+
+def encode_captions(
+    texts: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, longest: int, count: int = CAPTIONS
+) -> Int[Tensor, "I C T"]:
+    """BOS, words, EOS and PAD of the first `count` captions; a caption cut at `longest` words has no EOS."""
+    tokens = torch.full((len(texts), count, longest + 2), PAD)
+    tokens[:, :, 0] = BOS
+    for i, captions in enumerate(texts):
+        for c, words in enumerate(captions[:count]):
+            ids = [*vocabulary.encode(words), EOS][: longest + (len(words) <= longest)]
+            tokens[i, c, 1 : 1 + len(ids)] = torch.tensor(ids)
+    return tokens
 
 
 class Split(NamedTuple):

@@ -1,20 +1,25 @@
 """checkpoint, split -> report."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint
-from glied.data import FeatureCache, load_dataset
+from glied.data import FeatureCache, encode_captions, load_dataset, stack
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.metrics import habits, score
 from glied.regions import open_source
 from glied.scene import Scene
+from glied.vocabulary import PAD
 
 BATCH = 50
 
@@ -25,9 +30,9 @@ def evaluate(
     """Captions every photograph of a split and scores the captions against its human ones.
 
     Returns:
-        `scores` (corpus), `habits` of the captions and of the first human ones (see metrics.py), `images` (per image:
-        caption and scores), and what is needed to repeat it: checkpoint, data, split, options, seconds by stage,
-        problems.
+        `scores` (corpus), `perplexity` of the words of the human captions, `habits` of the captions and of the first
+        human ones (see metrics.py), `images` (per image: caption and scores), and what is needed to repeat it:
+        checkpoint, data, split, options, seconds by stage, problems.
     """
     dataset = load_dataset(data)
     photographs = dataset.split(split)
@@ -40,11 +45,13 @@ def evaluate(
         raise GliedError(f"Expected photographs with regions in split {split}, none of them has any: {problems[0]}")
     seconds["regions"], start = time.perf_counter() - start, time.perf_counter()
     captions: dict[str, str] = {}
+    log_p: list[Tensor] = []
     bar = tqdm(total=len(photographs), desc=f"captions of {split}", unit="image")
     for i in range(0, len(photographs), BATCH):
         chosen = photographs[i : i + BATCH]
         scenes = [Scene(r, detector.find_attributes(r)) for r in features.read(keys[p.path] for p in chosen)]
         decoded = caption(checkpoint, scenes, options)
+        log_p.append(human_log_probability(checkpoint, scenes, [p.tokens for p in chosen]))
         captions |= {p.id: d.captions[0].text for p, d in zip(chosen, decoded, strict=True)}
         bar.update(len(chosen))
     bar.close()
@@ -53,6 +60,7 @@ def evaluate(
     seconds["scores"] = time.perf_counter() - start
     return {
         "scores": scores.corpus,
+        "perplexity": torch.cat(log_p).mean().neg().exp().item(),
         "habits": habits(captions.values()),
         "human_habits": habits(p.captions[0] for p in photographs),
         "images": {id: {"caption": captions[id], **values} for id, values in scores.images.items()},
@@ -63,3 +71,16 @@ def evaluate(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "problems": [*dataset.problems, *problems],
     }
+
+
+@torch.inference_mode()
+def human_log_probability(
+    checkpoint: Checkpoint, scenes: Sequence[Scene], texts: Sequence[Sequence[Sequence[str]]]
+) -> Float[Tensor, " n"]:
+    """log p of every word (EOS counted) of the first five human captions of each scene; of <unk> where it is one."""
+    model = checkpoint.model
+    tokens = encode_captions(texts, checkpoint.vocabulary, model.config.max_length)
+    target = tokens[:, :, 1:]
+    live = target != PAD
+    output = model(tokens[:, :, :-1], model.encode(stack(scenes, checkpoint.vocabulary)))
+    return model.logits(output.c_tilde[live]).log_softmax(-1).gather(-1, target[live][:, None])[:, 0]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn import functional
 from glied.attributes import AttributeDetector, top_words
 from glied.checkpoint import Checkpoint, load, load_attribute_detector, load_pair
 from glied.config import preset
-from glied.data import CAPTIONS, Dataset, FeatureCache, Split, attribute_ids, load_dataset, pad, read_split
+from glied.data import Dataset, FeatureCache, Split, attribute_ids, encode_captions, load_dataset, pad, read_split
 from glied.data import report as report_problems
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
@@ -27,7 +26,7 @@ from glied.regions import Mirrored, open_source
 from glied.regions.stored import Stored
 from glied.train_attributes import predict
 from glied.variants import build
-from glied.vocabulary import BOS, EOS, PAD, Vocabulary
+from glied.vocabulary import PAD, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -170,19 +169,6 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
         find_all(attribute_detector, val, vocabulary, {}),
         places.crossfit is not None,
     )
-
-
-def encode_captions(
-    texts: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, longest: int, count: int = CAPTIONS
-) -> Int[Tensor, "I C T"]:
-    """BOS, words, EOS and PAD of the first `count` captions; a caption cut at `longest` words has no EOS."""
-    tokens = torch.full((len(texts), count, longest + 2), PAD)
-    tokens[:, :, 0] = BOS
-    for i, captions in enumerate(texts):
-        for c, words in enumerate(captions[:count]):
-            ids = [*vocabulary.encode(words), EOS][: longest + (len(words) <= longest)]
-            tokens[i, c, 1 : 1 + len(ids)] = torch.tensor(ids)
-    return tokens
 
 
 def train_captioner(name: str, places: Places, options: TrainOptions, initial: Path | None = None) -> Checkpoint:

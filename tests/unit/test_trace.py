@@ -11,6 +11,7 @@ import torch
 
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
+from glied.evaluate import human_log_probability
 from glied.scene import Attributes, Regions, Scene
 from glied.trace import Trace, trace
 
@@ -262,3 +263,16 @@ def test_alternatives_are_words_that_decoding_may_produce(architecture: str) -> 
         assert row[0] == "<eos>"
         assert not {"<pad>", "<bos>", "<unk>"} & set(row)
     assert np.exp(replayed.alternative_log_probabilities).sum(1).max() < 0.5  # their probability is not shared out
+
+
+def test_evaluation_reads_the_log_probabilities_of_the_trace() -> None:
+    checkpoint, scenes = tiny.checkpoint("glied"), [tiny.scene(seed=i) for i in range(2)]
+    texts = [[["a", "dog", "runs"], ["the", "ball"]], [["red", "beach"]]]
+    expected = [
+        value
+        for scene, captions in zip(scenes, texts, strict=True)
+        for words in captions
+        for value in trace(checkpoint, scene, words).log_probabilities
+    ]
+    found = human_log_probability(checkpoint, scenes, texts)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)

@@ -21,11 +21,11 @@ import torch
 from glied import train as training
 from glied.attributes import top_words
 from glied.checkpoint import load, load_attribute_detector
-from glied.data import Dataset, Photograph
+from glied.data import Dataset, Photograph, encode_captions
 from glied.errors import GliedError
 from glied.loop import learning_rate
 from glied.model import Inputs
-from glied.train import Places, TrainOptions, cross_entropy, encode_captions, train_captioner
+from glied.train import Places, TrainOptions, cross_entropy, train_captioner
 from glied.train_attributes import average_precision, sureness
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
