@@ -9,6 +9,7 @@ from app.uploads import MAX_BYTES, TYPES
 from glied.errors import GliedError
 
 PER_PAGE = 24
+RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
 
 
 def show_gallery() -> None:
@@ -59,6 +60,7 @@ def pick_model() -> str:
         label_visibility="collapsed",
         key="model",
         bind="query-params",
+        help=RL if len(titles) > 2 else None,
     )
     return chosen or best  # an empty ?model=
 
@@ -77,7 +79,7 @@ def pick_pair() -> tuple[str, str]:
         label_visibility="collapsed",
         key="training",
         bind="query-params",
-        help="RL: self-critical training, on the CIDEr-D of the captioner's own samples",
+        help=RL,
     )
     return pairs[chosen or best]
 

@@ -35,7 +35,7 @@ from glied.train_detector import DetectorOptions, train_detector
 from glied.vocabulary import tokenize
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
-GLIED = SHIPPED / "glied.safetensors"
+GLIED = SHIPPED / "glied-rl.safetensors"
 
 app = SubcommandApp()
 train_app = SubcommandApp()

@@ -13,7 +13,8 @@ from glied.decode import DecodeOptions, caption
 from glied.images import open_image
 from glied.regions import open_source
 
-NAMES = ("base", "glied", "attributes", "detector")
+CAPTIONERS = ("base", "glied", "base-rl", "glied-rl")
+NAMES = (*CAPTIONERS, "attributes", "detector")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,16 +26,19 @@ def test_each_file_is_small_and_named_in_the_model_cards(root: Path, name: str) 
     assert re.search(rf"`{describe(file)['digest']}`", (root / "README.md").read_text() + cards)
 
 
-@pytest.mark.parametrize("name", ["base", "glied"])
+@pytest.mark.parametrize("name", CAPTIONERS)
 def test_each_captioner_says_where_it_comes_from_and_captions_a_photograph(root: Path, name: str) -> None:
     folder = root / "checkpoints"
     checkpoint, detector = load_pair(folder / f"{name}.safetensors", folder / "attributes.safetensors")
-    assert checkpoint.model.config.architecture == name
+    assert checkpoint.model.config.architecture == name.removesuffix("-rl")
     assert checkpoint.provenance["splits"] == {"train": 6000, "val": 1000}
     assert describe(folder / "detector.safetensors")["digest"] in checkpoint.source
     assert checkpoint.provenance["detector"] == describe(folder / "attributes.safetensors")["digest"]
     photograph = open_image(gallery() / "astronaut.png")
     [decoded] = caption(checkpoint, [find_scene(photograph, open_source(checkpoint.source), detector)], DecodeOptions())
+    if name.endswith("-rl"):
+        started = describe(folder / f"{name.removesuffix('-rl')}.safetensors")
+        assert checkpoint.provenance["initial"]["digest"] == started["digest"]
     words = decoded.captions[0].words
     assert 5 <= len(words) <= 20
     assert set(words) <= set(checkpoint.vocabulary.words[4:])
