@@ -179,7 +179,7 @@ def train_glied(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[Tr
 
 @train_app.command(name="text")
 def train_text(
-    name: Annotated[Positional[str], arg(help="preset: base, glied, glied-wide ... (see glied/config.py)")],
+    name: Positional[Literal["base", "glied", "base-wide", "glied-wide", "base-paper", "glied-paper"]],
     captions: Annotated[
         tuple[Path, ...], arg(help="JSON {id: [captions]} or COCO's; coco: those inside pycocoevalcap")
     ],

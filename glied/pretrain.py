@@ -169,9 +169,9 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
         captions: files for `read_texts`.
     """
     device, _, _ = join()
+    gathered = [text for path in captions for text in read_texts(path)]
     material = prepare(places, options.mirror, options.min_count)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
-    gathered = [text for path in captions for text in read_texts(path)]
     texts = fit_texts(gathered, material, config.max_length, options.texts)
     best, worst = texts.similarity[0], texts.similarity[-1]
     print(f"{len(texts.tokens)} of {len(gathered)} texts, similarity {best:.2f} to {worst:.2f}")
