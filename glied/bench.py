@@ -147,7 +147,8 @@ def reward(images: int = 2000) -> dict[str, Any]:
     start = time.perf_counter()
     found = torch.tensor(ours(), dtype=torch.float64)
     unprepared = time.perf_counter() - start
-    fast, slow = seconds(ours), seconds(theirs, 0.0)
+    times = [(seconds(ours), seconds(theirs, 0.0)) for _ in range(2)]  # in turn: other work slows both
+    fast, slow = (min(column) for column in zip(*times, strict=True))
     count = found.numel()
     return {
         "captions": count,

@@ -10,6 +10,7 @@ from glied.errors import GliedError
 N = 4  # n-grams of 1 .. N words
 SIGMA = 6.0  # deviation of the penalty on the difference in length
 BITS = 16  # of a word in an n-gram
+Found = tuple[float, list[tuple[int, float]]]  # the idf of an n-gram, and (reference, its weight there)
 
 
 def grams(ids: Sequence[int]) -> list[dict[int, int]]:
@@ -53,37 +54,42 @@ class CiderD:
         self.largest = images  # of an n-gram that no reference has
         self.prepare = lru_cache(prepared)(self._prepare)
 
-    def _prepare(self, image: int) -> list[tuple[dict[int, list[tuple[int, float]]], list[float]]]:
-        """For each n: n-gram -> (reference, weight) wherever it comes; and the norm of each reference's weights."""
+    def _prepare(self, image: int) -> tuple[list[tuple[dict[int, Found], list[float]]], list[int]]:
+        """For each n: where an n-gram of the references comes, and the norm of each reference's weights. And how many
+        bigrams each reference has."""
         prepared = []
-        for counted, idf in zip(zip(*map(grams, self.references[image]), strict=True), self.idf, strict=True):
-            where: dict[int, list[tuple[int, float]]] = {}
-            squares = [0.0] * len(counted)
+        references = self.references[image]
+        for counted, idf in zip(zip(*map(grams, references), strict=True), self.idf, strict=True):
+            where: dict[int, Found] = {}
+            squares = [0.0] * len(references)
             for r, counts in enumerate(counted):
                 for gram, count in counts.items():
                     weight = count * idf[gram]
                     squares[r] += weight * weight
-                    where.setdefault(gram, []).append((r, weight))
+                    where.setdefault(gram, (idf[gram], []))[1].append((r, weight))
             prepared.append((where, [math.sqrt(square) for square in squares]))
-        return prepared
+        return prepared, [max(0, len(ids) - 1) for ids in references]
 
     def score(self, image: int, ids: Sequence[int]) -> float:
         """CIDEr-D of a caption of `image`, times 10 as is usual."""
-        references, largest = self.references[image], self.largest
-        cosines = [0.0] * len(references)
-        for counted, idf, (where, norms) in zip(grams(ids), self.idf, self.prepare(image), strict=True):
-            square, products = 0.0, [0.0] * len(references)
+        prepared, bigrams = self.prepare(image)
+        largest = self.largest
+        cosines = [0.0] * len(bigrams)
+        for counted, idf, (where, norms) in zip(grams(ids), self.idf, prepared, strict=True):
+            square, products = 0.0, [0.0] * len(bigrams)
             for gram, count in counted.items():
-                weight = count * idf.get(gram, largest)
-                square += weight * weight
-                if gram in where:
-                    for r, other in where[gram]:
+                known = where.get(gram)
+                if known:
+                    weight = count * known[0]
+                    for r, other in known[1]:
                         products[r] += (weight if weight < other else other) * other
+                else:
+                    weight = count * idf.get(gram, largest)
+                square += weight * weight
             norm = math.sqrt(square)
             for r, product in enumerate(products):
                 if product:
                     cosines[r] += product / (norm * norms[r])
-        bigrams = max(0, len(ids) - 1)
-        lengths = [bigrams - max(0, len(other) - 1) for other in references]
-        total = sum(cosine * penalty(length) for cosine, length in zip(cosines, lengths, strict=True))
-        return 10 * total / N / len(references)
+        length = max(0, len(ids) - 1)
+        total = sum(cosine * penalty(length - other) for cosine, other in zip(cosines, bigrams, strict=True))
+        return 10 * total / N / len(bigrams)

@@ -495,7 +495,7 @@ def test_a_run_with_other_options_or_data_or_a_damaged_state_is_refused(data, tm
         train_detector(data, tmp_path / "run", tmp_path / "out", replace(OPTIONS, save_minutes=0.0, rate=1e-4))
     entities = data / "entities.json"
     entities.write_text(entities.read_text().replace("a red dog", "a red cat"))
-    with pytest.raises(GliedError, match="other options or data"):
+    with pytest.raises(GliedError, match="other options, data or processes"):
         train_detector(data, tmp_path / "run", tmp_path / "out", replace(OPTIONS, save_minutes=0.0))
     whole = (tmp_path / "run" / "state.pt").read_bytes()
     (tmp_path / "run" / "state.pt").write_bytes(whole[: len(whole) // 2])
