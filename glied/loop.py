@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -115,6 +115,11 @@ def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
         return rate * (step + 1) / warmup
     past = (step - warmup) / max(1, steps - warmup)
     return rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
+
+
+def settings(options: Any) -> dict[str, Any]:
+    """The options that a result depends on."""
+    return {name: value for name, value in asdict(options).items() if name != "save_minutes"}
 
 
 def fit(

@@ -21,9 +21,9 @@ from glied.checkpoint import Checkpoint
 from glied.config import preset
 from glied.data import CAPTIONS, encode_captions
 from glied.errors import GliedError, within
-from glied.loop import join
+from glied.loop import join, settings
 from glied.model import Captioner
-from glied.train import Material, Places, TrainOptions, batch, hide, live_words, mirror, prepare, settings, step_loss
+from glied.train import Material, Places, TrainOptions, batch, hide, live_words, mirror, prepare, step_loss
 from glied.variants import build
 from glied.vocabulary import FUNCTION_WORDS, PAD, tokenize
 

@@ -13,10 +13,10 @@ from glied.checkpoint import Checkpoint, load_pair
 from glied.data import CAPTIONS
 from glied.decode import NEVER, DecodeOptions, beam_search, draw
 from glied.errors import GliedError, within
-from glied.loop import LoopOptions, join
+from glied.loop import LoopOptions, join, settings
 from glied.model import Captioner, Inputs, Memory
 from glied.reward import CiderD
-from glied.train import Places, batch, hide, mirror, prepare, settings
+from glied.train import Places, batch, hide, mirror, prepare
 from glied.vocabulary import EOS, Vocabulary
 
 GREEDY = DecodeOptions(method="greedy", no_repeat_ngram=0)

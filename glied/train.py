@@ -18,7 +18,7 @@ from glied.data import Dataset, FeatureCache, Split, attribute_ids, encode_capti
 from glied.data import report as report_problems
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
-from glied.loop import LoopOptions, Objective, fit, join
+from glied.loop import LoopOptions, Objective, fit, join, settings
 from glied.metrics import score
 from glied.model import Captioner, Inputs
 from glied.provenance import provenance
@@ -204,11 +204,6 @@ def train_captioner(name: str, places: Places, options: TrainOptions, initial: P
 
     identity = material.identity(settings(options), asdict(config), start and start.digest)
     return material.fit(name, places, options, model, identity, len(tokens), objective, card)
-
-
-def settings(options: LoopOptions) -> dict[str, Any]:
-    """The options that a result depends on."""
-    return {name: value for name, value in asdict(options).items() if name != "save_minutes"}
 
 
 def read_crossfit(path: Path) -> dict[str, list[str]]:

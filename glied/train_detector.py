@@ -20,7 +20,7 @@ from glied.data import load_dataset, report
 from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.images import open_image
-from glied.loop import learning_rate, resume, write_log
+from glied.loop import learning_rate, resume, settings, write_log
 from glied.phrases import choose_names
 from glied.provenance import provenance
 from glied.recall import Boxed, measure, read_entities
@@ -280,9 +280,8 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
     steps = per_epoch * options.epochs
 
     card = provenance(dataset, "train detector", options)
-    training = {name: value for name, value in card["options"].items() if name != "save_minutes"}
     boxes = [(boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases) for boxed in train]
-    described = json.dumps([training, labels, attributes, boxes])
+    described = json.dumps([settings(options), labels, attributes, boxes])
     identity = hashlib.sha256(described.encode()).hexdigest()
     fresh = {"identity": identity, "step": 0, "log": [], "losses": []}
     state_path = run / "state.pt"
