@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -132,8 +133,8 @@ def rewards(
 ) -> Float[Tensor, "B C"]:
     """Rewards of captions, the same number for every image."""
     each = len(captions) // len(images)
-    found = [cider.score(images[i // each], ids) for i, ids in enumerate(captions)]
-    return torch.tensor(found, device=device).view(len(images), each)
+    found = [cider.score(image, captions[i * each : (i + 1) * each]) for i, image in enumerate(images)]
+    return torch.tensor(np.array(found), dtype=torch.float32, device=device)
 
 
 def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Checkpoint:

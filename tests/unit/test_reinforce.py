@@ -122,7 +122,9 @@ def test_a_stopped_and_resumed_run_is_bit_identical(
 def test_nothing_but_rewards_moves_it(
     xe: Path, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rl.CiderD, "score", lambda *_: 0.7)  # every sample as good as the others
+    monkeypatch.setattr(
+        rl.CiderD, "score", lambda _, image, captions: [0.7] * len(captions)
+    )  # every sample as good as the others
     there = replace(places, run=tmp_path / "rl")
     reinforce(xe, there, ReinforceOptions(epochs=1, images=4, warmup=1, precision="fp32"))
     before, after = (dict(load(path).model.named_parameters()) for path in (xe, there.best))
