@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glied.attributes import AttributeDetector, top_words
-from glied.checkpoint import Checkpoint, load, load_attribute_detector, load_pair
+from glied.checkpoint import Checkpoint, load, load_attribute_detector
 from glied.config import preset
 from glied.data import Dataset, FeatureCache, Split, attribute_ids, encode_captions, load_dataset, pad, read_split
 from glied.data import report as report_problems
@@ -175,25 +175,31 @@ def train_captioner(name: str, places: Places, options: TrainOptions, initial: P
     """Trains the preset `name` by cross-entropy; goes on from the state in the run's folder where there is one.
 
     Args:
-        initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept.
+        initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. What
+            a region has more than there starts at weight 0.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
     """
     device, _, _ = join()
-    start = None if initial is None else load_pair(initial, places.detector)[0]
+    start = None if initial is None else load(initial)
     material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
     torch.manual_seed(options.seed)
     model = build(config)
     card = material.provenance(f"train {name}", options)
     if start is not None:
-        if replace(start.model.config, dropout=options.dropout) != config:
+        known = start.model.config
+        if replace(known, dropout=options.dropout, feature_dim=config.feature_dim) != config or (
+            known.feature_dim > config.feature_dim
+        ):
             raise GliedError(
-                f"Expected in {initial} a captioner of preset {name} over the same regions, it is another; "
-                "choose the preset that it was trained with."
+                f"Expected in {initial} a captioner of preset {name} over regions of at most {config.feature_dim} "
+                "features, it is another; choose the preset that it was trained with."
             )
-        model.load_state_dict(start.model.state_dict())
+        weights = start.model.state_dict()
+        more = config.feature_dim - known.feature_dim
+        model.load_state_dict(weights | {"project.weight": functional.pad(weights["project.weight"], (0, more))})
         card["initial"] = {"digest": start.digest} | start.provenance
     tokens = encode_captions([p.tokens for p in material.train.photographs], material.vocabulary, config.max_length)
 

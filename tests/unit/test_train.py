@@ -27,6 +27,7 @@ from glied.loop import learning_rate
 from glied.model import Inputs
 from glied.train import Places, TrainOptions, cross_entropy, train_captioner
 from glied.train_attributes import average_precision, sureness
+from glied.variants import build
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
 OPTIONS = TrainOptions(epochs=3, images=4, warmup=4, rate=2e-3, min_count=1, save_minutes=0.0)
@@ -192,6 +193,24 @@ def test_it_starts_from_another_checkpoint_and_keeps_its_words(places, tmp_path)
     assert all(torch.equal(w, weights(places.best)[name]) for name, w in weights(again.best).items())
     with pytest.raises(GliedError, match="preset glied"):
         train_captioner("glied", again, still, places.best)
+
+
+def test_it_starts_from_a_captioner_of_narrower_regions(places, tmp_path):
+    train_captioner("base", places, OPTIONS)
+    checkpoint = load(places.best)
+    known = checkpoint.model.project.weight[:, :-2].clone()
+    checkpoint.model.project.weight.data[:, -2:] = 0
+    narrow = build(replace(checkpoint.model.config, feature_dim=known.shape[1]))
+    narrow.load_state_dict(checkpoint.model.state_dict() | {"project.weight": known})
+    replace(checkpoint, model=narrow, source="narrow").save(tmp_path / "narrow.safetensors")
+    again = replace(places, run=tmp_path / "again")
+    still = replace(OPTIONS, rate=0.0, min_count=3, epochs=1)
+    train_captioner("base", again, still, tmp_path / "narrow.safetensors")
+    assert all(torch.equal(w, weights(again.best)[n]) for n, w in checkpoint.model.half().state_dict().items())
+    wider = build(replace(checkpoint.model.config, feature_dim=99))
+    replace(checkpoint, model=wider).save(tmp_path / "wider.safetensors")
+    with pytest.raises(GliedError, match="at most"):
+        train_captioner("base", replace(places, run=tmp_path / "no"), still, tmp_path / "wider.safetensors")
 
 
 def test_the_average_of_the_weights_is_what_is_kept(places, tmp_path):
