@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from glied import bench as benchmarks
-from glied.ablation import ROWS, ablate
+from glied.ablation import ROWS, SYSTEMS, ablate, compare_systems, systems_table
 from glied.ablation import table as ablation_table
 from glied.attributes import AttributeDetector, find_scene
 from glied.checkpoint import Checkpoint, describe, load_pair
@@ -23,11 +23,14 @@ from glied.evaluate import evaluate
 from glied.files import check_target, replacing
 from glied.images import open_image
 from glied.loop import leave
+from glied.metrics import habits, score
 from glied.pretrain import TextOptions, train_on_text
 from glied.recall import SelectiveSearch, measure
 from glied.regions import Mirrored, open_source
 from glied.regions.stored import StoredFiles
 from glied.reinforce import ReinforceOptions, reinforce
+from glied.report import markdown, read_report
+from glied.texts import read_texts
 from glied.trace import trace
 from glied.train import Places, TrainOptions, train_captioner
 from glied.train_attributes import AttributeOptions, train_attributes
@@ -320,18 +323,56 @@ def evaluate_split(
     out: Annotated[Path, arg(name="json")],
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
+    against: Annotated[tuple[Path, ...], arg(help="earlier reports to compare with, photograph by photograph")] = (),
 ) -> None:
-    """Caption a whole split and score it (BLEU, ROUGE-L, CIDEr) against its human captions."""
+    """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
     check_target(out)
+    others = [read_report(path) for path in against]
     model, detector = models.load()
     result = evaluate(model, detector, data, split, models.cache, decoding)
     report(result["problems"])
-    for name, value in result["scores"].items():
-        print(f"{name:8s} {value:.4f}")
+    _print_scores(result)
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
     for name, value in result["habits"].items():
         print(f"{name:22s} {value:.4g} (people: {result['human_habits'][name]:.4g})")
     _write_json(out, result)
+    with replacing(out.with_suffix(".md")) as aside:
+        aside.write_text(markdown([*others, result]))
+    print(f"wrote {out.with_suffix('.md')}")
+
+
+def _print_scores(result: dict[str, Any]) -> None:
+    for name, value in result["scores"].items():
+        print(f"{name:8s} " + (f"{value:.4f}" if value is not None else result["missing"][name][1]))
+
+
+@app.command(name="score")
+def score_files(
+    references: Annotated[Path, arg(help="captions of people: {id: [captions]}, COCO's annotations or Karpathy's")],
+    captions: Annotated[Path, arg(help="captions to score: COCO's results, or {id: caption}")],
+    out: Annotated[Path, arg(name="json")],
+) -> None:
+    """Score any caption file: BLEU, METEOR, ROUGE-L, CIDEr and SPICE as coco-caption computes them."""
+    check_target(out)
+    known, told = read_texts(references), read_texts(captions)
+    if strangers := told.keys() - known.keys():
+        raise GliedError(
+            f"Expected references of every image with a caption, {min(strangers)} and {len(strangers) - 1} more have "
+            f"none in {references}; ids must be the same in both files."
+        )
+    if several := [id for id, texts in told.items() if len(texts) > 1]:
+        raise GliedError(f"Expected one caption per image, {several[0]} has {len(told[several[0]])} in {captions}.")
+    if len(told) < len(known):
+        print(f"{len(told)} of {len(known)} images with references have a caption; only they count")
+    spoken = {id: text for id, (text,) in told.items()}
+    result = score({id: known[id] for id in spoken}, spoken)
+    report = {"scores": result.corpus, "missing": result.missing, "tokenizer": result.tokenizer}
+    _print_scores(report)
+    written = habits(spoken.values())
+    for name, value in written.items():
+        print(f"{name:22s} {value:.4g}")
+    images = {id: {"caption": spoken[id], **values} for id, values in result.images.items()}
+    _write_json(out, report | {"habits": written, "images": images})
 
 
 @app.command
@@ -376,6 +417,22 @@ def bench_reward(out: JsonOut = None) -> None:
 def bench_train(out: JsonOut = None) -> None:
     """Seconds of a training step, cross-entropy and self-critical, against images, captions, regions and width."""
     _measure(benchmarks.train, benchmarks.train_table, out)
+
+
+@bench_app.command(name="table2")
+def bench_table2(
+    run: OmitArgPrefixes[Run],
+    out: Annotated[Path, arg(name="json")],
+    systems: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(SYSTEMS),
+    training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
+) -> None:
+    """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
+    check_target(out)
+    if unknown := set(systems) - SYSTEMS.keys():
+        raise GliedError(f"Expected systems among {', '.join(SYSTEMS)}, got {', '.join(unknown)}; choose from these.")
+    result = compare_systems(run.places("ablation"), systems, training)
+    print(systems_table(result))
+    _write_json(out, result)
 
 
 @app.command

@@ -1,18 +1,20 @@
-"""What each part of GLIED brings: its variants trained alike and scored on val, in one table."""
+"""GLIED's variants, and the captioners that the paper compares it with, trained alike and scored on val: tables."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
 
-from glied.checkpoint import load_pair
+from glied.checkpoint import load, load_pair
 from glied.decode import DecodeOptions
 from glied.evaluate import evaluate
 from glied.files import replacing
-from glied.train import Places, TrainOptions, train_captioner
+from glied.metrics import interval
+from glied.train import Places, TrainOptions, caption_split, prepare, train_captioner
 
 ROWS = {
     "base": "Base",
@@ -27,13 +29,23 @@ ROWS = {
     "glied-paper": "GLIED, feed-forward networks (the paper's 18.3M)",
 }
 
-
-def interval(scores: Float[np.ndarray, " I"], resamples: int = 2000) -> tuple[float, float]:
-    """95 percent bootstrap interval of the mean over photographs."""
-    random = np.random.default_rng(0)
-    means = [random.choice(scores, len(scores)).mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+SYSTEMS = {
+    "lstm": "LSTM (Vinyals et al. 2015)",
+    "softatt": "SoftAtt (Xu et al. 2015)",
+    "updown": "Up-Down (Anderson et al. 2018)",
+    "ct": "CT (Sharma et al. 2018)",
+    "base": "Base",
+    "glied": "GLIED",
+}
+# Table 2 of the paper: parameters in millions, hours of training, images per second on a GTX 1080 Ti, CIDEr on MSCOCO.
+PAPER = {
+    "lstm": (11.5, 16.8, 28.6, 105.7),
+    "softatt": (12.1, 20.4, 23.3, 111.5),
+    "updown": (50.1, 24.9, 14.8, 113.2),
+    "ct": (27.5, 22.7, 12.9, 115.1),
+    "base": (12.3, 13.2, 37.9, 113.5),
+    "glied": (18.3, 11.9, 34.5, 118.2),
+}
 
 
 def ablate(places: Places, names: Sequence[str], seeds: Sequence[int], options: TrainOptions) -> dict[str, Any]:
@@ -78,6 +90,41 @@ def ablate(places: Places, names: Sequence[str], seeds: Sequence[int], options: 
             }
         )
     return {"seeds": list(seeds), "rows": rows}
+
+
+def compare_systems(places: Places, names: Sequence[str], options: TrainOptions) -> dict[str, Any]:
+    """Trains Base, GLIED and those of SYSTEMS alike, and measures how fast each captions val at beam 3.
+
+    Can be stopped and resumed as `ablate`. The speeds are of one run: the systems take turns, each counts its best.
+
+    Returns:
+        `rows` as `ablate`, with `minutes` to the best epoch and `images_per_s`; `machine`: its threads.
+    """
+    result = ablate(places, names, (options.seed,), options)
+    speeds: dict[str, float] = dict.fromkeys(names, 0.0)
+    models = {name: load(places.run / f"{name}-{options.seed}" / "best.safetensors") for name in names}
+    material = prepare(places, False, next(iter(models.values())).vocabulary)
+    for name in [*names, *names, *names]:
+        start = time.perf_counter()
+        caption_split(models[name].model, material.val, material.val_attributes, material.vocabulary)
+        speeds[name] = max(speeds[name], len(material.val.photographs) / (time.perf_counter() - start))
+    rows = [row | row["runs"][0] | {"images_per_s": speeds[row["variant"]]} for row in result["rows"]]
+    return result | {"rows": rows, "machine": {"threads": torch.get_num_threads()}}
+
+
+def systems_table(result: dict[str, Any]) -> str:
+    """The rows as Markdown, the paper's beside them."""
+    lines = ["| | parameters | minutes to best CIDEr | images per second | CIDEr | 95 % interval | "]
+    lines[0] += "paper: parameters | hours | images per second | CIDEr (MSCOCO) |"
+    lines.append("|" + "---|" * 10)
+    for row in result["rows"]:
+        paper = " | ".join(f"{value:.1f}" for value in PAPER[row["variant"]])
+        lines.append(
+            f"| {SYSTEMS[row['variant']]} | {row['parameters'] / 1e6:.1f}M | {row['minutes']:.0f} | "
+            f"{row['images_per_s']:.0f} | {row['CIDEr']:.3f} | {row['CIDEr_low']:.3f} to {row['CIDEr_high']:.3f} | "
+            f"{paper} |"
+        )
+    return "\n".join(lines)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -5,7 +5,11 @@ from typing import Literal
 
 from glied.errors import GliedError
 
-Architecture = Literal["base", "glied", "base+vd", "base+aa", "base+ad", "glied-global", "glied-vl", "glied-al"]
+Architecture = (
+    Literal["base", "glied"]
+    | Literal["base+vd", "base+aa", "base+ad", "glied-global", "glied-vl", "glied-al"]
+    | Literal["lstm", "softatt", "updown", "ct"]
+)
 
 
 @dataclass(frozen=True)
@@ -13,8 +17,8 @@ class ModelConfig:
     """Everything that fixes the shape of a captioner; stored inside its checkpoint.
 
     Attributes:
-        architecture: `base` (attends to regions and attributes), `glied` (distils first), or one of the ablation's
-            variants (glied/variants.py).
+        architecture: `base` (attends to regions and attributes), `glied` (distils first), one of the ablation's
+            variants (glied/variants.py), or a captioner that the paper compares with (glied/systems.py).
         vocabulary_size: V, the four special tokens included.
         feature_dim: R, the width of one region's feature (2048 for Bottom-Up Attention).
         d: model width, shared by regions, words and attributes.
@@ -69,6 +73,11 @@ PRESETS = {
     "glied-global": ModelConfig(architecture="glied-global"),
     "glied-vl": ModelConfig(architecture="glied-vl"),
     "glied-al": ModelConfig(architecture="glied-al"),
+    # Table 2's
+    "lstm": ModelConfig(architecture="lstm", output_dropout=0.5),
+    "softatt": ModelConfig(architecture="softatt", output_dropout=0.5),
+    "updown": ModelConfig(architecture="updown", output_dropout=0.5),
+    "ct": ModelConfig(architecture="ct"),
 }
 
 

@@ -30,9 +30,10 @@ def evaluate(
     """Captions every photograph of a split and scores the captions against its human ones.
 
     Returns:
-        `scores` (corpus), `perplexity` of the words of the human captions, `habits` of the captions and of the first
-        human ones (see metrics.py), `images` (per image: caption and scores), and what is needed to repeat it:
-        checkpoint, data, split, options, seconds by stage, problems.
+        `title` of the captioner, `scores` (corpus), `missing` and `tokenizer` (see metrics.py), `perplexity` of the
+        words of the human captions, `habits` of the captions and of the first human ones (`novel`: not said in the
+        training captions), `images` (per image: caption and scores), and what is needed to repeat it: checkpoint, data,
+        split, options, seconds by stage, problems.
     """
     dataset = load_dataset(data)
     photographs = dataset.split(split)
@@ -57,12 +58,16 @@ def evaluate(
     bar.close()
     seconds["captions"], start = time.perf_counter() - start, time.perf_counter()
     scores = score({p.id: p.captions for p in photographs}, captions)
+    known = [text for p in dataset.photographs if p.split in ("train", "restval") for text in p.captions]
     seconds["scores"] = time.perf_counter() - start
     return {
+        "title": title(checkpoint),
         "scores": scores.corpus,
+        "missing": scores.missing,
+        "tokenizer": scores.tokenizer,
         "perplexity": torch.cat(log_p).mean().neg().exp().item(),
-        "habits": habits(captions.values()),
-        "human_habits": habits(p.captions[0] for p in photographs),
+        "habits": habits(captions.values(), known),
+        "human_habits": habits((p.captions[0] for p in photographs), known),
         "images": {id: {"caption": captions[id], **values} for id, values in scores.images.items()},
         "checkpoint": checkpoint.digest,
         "data": dataset.name,
@@ -71,6 +76,14 @@ def evaluate(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "problems": [*dataset.problems, *problems],
     }
+
+
+def title(checkpoint: Checkpoint) -> str:
+    """What tables call a captioner: "GLIED, self-critical"."""
+    name = {"base": "Base", "glied": "GLIED"}.get(checkpoint.model.config.architecture)
+    name = name or checkpoint.model.config.architecture
+    rl = checkpoint.provenance.get("command") == "train rl"
+    return f"{name}, {'self-critical' if rl else 'cross-entropy'}"
 
 
 @torch.inference_mode()

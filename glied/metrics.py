@@ -1,71 +1,153 @@
-"""References and captions -> scores, by pycocoevalcap's own scorers over one tokenizer (glied/vocabulary.py)."""
+"""References and captions -> scores, by pycocoevalcap's own scorers, each by itself."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
+from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from glied.errors import GliedError
+from glied.java import Unavailable, meteor, ptb_tokenize, spice
 from glied.vocabulary import FUNCTION_WORDS, tokenize
+
+METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "SPICE")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`corpus` maps a metric to its score, `images` an image to its scores; keys as pycocoevalcap names them."""
+    """What captions score.
 
-    corpus: dict[str, float]
+    Attributes:
+        corpus: metric -> score; None where it cannot be had. Keys as pycocoevalcap names them; its CIDEr is CIDEr-D.
+        images: image -> metric -> score, for the metrics that have one for each image.
+        missing: metric -> why it is None: `java_missing`, `java_failed`, `spice_models_missing` or `timeout`, and a
+            sentence.
+        tokenizer: `ptb` (coco-caption's, in Java) or `python` (ours, which cuts 99.9 percent of captions alike).
+    """
+
+    corpus: dict[str, float | None]
     images: dict[str, dict[str, float]]
+    missing: dict[str, tuple[str, str]]
+    tokenizer: str
 
 
-def score(references: Mapping[str, Sequence[str]], captions: Mapping[str, str], names: Sequence[str] = ()) -> Scores:
-    """Bleu_1..4, ROUGE_L and CIDEr (all, or those in `names`) of one caption per image.
+def score(
+    references: Mapping[str, Sequence[str]],
+    captions: Mapping[str, str],
+    names: Sequence[str] = METRICS,
+    java: bool = True,
+    timeout: float | None = None,
+) -> Scores:
+    """Scores one caption per image against its references.
 
     CIDEr weighs words by their document frequency in `references`: it is a score of a whole split, and 0 for
     a single image.
+
+    Args:
+        names: which of METRICS.
+        java: cut words as coco-caption does, where there is a Java; training does without.
+        timeout: seconds that a Java program may take; its usual time many times over by default.
     """
     if not captions or references.keys() != captions.keys():
         raise GliedError(
             f"Expected captions for exactly the {len(references)} images with references and at least "
-            f"one, got {len(captions)}; caption the same images."
+            f"one, got {len(captions)}{_example(references, captions)}; caption the same images."
         )
     bare = [id for id, texts in references.items() if not texts]
     if bare:
         raise GliedError(f"Expected a reference for every image, {bare[0]} has none; leave it out.")
-    gts = {id: [" ".join(tokenize(c)) for c in texts] for id, texts in references.items()}
-    res = {id: [" ".join(tokenize(text))] for id, text in captions.items()}
-    corpus: dict[str, float] = {}
-    images: dict[str, dict[str, float]] = {id: {} for id in gts}
-    for keys, scorer in (
-        (("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"), Bleu(4)),
-        (("ROUGE_L",), Rouge()),
-        (("CIDEr",), Cider()),
-    ):
-        if names and not set(keys) & set(names):
+    ids = list(references)
+    flat = [text for id in ids for text in (*references[id], captions[id])]
+    limit = {} if timeout is None else {"timeout": timeout}
+    try:
+        words, tokenizer = (ptb_tokenize(flat, **limit), "ptb") if java else (list(map(tokenize, flat)), "python")
+    except Unavailable:
+        words, tokenizer = list(map(tokenize, flat)), "python"
+    cut = map(" ".join, words)
+    gts, res = {}, {}
+    for id in ids:
+        gts[id] = [next(cut) for _ in references[id]]
+        res[id] = [next(cut)]
+    texts, told = list(gts.values()), [text for (text,) in res.values()]
+    scorers: dict[tuple[str, ...], Callable[[], tuple[Any, Any]]] = {
+        METRICS[:4]: partial(_silent, Bleu(4), gts, res),
+        ("METEOR",): partial(meteor, texts, told, **limit),
+        ("ROUGE_L",): partial(_silent, Rouge(), gts, res),
+        ("CIDEr",): partial(_silent, Cider(), gts, res),
+        ("SPICE",): lambda: (spice(texts, told, **limit), []),
+    }
+    found = Scores({}, {id: {} for id in ids}, {}, tokenizer)
+    for keys, compute in scorers.items():
+        if not set(keys) & set(names):
             continue
-        with redirect_stdout(StringIO()):
-            total, each = scorer.compute_score(gts, res)
-        if len(keys) == 1:
-            total, each = [total], [each]
-        for key, value, values in zip(keys, total, each, strict=True):
-            corpus[key] = float(value)
-            for id, v in zip(gts, values, strict=True):
-                images[id][key] = float(v)
-    return Scores(corpus, images)
+        try:
+            total, each = compute()
+        except Unavailable as error:
+            found.corpus[keys[0]] = None
+            found.missing[keys[0]] = (error.reason, str(error))
+            continue
+        columns = zip(keys, total, each, strict=True) if len(keys) > 1 else [(keys[0], total, each)]
+        for key, value, values in columns:
+            found.corpus[key] = float(value)
+            for id, v in zip(ids, values, strict=False):
+                found.images[id][key] = float(v)
+    return found
 
 
-def habits(captions: Iterable[str]) -> dict[str, float]:
+def _silent(scorer: Any, gts: dict, res: dict) -> tuple[Any, Any]:
+    """A scorer's answer without what it prints."""
+    with redirect_stdout(StringIO()):
+        return scorer.compute_score(gts, res)
+
+
+def _example(references: Mapping[str, Any], captions: Mapping[str, Any]) -> str:
+    """The first image that only one side has."""
+    for name, ids in (("references", references.keys() - captions.keys()), ("a caption", captions.keys() - references)):
+        if ids:
+            return f" ({min(ids)} has only {name})"
+    return ""
+
+
+def habits(captions: Iterable[str], known: Iterable[str] = ()) -> dict[str, float]:
     """How captions are written: mean `length` in words, number of distinct `words`, and the shares that end in a
-    function word ("... with a") or say a content word twice ("a hat and a hat")."""
+    function word ("... with a"), say a content word twice ("a hat and a hat"), or, given `known` captions, say what
+    none of them says (`novel`)."""
     spoken = [tokenize(caption) for caption in captions]
+    heard = {tuple(tokenize(caption)) for caption in known}
     last = [words[-1] for words in spoken if words]
     content = [[word for word in words if word not in FUNCTION_WORDS] for words in spoken]
-    return {
+    found = {
         "length": sum(map(len, spoken)) / len(spoken),
         "words": len({word for words in spoken for word in words}),
         "ends_in_function_word": sum(word in FUNCTION_WORDS for word in last) / len(spoken),
         "repeats_content_word": sum(len(set(words)) < len(words) for words in content) / len(spoken),
     }
+    return found | ({"novel": sum(tuple(words) not in heard for words in spoken) / len(spoken)} if heard else {})
+
+
+def bootstrap(scores: Float[np.ndarray, " I"], resamples: int = 10_000) -> Float[np.ndarray, " resamples"]:
+    """Means over images drawn with replacement, the same draws for every call (Efron 1979)."""
+    random = np.random.default_rng(0)
+    return np.array([random.choice(scores, len(scores)).mean() for _ in range(resamples)])
+
+
+def interval(scores: Float[np.ndarray, " I"]) -> tuple[float, float]:
+    """95 percent bootstrap interval of the mean over images."""
+    low, high = np.quantile(bootstrap(scores), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired(first: Float[np.ndarray, " I"], second: Float[np.ndarray, " I"]) -> dict[str, float]:
+    """How much `first` exceeds `second` on the same images: mean difference, its 95 percent bootstrap interval, and
+    the two-sided p-value: twice the share of resamples on the other side of 0 (Koehn 2004)."""
+    means = bootstrap(first - second)
+    low, high = np.quantile(means, [0.025, 0.975])
+    p = 2 * min((means <= 0).mean(), (means >= 0).mean())
+    return {"difference": float((first - second).mean()), "low": float(low), "high": float(high), "p": min(1.0, p)}

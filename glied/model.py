@@ -182,9 +182,9 @@ class Captioner(nn.Module):
         """`x` with its positional code."""
         return x + sinusoids(start, x.shape[-2], self.config.d, x.device).to(x.dtype)  # Eq. (6) Choice (5)
 
-    def context(self, t: Float[Tensor, "B C L d"], cache: Keys | None) -> Keys:
+    def context(self, t: Float[Tensor, "B C L d"], cache: Keys | None, function: str = "x") -> Keys:
         """Keys of the words so far: those in the cache, then those of `t`; a word sees itself and earlier words."""
-        new = self.H["x"].keys(t)
+        new = self.H[function].keys(t)
         if cache is not None:
             new = Keys(torch.cat([cache.key, new.key], -2), torch.cat([cache.value, new.value], -2))
         L, T = t.shape[-2], new.key.shape[-2]

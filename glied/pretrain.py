@@ -5,11 +5,8 @@ captions share most of its words, and some of its own words are put among the at
 """
 
 import hashlib
-import json
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -23,6 +20,7 @@ from glied.data import CAPTIONS, encode_captions
 from glied.errors import GliedError, within
 from glied.loop import join, settings
 from glied.model import Captioner
+from glied.texts import read_texts
 from glied.train import Material, Places, TrainOptions, batch, hide, live_words, mirror, prepare, step_loss
 from glied.variants import build
 from glied.vocabulary import FUNCTION_WORDS, PAD, tokenize
@@ -46,47 +44,6 @@ class TextOptions(TrainOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, texts=(1, 10**8), reveal=(0, 1))
-
-
-def read_texts(path: Path | str) -> list[list[str]]:
-    """Captions by photograph, from {id: [captions]}, COCO's annotations or Karpathy's layout; `coco` names the 616,767
-    captions of COCO 2014 that come inside pycocoevalcap."""
-    if str(path) == "coco":
-        with zipfile.ZipFile(str(files("pycocoevalcap.spice") / "spice-1.0.jar")) as jar:
-            contents = [jar.read(f"coco/annotations/captions_{split}2014.json") for split in ("train", "val")]
-    else:
-        try:
-            contents = [Path(path).read_bytes()]
-        except OSError as error:
-            raise GliedError(
-                f"Expected captions in {path}, could not read it ({error.strerror}); check the path."
-            ) from error
-    texts: dict[str, list[str]] = {}
-    try:
-        for content in map(json.loads, contents):
-            for id, caption in _captions(content):
-                if not isinstance(caption, str):
-                    raise TypeError(f"{caption!r} is no caption")
-                texts.setdefault(str(id), []).append(caption)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GliedError(
-            f"Expected captions in {path} as {{id: [captions]}} or in COCO's or Karpathy's layout, found another; "
-            "convert it."
-        ) from error
-    return list(texts.values())
-
-
-def _captions(content: dict) -> Iterator[tuple[object, object]]:
-    """Photograph and caption, one after another."""
-    if "annotations" in content:
-        yield from ((annotation["image_id"], annotation["caption"]) for annotation in content["annotations"])
-    elif "images" in content:
-        yield from ((image["filename"], s["raw"]) for image in content["images"] for s in image["sentences"])
-    else:
-        for id, captions in content.items():
-            if not isinstance(captions, list):
-                raise TypeError(f"{captions!r} is no list of captions")
-            yield from ((id, caption) for caption in captions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +126,7 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
         captions: files for `read_texts`.
     """
     device, _, _ = join()
-    gathered = [text for path in captions for text in read_texts(path)]
+    gathered = [text for path in captions for text in read_texts(path).values()]
     material = prepare(places, options.mirror, options.min_count)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
     texts = fit_texts(gathered, material, config.max_length, options.texts)

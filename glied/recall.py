@@ -34,12 +34,16 @@ class Boxed(NamedTuple):
         boxes: [G, 4] x1 y1 x2 y2 in pixels.
         phrases: of every box, all that name it, parsed.
         said: every phrase about the photograph once, parsed.
+        chains: of every box, the entities that it shows.
+        sentences: every caption with its phrases: text, parsed, entity.
     """
 
     photograph: Photograph
     boxes: Float[Tensor, "G 4"]
     phrases: list[list[Parsed]]
     said: list[Parsed]
+    chains: list[set[int]]
+    sentences: list[tuple[str, list[tuple[str, Parsed, int]]]]
 
 
 def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
@@ -53,16 +57,23 @@ def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
             if not record["boxes"]:
                 continue
             named: dict[int, list[Parsed]] = defaultdict(list)
-            said = []
-            for phrase in (p for sentence in record["sentences"] for p in sentence["phrases"]):
-                said.append(parse(phrase["phrase"]))
-                named[phrase["chain"]].append(said[-1])
+            sentences = [
+                (
+                    str(sentence["raw"]),
+                    [(str(p["phrase"]), parse(p["phrase"]), p["chain"]) for p in sentence["phrases"]],
+                )
+                for sentence in record["sentences"]
+            ]
+            said = [parsed for _, phrases in sentences for _, parsed, _ in phrases]
+            for _, parsed, chain in (phrase for _, phrases in sentences for phrase in phrases):
+                named[chain].append(parsed)
             humans = record["boxes"]
             boxes = torch.tensor([box["box"] for box in humans], dtype=torch.float).view(len(humans), 4)
             if not ((boxes[:, 2:] > boxes[:, :2]).all() and boxes.isfinite().all()):
                 raise ValueError(f"{photograph.id} has a box without area")
             phrases = [[p for chain in box["chains"] for p in named[chain]] for box in humans]
-            found.append(Boxed(photograph, boxes, phrases, said))
+            chains = [set(box["chains"]) for box in humans]
+            found.append(Boxed(photograph, boxes, phrases, said, chains, sentences))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise GliedError(
             f"Expected boxes and phrases of Flickr30k Entities in {path}, could not read them ({error!r}); "

@@ -284,9 +284,19 @@ def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
     return inputs._replace(region_mask=masks[0], attribute_mask=masks[1])
 
 
-@torch.inference_mode()
 def validate(model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary) -> float:
     """CIDEr of the split, beam 3."""
+    captions = caption_split(model, split, attributes, vocabulary)
+    references = {p.id: p.captions for p in split.photographs}
+    found = score(references, captions, ["CIDEr"], java=False)
+    return sum(each["CIDEr"] for each in found.images.values()) / len(found.images)
+
+
+@torch.inference_mode()
+def caption_split(
+    model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary
+) -> dict[str, str]:
+    """The best caption of each photograph, beam 3."""
     model.eval()
     captions: dict[str, str] = {}
     device = model.bias.device
@@ -294,8 +304,7 @@ def validate(model: Captioner, split: Split, attributes: Int[Tensor, "I M"], voc
         memory = model.encode(batch(split, attributes[rows], rows, device))
         decoded = beam_search(model, memory, vocabulary, DecodeOptions())
         captions |= {split.photographs[i].id: d.captions[0].text for i, d in zip(rows.tolist(), decoded, strict=True)}
-    references = {p.id: p.captions for p in split.photographs}
-    return score(references, captions, ["CIDEr"]).corpus["CIDEr"]
+    return captions
 
 
 def find_all(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from glied.config import ModelConfig
 from glied.model import Attend, Base, Captioner, Glied, Inputs, Keys, Memory, Output, explicit, recorder
+from glied.systems import SYSTEMS
 
 
 class Parts(NamedTuple):
@@ -74,5 +75,5 @@ class Variant(Captioner):
 
 def build(config: ModelConfig) -> Captioner:
     """A captioner with fresh weights."""
-    plain: dict[str, type[Captioner]] = {"base": Base, "glied": Glied}
+    plain: dict[str, type[Captioner]] = {"base": Base, "glied": Glied, **SYSTEMS}
     return plain.get(config.architecture, Variant)(config)

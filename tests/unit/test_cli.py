@@ -17,6 +17,7 @@ from glied import __main__ as cli
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
+from glied.metrics import METRICS
 from glied.regions.grid import Grid
 from glied.trace import Trace
 from glied.variants import build
@@ -51,6 +52,31 @@ def test_caption_prints_a_line_per_image(folder, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(i) for i in images]
     assert all(set(line.split("\t")[1].split()) <= set(WORDS) for line in lines)
+
+
+def test_score_scores_caption_files(tmp_path, monkeypatch, capsys):
+    references, captions, out = (tmp_path / name for name in ("references.json", "captions.json", "scores.json"))
+    pairs = [(7, "a dog runs"), (7, "the dog"), (8, "a red ball"), (9, "a man")]
+    references.write_text(json.dumps({"annotations": [{"image_id": i, "caption": c} for i, c in pairs]}))
+    captions.write_text(json.dumps([{"image_id": i, "caption": c} for i, c in ((8, "a red ball"), (7, "a dog"))]))
+    assert run(monkeypatch, "score", "--references", references, "--captions", captions, "--json", out) == 0
+    said = capsys.readouterr().out
+    assert "2 of 3 images" in said
+    assert "GLIED_SPICE" in said
+    report = json.loads(out.read_text())
+    assert list(report["scores"]) == list(METRICS)
+    assert report["scores"]["Bleu_1"] == pytest.approx(1)
+    assert report["scores"]["METEOR"] > 0.4
+    assert report["scores"]["SPICE"] is None
+    assert report["missing"]["SPICE"][0] == "spice_models_missing"
+    assert report["images"]["8"]["caption"] == "a red ball"
+    assert report["images"]["8"]["METEOR"] == 1
+    captions.write_text(json.dumps([{"image_id": 10, "caption": "a dog"}]))
+    assert run(monkeypatch, "score", "--references", references, "--captions", captions, "--json", out) == 2
+    assert "10" in capsys.readouterr().err
+    captions.write_text(json.dumps({"7": ["a dog", "a cat"]}))
+    assert run(monkeypatch, "score", "--references", references, "--captions", captions, "--json", out) == 2
+    assert "one caption per image" in capsys.readouterr().err
 
 
 def test_caption_as_json_has_scores_and_the_n_best_list(folder, monkeypatch, capsys):
@@ -89,11 +115,15 @@ def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
     arguments = ("--data", folder / "data", "--split", "val", "--checkpoint", folder / "glied.safetensors")
     assert run(monkeypatch, "evaluate", *arguments, "--cache", folder / "cache", "--json", file) == 0
     report = json.loads(file.read_text())
-    assert set(report["scores"]) == {"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"}
+    assert set(report["scores"]) == set(METRICS)
     assert set(report["images"]) == {"0.jpg", "1.jpg", "2.jpg"}
-    assert set(report["images"]["0.jpg"]) == {"caption", *report["scores"]}
+    assert set(report["images"]["0.jpg"]) == {"caption", *METRICS} - {"SPICE"}
     assert any("3.jpg" in problem for problem in report["problems"])
     assert "3.jpg" in capsys.readouterr().out
+    table = file.with_suffix(".md").read_text()
+    assert "| GLIED, cross-entropy | 77.8 |" in table
+    assert f"| GLIED, cross-entropy (`{report['checkpoint']}`) | {100 * report['scores']['Bleu_1']:.1f} |" in table
+    assert "SPICE: Expected" in table
 
 
 def test_info_counts_parameters(folder, monkeypatch, capsys):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from glied.errors import GliedError
-from glied.pretrain import NEAREST, TextOptions, borrow, fit_texts, read_texts, train_on_text
+from glied.pretrain import NEAREST, TextOptions, borrow, fit_texts, train_on_text
+from glied.texts import read_texts
 from glied.train import Places, TrainOptions, prepare, train_captioner
 from glied.vocabulary import BOS, EOS, PAD
 
@@ -29,24 +30,24 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_texts_are_read_in_three_layouts(tmp_path: Path, texts: Path) -> None:
-    assert read_texts(texts) == list(TEXTS.values())
+    assert read_texts(texts) == TEXTS
     coco = tmp_path / "coco.json"
     pairs = [{"image_id": int(id), "caption": c} for id, captions in TEXTS.items() for c in captions]
     coco.write_text(json.dumps({"images": [], "annotations": pairs}))
-    assert read_texts(coco) == list(TEXTS.values())
+    assert read_texts(coco) == TEXTS
     karpathy = tmp_path / "karpathy.json"
     images = [{"filename": f"{id}.jpg", "sentences": [{"raw": c} for c in captions]} for id, captions in TEXTS.items()]
     karpathy.write_text(json.dumps({"dataset": "x", "images": images}))
-    assert read_texts(karpathy) == list(TEXTS.values())
+    assert read_texts(karpathy) == {f"{id}.jpg": captions for id, captions in TEXTS.items()}
 
 
 def test_all_of_coco_comes_inside_pycocoevalcap() -> None:
     found = read_texts("coco")
     assert len(found) == 123_287
-    assert sum(map(len, found)) == 616_767
+    assert sum(map(len, found.values())) == 616_767
 
 
-OTHERS = ["[1, 2]", '{"1": 2}', '{"1": "a dog"}', '{"1": [2]}', '{"images": [{"filename": "x"}]}', "no JSON"]
+OTHERS = ["[1, 2]", "3", "null", '{"1": 2}', '{"1": [2]}', '{"images": [{"filename": "x"}]}', "no JSON"]
 
 
 @pytest.mark.parametrize("content", [*OTHERS, '{"annotations": [{"caption": "a"}]}'])
@@ -60,7 +61,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, content: str) -> 
 
 def test_texts_keep_known_captions_and_find_photographs_like_them(places: Places, texts: Path) -> None:
     material = prepare(places, False, 1)
-    fitted = fit_texts(read_texts(texts), material, 20, 3)
+    fitted = fit_texts(list(read_texts(texts).values()), material, 20, 3)
     words = material.vocabulary
     spoken = [{" ".join(words.decode(ids)) for ids in text.tolist() if ids[1] != PAD} for text in fitted.tokens]
     assert {"the wall is white"} in spoken  # the purple wall is left out
@@ -87,7 +88,7 @@ def test_photographs_of_val_are_no_texts(places: Places) -> None:
 
 def test_words_that_the_photograph_lacks_are_put_among_its_attributes(places: Places, texts: Path) -> None:
     material = prepare(places, False, 1)
-    fitted = fit_texts(read_texts(texts), material, 20, 3)
+    fitted = fit_texts(list(read_texts(texts).values()), material, 20, 3)
     attributes = material.attributes
     photographs, found = borrow(fitted, torch.arange(3), attributes, 0.0)
     assert torch.equal(found, attributes[photographs])
@@ -118,5 +119,5 @@ def test_the_vocabulary_of_coco() -> None:
     """Words that come five times in all 616,767 captions: near the paper's 9,567 (whose split lacks val and test)."""
     from glied.vocabulary import Vocabulary, tokenize
 
-    counted = Vocabulary.build((tokenize(c) for text in read_texts("coco") for c in text), 5)
+    counted = Vocabulary.build((tokenize(c) for text in read_texts("coco").values() for c in text), 5)
     assert 9_000 < len(counted) < 12_000
