@@ -38,14 +38,6 @@ def seriation(columns: Float[np.ndarray, "L M"]) -> Int[np.ndarray, " M"]:
     return np.argsort(np.linalg.svd(centred, full_matrices=False)[2][0], kind="stable")
 
 
-def agreement(attention: Float[np.ndarray, " n"], drop: Float[np.ndarray, " n"]) -> float:
-    """Spearman's rank correlation, ties at their mean rank; NaN where either is constant or unknown."""
-    ranks = [pd.Series(values).rank().to_numpy() for values in (attention, drop)]
-    if np.isnan(ranks).any() or min(np.ptp(r) for r in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
 def region_names(trace: Trace) -> list[str]:
     """What to call each region: its label, else where it lies and its share of the photograph."""
     if trace.labels:

@@ -21,6 +21,7 @@ from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.evaluate import evaluate
 from glied.files import check_target, replacing
+from glied.grounding import ground
 from glied.images import open_image
 from glied.loop import leave
 from glied.metrics import habits, score
@@ -324,12 +325,17 @@ def evaluate_split(
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
     against: Annotated[tuple[Path, ...], arg(help="earlier reports to compare with, photograph by photograph")] = (),
+    grounding: Annotated[
+        bool, arg(help="also measure whether the attention is true, on the boxes of DIR/entities.json")
+    ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
     check_target(out)
     others = [read_report(path) for path in against]
     model, detector = models.load()
     result = evaluate(model, detector, data, split, models.cache, decoding)
+    if grounding:
+        result["grounding"] = ground(model, detector, data, split, models.cache, decoding)
     report(result["problems"])
     _print_scores(result)
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
@@ -339,6 +345,12 @@ def evaluate_split(
     with replacing(out.with_suffix(".md")) as aside:
         aside.write_text(markdown([*others, result]))
     print(f"wrote {out.with_suffix('.md')}")
+    grounded = {each["title"]: each["grounding"] for each in [*others, result] if "grounding" in each}
+    if grounded:
+        from analysis.grounding import draw_grounding
+
+        draw_grounding(grounded, out.with_suffix(".png"))
+        print(f"wrote {out.with_suffix('.png')}")
 
 
 def _print_scores(result: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from io import StringIO
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
@@ -151,3 +152,11 @@ def paired(first: Float[np.ndarray, " I"], second: Float[np.ndarray, " I"]) -> d
     low, high = np.quantile(means, [0.025, 0.975])
     p = 2 * min((means <= 0).mean(), (means >= 0).mean())
     return {"difference": float((first - second).mean()), "low": float(low), "high": float(high), "p": min(1.0, p)}
+
+
+def rank_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
+    """Spearman's, ties at their mean rank; NaN where either is constant, empty or unknown."""
+    ranks = [pd.Series(values).rank().to_numpy() for values in (x, y)]
+    if not len(x) or np.isnan(ranks).any() or min(np.ptp(r) for r in ranks) == 0:
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])

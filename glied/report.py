@@ -77,7 +77,47 @@ def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
     parts += ["\n".join([*lines, f"| people, first caption | | | {human} |"])]
     if len(reports) > 1:
         parts += ["## Differences on the same photographs", differences(reports)]
+    grounded = {report["title"]: report["grounding"] for report in reports if "grounding" in report}
+    if grounded:
+        parts += ["## Is the attention true?", *_grounding(grounded)]
     return "\n\n".join(parts) + "\n"
+
+
+def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The measures of grounding.py as tables."""
+    cell = lambda m: "-" if m["mean"] is None else f"{m['mean']:.3f} ({m['low']:.3f} to {m['high']:.3f})"  # noqa: E731
+    names = ("global", "local", "chance", "centre", "ceiling")
+    lines = ["| most attended region covers the object | " + " | ".join(names) + " |", "|" + "---|" * 6]
+    for title, found in grounded.items():
+        for kind, each in found["pointing"].items():
+            cells = [cell(each[name]) if name in each else "-" for name in names]
+            lines.append(f"| {title}: {kind} captions | " + " | ".join(cells) + " |")
+    tables = ["\n".join(lines)]
+    some = next(iter(grounded.values()))["deletion"]
+    counts = [each["removed"] for each in next(iter(some.values()))["attended"]]
+    lines = ["| fall of log p without | " + " | ".join(map(str, counts)) + " |", "|" + "---|" * (1 + len(counts))]
+    for title, found in grounded.items():
+        for sense, orders in found["deletion"].items():
+            for order, each in orders.items():
+                name = f"most attended {sense}" if order == "attended" else f"{sense} at random"
+                lines.append(f"| {title}: {name} | " + " | ".join(f"{m['mean']:.3f}" for m in each) + " |")
+    tables.append("\n".join(lines))
+    for title, found in grounded.items():
+        if "groupings" not in found:
+            continue
+        lifts = [f"{name} {cell(found['groupings'][name])}" for name in ("same", "others", "near")]
+        pairs = found["collocations"]
+        within = cell(pairs["rank_correlation_within_pivots"])
+        tables.append(
+            f"{title}: lift of a region's group on regions of the same entity, of others in the sentence, and on as "
+            f"many of the nearest that are of none: {', '.join(lifts)}. Collocations against mutual information in the "
+            f"captions, rank correlation over {len(pairs['pairs'])} pairs: {pairs['rank_correlation'] or 0:.3f}; "
+            f"within pivots {within}."
+        )
+        for name in ("strongest", "learned_but_rare", "frequent_but_unlearned"):
+            said = [f"{p['pivot']} {p['attribute']} ({p['lift']:.1f}, {p['pmi']:+.1f})" for p in pairs[name]]
+            tables.append(f"{name.replace('_', ' ').capitalize()} (lift, mutual information): {'; '.join(said)}.")
+    return tables
 
 
 def _row(report: Mapping[str, Any]) -> str:

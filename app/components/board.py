@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from analysis.attention import LOCAL, agreement, first_step, local, region_names, spoken
+from analysis.attention import LOCAL, first_step, local, region_names, spoken
 from analysis.diff import align
 from app.gallery import Photograph
 from app.state import choose, start
+from glied.metrics import rank_correlation
 from glied.trace import Trace
 
 HERE = Path(__file__).parent
@@ -69,7 +70,7 @@ def _agreements(trace: Trace) -> list[list[list[float | None]]]:
     found = []
     for head in range(heads + 1):
         pairs = list(zip(local(trace, head), drops, strict=True))
-        rows = [[agreement(w[t], drop[t]) for w, drop in pairs] for t in range(len(drops[0]))]
+        rows = [[rank_correlation(w[t], drop[t]) for w, drop in pairs] for t in range(len(drops[0]))]
         found.append([[None if math.isnan(value) else round(value, 2) for value in row] for row in rows])
     return found
 

@@ -10,6 +10,7 @@ from jaxtyping import TypeCheckError
 
 from analysis import attention, figures
 from analysis.diff import align
+from glied.metrics import rank_correlation
 from glied.trace import Trace, trace
 
 WEIGHTS = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0, 0, 1]], [[0.1, 0.1, 0.8], [0.3, 0.2, 0.5], [1, 0, 0]]])
@@ -44,7 +45,7 @@ def test_lift_of_even_attention_is_1():
     ],
 )
 def test_agreement_is_spearmans(weights: list[float], drop: list[float], expected: float):
-    found = attention.agreement(np.array(weights, float), np.array(drop, float))
+    found = rank_correlation(np.array(weights, float), np.array(drop, float))
     assert found == pytest.approx(expected, nan_ok=True)
 
 
@@ -80,7 +81,7 @@ def test_table_holds_every_region_and_attribute_with_its_fall(traces: dict[str, 
 
 def test_shapes_are_checked():
     with pytest.raises(TypeCheckError):
-        attention.agreement(np.zeros(3), np.zeros(4))
+        rank_correlation(np.zeros(3), np.zeros(4))
 
 
 def test_words_are_aligned_and_differences_marked():

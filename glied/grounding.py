@@ -1,0 +1,336 @@
+"""Is the attention true? Four measures of a captioner on photographs whose phrases people tied to boxes.
+
+Attention is averaged over heads. Entities and boxes are those of Flickr30k Entities (Plummer et al. 2015).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm import tqdm
+
+from glied.attributes import AttributeDetector
+from glied.checkpoint import Checkpoint
+from glied.data import FeatureCache, load_dataset, stack
+from glied.decode import DecodeOptions, caption
+from glied.errors import GliedError
+from glied.metrics import interval, rank_correlation
+from glied.model import Inputs
+from glied.phrases import singulars
+from glied.recall import MATCH, Boxed, read_entities
+from glied.regions import open_source
+from glied.regions.boxes import iou
+from glied.scene import Attributes, Scene
+from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, tokenize
+
+# The attention that feeds a word: over regions (or their groupings) and over attributes, by architecture.
+READS = {"base": (("v",), "a"), "glied": (("v", "vl"), "al")}
+NAMES = {("base", "v"): "local", ("glied", "v"): "global", ("glied", "vl"): "local"}
+REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
+PIVOTS = 20  # photographs in which a pivot and an attribute must meet to count as a collocation
+
+
+class Spoken(NamedTuple):
+    """A caption as a captioner reads and makes it.
+
+    Attributes:
+        words: of the caption. ids: BOS, words, EOS.
+        objects: position of an object word -> boxes of what it names, rows of the photograph's.
+    """
+
+    words: list[str]
+    ids: list[int]
+    objects: dict[int, list[int]]
+
+
+def locate(words: Sequence[str], phrases: Sequence[tuple[str, str, list[int]]]) -> dict[int, list[int]]:
+    """Position of the head noun of every phrase with boxes, phrases (text, head, boxes) in the order of the words."""
+    found: dict[int, list[int]] = {}
+    start = 0
+    for text, head, boxes in phrases:
+        cut = tokenize(text)
+        places = (i for i in range(start, len(words) - len(cut) + 1) if list(words[i : i + len(cut)]) == cut)
+        place = next(places, None)
+        if place is None or not cut:
+            continue
+        start = place + len(cut)
+        if head in cut and boxes:
+            found[place + len(cut) - 1 - cut[::-1].index(head)] = boxes
+    return found
+
+
+def human(boxed: Boxed, checkpoint: Checkpoint) -> Iterator[Spoken]:
+    """The human captions, with the boxes that people tied to their phrases."""
+    for text, phrases in boxed.sentences:
+        words = tokenize(text)[: checkpoint.model.config.max_length]
+        tied = [
+            (phrase, parsed[0], [g for g, shown in enumerate(boxed.chains) if entity in shown])
+            for phrase, parsed, entity in phrases
+        ]
+        yield Spoken(words, [BOS, *checkpoint.vocabulary.encode(words), EOS], locate(words, tied))
+
+
+def generated(boxed: Boxed, checkpoint: Checkpoint, words: list[str], singular: dict[str, str]) -> Spoken:
+    """The captioner's caption; its object words are those that head a human phrase of the photograph with boxes."""
+    named: dict[str, set[int]] = defaultdict(set)
+    for g, phrases in enumerate(boxed.phrases):
+        for head, _ in phrases:
+            named[singular.get(head, head)].add(g)
+    objects = {t: sorted(named[noun]) for t, w in enumerate(words) if (noun := singular.get(w, w)) in named}
+    return Spoken(words, [BOS, *checkpoint.vocabulary.encode(words), EOS], objects)
+
+
+def hit(overlap: Float[Tensor, "G N"], boxes: list[int]) -> Bool[Tensor, " N"]:
+    """Which regions cover one of some human boxes."""
+    return overlap[boxes].amax(0) >= MATCH
+
+
+def pointing(
+    weights: Float[Tensor, "L N"], overlap: Float[Tensor, "G N"], spoken: Spoken
+) -> Float[np.ndarray, " objects"]:
+    """For every object word: does the region that it attends to most cover a box of what it names?"""
+    return np.array([bool(hit(overlap, boxes)[weights[t].argmax()]) for t, boxes in spoken.objects.items()], float)
+
+
+def grouping_lift(
+    weights: Float[Tensor, "N N"], overlap: Float[Tensor, "G N"], boxes: Float[Tensor, "N 4"], spoken: Spoken
+) -> dict[str, list[float]]:
+    """How often over the even share a region's group takes in other regions, itself left out.
+
+    Returns:
+        for every region of an entity of the sentence, the mean lift of `same`, regions of that entity; `others`,
+        regions of the other entities of the sentence; `near`, as many of the nearest regions that are of none.
+    """
+    N = len(boxes)
+    group = weights.clone().fill_diagonal_(0)
+    group = group / group.sum(1, keepdim=True).clamp_min(1e-12) * (N - 1)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    distance = torch.cdist(centres, centres)
+    covers = [hit(overlap, found) for found in spoken.objects.values()]
+    none = ~torch.stack(covers).any(0) if covers else torch.ones(N, dtype=torch.bool)
+    lifts: dict[str, list[float]] = {"same": [], "others": [], "near": []}
+    for i, own in enumerate(covers):
+        others = (
+            torch.stack([c for j, c in enumerate(covers) if j != i]).any(0) & ~own if len(covers) > 1 else own & ~own
+        )
+        for q in own.nonzero()[:, 0].tolist():
+            same = own.clone()
+            same[q] = False
+            near = none.nonzero()[:, 0]
+            near = near[distance[q, near].argsort()[: int(others.sum())]]
+            if others.any() and len(near):
+                lifts["others"].append(group[q, others].mean().item())
+                lifts["near"].append(group[q, near].mean().item())
+            if same.any():
+                lifts["same"].append(group[q, same].mean().item())
+    return lifts
+
+
+@torch.inference_mode()
+def deletion(
+    checkpoint: Checkpoint,
+    inputs: Inputs,
+    ids: list[int],
+    positions: list[int],
+    weights: Float[Tensor, "L keys"],
+    field: str,
+    random: torch.Generator,
+) -> Float[np.ndarray, "2 words counts"]:
+    """How far log p of words falls when the regions or attributes they attend to most are taken away, and when as many
+    at random are.
+
+    Args:
+        positions: of the words. `field`: the mask of `inputs` to take from.
+    """
+    model, keys = checkpoint.model, weights.shape[1]
+    kept = []
+    for t in positions:
+        for order in (weights[t].argsort(descending=True), torch.randperm(keys, generator=random)):
+            for count in REMOVED:
+                mask = torch.ones(keys, dtype=torch.bool)
+                mask[order[: min(count, keys - 1)]] = False
+                kept.append(mask)
+    masks = torch.stack([torch.ones(keys, dtype=torch.bool), *kept])
+    B = len(masks)
+    full = Inputs(inputs.features.expand(B, -1, -1), None, inputs.attributes.expand(B, -1), None)
+    memory = model.encode(full._replace(**{field: masks}))
+    log_p = model.logits(model(torch.tensor([[ids[:-1]]]).expand(B, -1, -1), memory).c_tilde[:, 0]).log_softmax(-1)
+    rows = torch.tensor(positions)
+    chosen = log_p[:, rows, torch.tensor(ids[1:])[rows]]
+    left = chosen[1:].view(len(positions), 2, len(REMOVED), len(positions)).diagonal(dim1=0, dim2=3)
+    return (chosen[0] - left).permute(0, 2, 1).numpy()
+
+
+class Collocations:
+    """Lift of attributes for pivots over many photographs, beside how captions pair them."""
+
+    def __init__(self) -> None:
+        self.lifts: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def add(self, weights: Float[Tensor, "L M"], inputs: Sequence[str], attributes: Sequence[str]) -> None:
+        """Pivots are input words; function words, and an attribute for itself, are left out."""
+        seen = set()
+        for word, row in zip(inputs, (weights * len(attributes)).tolist(), strict=True):
+            if word in FUNCTION_WORDS or word in seen:
+                continue
+            seen.add(word)
+            for attribute, value in zip(attributes, row, strict=True):
+                if attribute != word:
+                    self.lifts[word, attribute].append(value)
+
+    def compare(self, captions: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Rank correlation of lift with pointwise mutual information in the captions of the training photographs, and
+        the pairs on which the two differ most; pairs that met in at least PIVOTS photographs.
+
+        Args:
+            captions: the words of all captions of each training photograph.
+        """
+        bags = [set(words) for words in captions]
+        single = Counter(word for bag in bags for word in bag)
+        pairs = {pair: float(np.mean(values)) for pair, values in self.lifts.items() if len(values) >= PIVOTS}
+        pivots = {pivot for pivot, _ in pairs}
+        both: Counter[tuple[str, str]] = Counter()
+        for bag in bags:
+            both.update((pivot, word) for pivot in bag & pivots for word in bag)
+        rows: list[dict[str, Any]] = [
+            {"pivot": w, "attribute": a, "lift": lift, "together": both[w, a], "photographs": len(self.lifts[w, a])}
+            | {"pmi": float(np.log((both[w, a] + 0.5) * len(bags) / (single[w] * single[a])))}
+            for (w, a), lift in pairs.items()
+            if single[w] and single[a]
+        ]
+        lift, pmi = (np.array([row[name] for row in rows]) for name in ("lift", "pmi"))
+        by_pivot = defaultdict(list)
+        for i, row in enumerate(rows):
+            by_pivot[row["pivot"]].append(i)
+        each = [rank_correlation(lift[i], pmi[i]) for i in by_pivot.values() if len(i) >= 10]
+        rare = sorted((row for row in rows if row["pmi"] < 0), key=lambda row: -row["lift"])
+        common = sorted(
+            (row for row in rows if row["lift"] < 1 and row["together"] >= PIVOTS), key=lambda row: -row["pmi"]
+        )
+        whole = rank_correlation(lift, pmi)
+        return {
+            "rank_correlation": whole if np.isfinite(whole) else None,
+            "rank_correlation_within_pivots": _mean(each),
+            "strongest": sorted(rows, key=lambda row: -row["lift"])[:10],
+            "learned_but_rare": rare[:10],
+            "frequent_but_unlearned": common[:10],
+            "pairs": rows,
+        }
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    """Mean over photographs (or pivots) that have a value, with its 95 percent interval."""
+    known = np.array([value for value in values if np.isfinite(value)])
+    if not len(known):
+        return {"mean": None, "low": None, "high": None, "count": 0}
+    low, high = interval(known)
+    return {"mean": float(known.mean()), "low": low, "high": high, "count": len(known)}
+
+
+def ground(
+    checkpoint: Checkpoint, detector: AttributeDetector, data: Path, split: str, cache: Path, options: DecodeOptions
+) -> dict[str, Any]:
+    """The four measures; means over photographs with 95 percent bootstrap intervals.
+
+    Returns:
+        `pointing`: for human and generated captions, the share of object words whose most attended region covers
+        (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the mean human size
+        in the centre (`centre`) and the best region there is (`ceiling`); `groupings` and `collocations` (GLIED
+        alone); `deletion`: fall of log p of the content words of generated captions when REMOVED regions or attributes
+        go.
+    """
+    architecture = checkpoint.model.config.architecture
+    if architecture not in READS:
+        raise GliedError(f"Expected Base or GLIED to ground, got {architecture}; choose another checkpoint.")
+    dataset = load_dataset(data)
+    features = FeatureCache(cache, open_source(checkpoint.source))
+    photographs = dataset.split(split)
+    keys, _ = features.extract([p.path for p in photographs])
+    entities = read_entities(data, [p for p in photographs if p.path in keys])
+    singular = singulars(parsed for boxed in entities for parsed in boxed.said)
+    points: dict[tuple[str, str], list[float]] = defaultdict(list)
+    lifts: dict[str, list[float]] = defaultdict(list)
+    curves: dict[str, list[np.ndarray]] = defaultdict(list)
+    collocations = Collocations()
+    random = torch.Generator().manual_seed(0)
+    visual, attribute = READS[architecture]
+    local = {"region_mask": visual[-1], "attribute_mask": attribute}
+    for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
+        (regions,) = features.read([keys[boxed.photograph.path]])
+        scene = Scene(regions, detector.find_attributes(regions))
+        words = list(caption(checkpoint, [scene], options)[0].captions[0].words)
+        batch = stack([scene], checkpoint.vocabulary)
+        boxes = torch.from_numpy(regions.boxes.copy())
+        overlap = iou(boxed.boxes, boxes)
+        centre = iou(boxed.boxes, _centre(boxed.boxes, regions.size))
+        told = {"human": list(human(boxed, checkpoint)), "generated": [generated(boxed, checkpoint, words, singular)]}
+        found: dict[tuple[str, str], list[float]] = defaultdict(list)
+        group: dict[str, list[float]] = defaultdict(list)
+        for kind, each in told.items():
+            for spoken in each:
+                weights = _attention(checkpoint, batch, spoken)
+                for name in visual:
+                    found[kind, NAMES[architecture, name]] += pointing(weights[name], overlap, spoken).tolist()
+                for at in spoken.objects.values():
+                    covering = hit(overlap, at)
+                    found[kind, "chance"].append(covering.float().mean().item())
+                    found[kind, "ceiling"].append(float(covering.any()))
+                    found[kind, "centre"].append(float((centre[at] >= MATCH).any()))
+                if kind == "human" and "vd" in weights:
+                    for name, values in grouping_lift(weights["vd"], overlap, boxes, spoken).items():
+                        group[name] += values
+                if kind == "human" and "ad" in weights:
+                    collocations.add(weights["ad"][1:], spoken.words, _known(scene.attributes, checkpoint))
+                content = [t for t, word in enumerate(spoken.words) if word not in FUNCTION_WORDS]
+                if kind == "generated" and content:
+                    for field, name in local.items():
+                        fall = deletion(checkpoint, batch, spoken.ids, content, weights[name], field, random)
+                        curves[field.replace("_mask", "s")].append(fall.mean(1))
+        for which, values in found.items():
+            points[which] += [float(np.mean(values))] if values else []
+        for name, values in group.items():
+            lifts[name] += [float(np.mean(values))] if values else []
+    result: dict[str, Any] = {
+        "photographs": len(entities),
+        "pointing": {
+            kind: {name: _mean(values) for (k, name), values in points.items() if k == kind}
+            for kind in ("human", "generated")
+        },
+        "deletion": {
+            sense: {
+                order: [{"removed": n} | _mean([float(c[o, i]) for c in each]) for i, n in enumerate(REMOVED)]
+                for o, order in enumerate(("attended", "random"))
+            }
+            for sense, each in curves.items()
+        },
+    }
+    if lifts:
+        result["groupings"] = {name: _mean(values) for name, values in lifts.items()}
+        training = [list(chain(*p.tokens)) for p in dataset.photographs if p.split in ("train", "restval")]
+        result["collocations"] = collocations.compare(training)
+    return result
+
+
+@torch.inference_mode()
+def _attention(checkpoint: Checkpoint, batch: Inputs, spoken: Spoken) -> dict[str, Tensor]:
+    """Attention by name, mean over heads: vd [N, N], others [L, N] or [L, M]."""
+    memory = checkpoint.model.encode(batch)
+    weights = checkpoint.model(torch.tensor([[spoken.ids[:-1]]]), memory).weights
+    return {name: w[0, 0].mean(0) for name, w in (memory.weights | weights).items() if w is not None}
+
+
+def _centre(boxes: Float[Tensor, "G 4"], size: tuple[int, int]) -> Float[Tensor, "1 4"]:
+    """A box of the mean size of some in the centre of a photograph."""
+    middle, half = torch.tensor(size) / 2, (boxes[:, 2:] - boxes[:, :2]).mean(0) / 2
+    return torch.cat([middle - half, middle + half])[None]
+
+
+def _known(attributes: Attributes, checkpoint: Checkpoint) -> list[str]:
+    """The attributes as `stack` gives them to a captioner."""
+    return [word for word in attributes.words if word in checkpoint.vocabulary] or ["<unk>"]
