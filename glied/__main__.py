@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -335,12 +336,16 @@ def evaluate_split(
     model, detector = models.load()
     result = evaluate(model, detector, data, split, models.cache, decoding)
     if grounding:
-        result["grounding"] = ground(model, detector, data, split, models.cache, decoding)
+        start = time.perf_counter()
+        captions = {id: image["caption"] for id, image in result["images"].items()}
+        result["grounding"] = ground(model, detector, data, split, models.cache, captions)
+        result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
     report(result["problems"])
     _print_scores(result)
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
     for name, value in result["habits"].items():
         print(f"{name:22s} {value:.4g} (people: {result['human_habits'][name]:.4g})")
+    print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
     _write_json(out, result)
     with replacing(out.with_suffix(".md")) as aside:
         aside.write_text(markdown([*others, result]))

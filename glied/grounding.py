@@ -4,7 +4,7 @@ Attention is averaged over heads. Entities and boxes are those of Flickr30k Enti
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from tqdm import tqdm
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint
 from glied.data import FeatureCache, load_dataset, stack
-from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.metrics import interval, rank_correlation
 from glied.model import Inputs
@@ -234,9 +233,17 @@ def _mean(values: Sequence[float]) -> dict[str, Any]:
 
 
 def ground(
-    checkpoint: Checkpoint, detector: AttributeDetector, data: Path, split: str, cache: Path, options: DecodeOptions
+    checkpoint: Checkpoint,
+    detector: AttributeDetector,
+    data: Path,
+    split: str,
+    cache: Path,
+    captions: Mapping[str, str],
 ) -> dict[str, Any]:
     """The four measures; means over photographs with 95 percent bootstrap intervals.
+
+    Args:
+        captions: the captioner's own, by photograph.
 
     Returns:
         `pointing`: for human and generated captions, the share of object words whose most attended region covers
@@ -250,7 +257,7 @@ def ground(
         raise GliedError(f"Expected Base or GLIED to ground, got {architecture}; choose another checkpoint.")
     dataset = load_dataset(data)
     features = FeatureCache(cache, open_source(checkpoint.source))
-    photographs = dataset.split(split)
+    photographs = [p for p in dataset.split(split) if p.id in captions]
     keys, _ = features.extract([p.path for p in photographs])
     entities = read_entities(data, [p for p in photographs if p.path in keys])
     singular = singulars(parsed for boxed in entities for parsed in boxed.said)
@@ -264,7 +271,7 @@ def ground(
     for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
         (regions,) = features.read([keys[boxed.photograph.path]])
         scene = Scene(regions, detector.find_attributes(regions))
-        words = list(caption(checkpoint, [scene], options)[0].captions[0].words)
+        words = captions[boxed.photograph.id].split()
         batch = stack([scene], checkpoint.vocabulary)
         boxes = torch.from_numpy(regions.boxes.copy())
         overlap = iou(boxed.boxes, boxes)

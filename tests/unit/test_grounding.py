@@ -13,7 +13,6 @@ from analysis.grounding import draw_grounding
 from glied import grounding
 from glied.attributes import AttributeDetector
 from glied.data import stack
-from glied.decode import DecodeOptions
 from glied.errors import GliedError
 from glied.grounding import REMOVED, Collocations, Spoken, deletion, ground, grouping_lift, locate, pointing
 from glied.report import markdown
@@ -117,12 +116,20 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "PIVOTS", 2)
     checkpoint = tiny.checkpoint(architecture)
-    found = ground(checkpoint, detector(), data, "val", tmp_path / "cache", DecodeOptions(max_length=4))
+    found = ground(
+        checkpoint,
+        detector(),
+        data,
+        "val",
+        tmp_path / "cache",
+        dict.fromkeys(["0.png", "1.png", "2.png"], "a dog runs on grass"),
+    )
     json.dumps(found)
     assert found["photographs"] == 3
     human = found["pointing"]["human"]
     assert human["chance"]["mean"] == 0.25
     assert human["ceiling"]["mean"] == 1
+    assert found["pointing"]["generated"]["chance"] == {"mean": 0.25, "low": 0.25, "high": 0.25, "count": 3}
     assert human.keys() - {"chance", "centre", "ceiling"} == (
         {"local"} if architecture == "base" else {"global", "local"}
     )
@@ -148,4 +155,4 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
 
 def test_only_base_and_glied_are_grounded(tmp_path: Path) -> None:
     with pytest.raises(GliedError, match="updown"):
-        ground(tiny.checkpoint("updown"), detector(), tmp_path, "val", tmp_path, DecodeOptions())
+        ground(tiny.checkpoint("updown"), detector(), tmp_path, "val", tmp_path, {})
