@@ -16,7 +16,7 @@ POINTED = ("global", "local", "chance", "centre", "ceiling")
 
 
 def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Pointing of generated captions, deletion curves of regions and attributes, collocations against captions.
+    """Pointing of human captions, deletion curves of regions and attributes, collocations against captions.
 
     Args:
         grounded: title of a captioner -> what `glied.grounding.ground` found.
@@ -39,7 +39,10 @@ def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:
             for order, line in (("attended", "-"), ("random", ":")):
                 each = found["deletion"][sense][order]
                 label = title if order == "attended" else f"{title}, at random"
-                counts, falls = [m["removed"] for m in each], [m["mean"] for m in each]
+                counts, falls = (
+                    [m["removed"] for m in each],
+                    [m["mean"] if m["mean"] is not None else np.nan for m in each],
+                )
                 axes.plot(counts, falls, line, marker=".", color=colours[title], label=label)
     panels[0].set(title="object words of human captions", ylabel="most attended region covers it (IoU 0.5)")
     panels[0].set_xticks(range(len(POINTED)), POINTED)

@@ -22,16 +22,16 @@ from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.evaluate import evaluate
 from glied.files import check_target, replacing
-from glied.grounding import ground
+from glied.grounding import check_groundable, ground
 from glied.images import open_image
 from glied.loop import leave
 from glied.metrics import habits, score
 from glied.pretrain import TextOptions, train_on_text
-from glied.recall import SelectiveSearch, measure
+from glied.recall import SelectiveSearch, measure, read_entities
 from glied.regions import Mirrored, open_source
 from glied.regions.stored import StoredFiles
 from glied.reinforce import ReinforceOptions, reinforce
-from glied.report import markdown, read_report
+from glied.report import check_same, markdown, named, read_report
 from glied.texts import read_texts
 from glied.trace import trace
 from glied.train import Places, TrainOptions, train_captioner
@@ -331,31 +331,39 @@ def evaluate_split(
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
-    check_target(out)
+    text, picture = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".md", ".png"))
+    for target in (out, text, picture):
+        check_target(target)
     others = [read_report(path) for path in against]
+    name = load_dataset(data).name
+    for other in others:
+        check_same(other, name, split)
     model, detector = models.load()
+    if grounding:
+        check_groundable(model)
+        read_entities(data, load_dataset(data).split(split))
     result = evaluate(model, detector, data, split, models.cache, decoding)
+    report(result["problems"])
+    _print_scores(result)
+    print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
+    for habit, value in result["habits"].items():
+        print(f"{habit:22s} {value:.4g} (people: {result['human_habits'][habit]:.4g})")
+    _write_json(out, result)
     if grounding:
         start = time.perf_counter()
         captions = {id: image["caption"] for id, image in result["images"].items()}
         result["grounding"] = ground(model, detector, data, split, models.cache, captions)
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
-    report(result["problems"])
-    _print_scores(result)
-    print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
-    for name, value in result["habits"].items():
-        print(f"{name:22s} {value:.4g} (people: {result['human_habits'][name]:.4g})")
+        _write_json(out, result)
     print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
-    _write_json(out, result)
-    with replacing(out.with_suffix(".md")) as aside:
-        aside.write_text(markdown([*others, result]))
-    print(f"wrote {out.with_suffix('.md')}")
-    grounded = {each["title"]: each["grounding"] for each in [*others, result] if "grounding" in each}
-    if grounded:
+    with replacing(text) as aside:
+        aside.write_text(markdown([*others, result]), encoding="utf-8")
+    print(f"wrote {text}")
+    if grounded := {each["title"]: each["grounding"] for each in named([*others, result]) if "grounding" in each}:
         from analysis.grounding import draw_grounding
 
-        draw_grounding(grounded, out.with_suffix(".png"))
-        print(f"wrote {out.with_suffix('.png')}")
+        draw_grounding(grounded, picture)
+        print(f"wrote {picture}")
 
 
 def _print_scores(result: dict[str, Any]) -> None:
@@ -445,6 +453,8 @@ def bench_table2(
 ) -> None:
     """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
     check_target(out)
+    if not systems or run.out is not None:
+        raise GliedError("Expected at least one system and no --out: this writes a table; correct the command.")
     if unknown := set(systems) - SYSTEMS.keys():
         raise GliedError(f"Expected systems among {', '.join(SYSTEMS)}, got {', '.join(unknown)}; choose from these.")
     result = compare_systems(run.places("ablation"), systems, training)

@@ -14,6 +14,7 @@ from glied.decode import DecodeOptions
 from glied.evaluate import evaluate
 from glied.files import replacing
 from glied.metrics import interval
+from glied.report import table as markdown_table
 from glied.train import Places, TrainOptions, caption_split, prepare, train_captioner
 
 ROWS = {
@@ -65,7 +66,8 @@ def ablate(places: Places, names: Sequence[str], seeds: Sequence[int], options: 
             there = replace(places, run=places.run / f"{name}-{seed}", out=None)
             checkpoint = train_captioner(name, there, replace(options, seed=seed))
             file = there.run / "val.json"
-            if not file.is_file() or json.loads(file.read_text())["checkpoint"] != checkpoint.digest:
+            known = json.loads(file.read_text()) if file.is_file() else {}
+            if known.get("checkpoint") != checkpoint.digest or "tokenizer" not in known:
                 checkpoint, detector = load_pair(there.best, places.detector)
                 report = evaluate(checkpoint, detector, places.data, "val", places.cache, DecodeOptions())
                 with replacing(file) as aside:
@@ -114,26 +116,25 @@ def compare_systems(places: Places, names: Sequence[str], options: TrainOptions)
 
 def systems_table(result: dict[str, Any]) -> str:
     """The rows as Markdown, the paper's beside them."""
-    lines = ["| | parameters | minutes to best CIDEr | images per second | CIDEr | 95 % interval | "]
-    lines[0] += "paper: parameters | hours | images per second | CIDEr (MSCOCO) |"
-    lines.append("|" + "---|" * 10)
+    head = ["", "parameters", "minutes to best CIDEr", "images per second", "CIDEr", "95 % interval"]
+    head += ["paper: parameters", "hours", "images per second", "CIDEr (MSCOCO)"]
+    rows = []
     for row in result["rows"]:
-        paper = " | ".join(f"{value:.1f}" for value in PAPER[row["variant"]])
-        lines.append(
-            f"| {SYSTEMS[row['variant']]} | {row['parameters'] / 1e6:.1f}M | {row['minutes']:.0f} | "
-            f"{row['images_per_s']:.0f} | {row['CIDEr']:.3f} | {row['CIDEr_low']:.3f} to {row['CIDEr_high']:.3f} | "
-            f"{paper} |"
-        )
-    return "\n".join(lines)
+        name, paper = row["variant"], PAPER[row["variant"]]
+        cost = [f"{row['parameters'] / 1e6:.1f}M", f"{row['minutes']:.0f}", f"{row['images_per_s']:.0f}"]
+        rows.append([SYSTEMS[name], *cost, *_cider(row), *(f"{value:.1f}" for value in paper)])
+    return markdown_table(head, rows)
 
 
 def table(result: dict[str, Any]) -> str:
     """The rows as Markdown."""
-    lines = ["| variant | parameters | Bleu_4 | CIDEr | 95 % interval | seeds' deviation |", "|" + "---|" * 6]
+    rows = []
     for row in result["rows"]:
         deviation = "" if row["CIDEr_deviation"] is None else f"{row['CIDEr_deviation']:.3f}"
-        lines.append(
-            f"| {ROWS[row['variant']]} | {row['parameters'] / 1e6:.2f}M | {row['Bleu_4']:.3f} | {row['CIDEr']:.3f} | "
-            f"{row['CIDEr_low']:.3f} to {row['CIDEr_high']:.3f} | {deviation} |"
-        )
-    return "\n".join(lines)
+        size = f"{row['parameters'] / 1e6:.2f}M"
+        rows.append([ROWS[row["variant"]], size, f"{row['Bleu_4']:.3f}", *_cider(row), deviation])
+    return markdown_table(["variant", "parameters", "Bleu_4", "CIDEr", "95 % interval", "seeds' deviation"], rows)
+
+
+def _cider(row: dict[str, Any]) -> list[str]:
+    return [f"{row['CIDEr']:.3f}", f"{row['CIDEr_low']:.3f} to {row['CIDEr_high']:.3f}"]

@@ -25,13 +25,16 @@ from glied.phrases import singulars
 from glied.recall import MATCH, Boxed, read_entities
 from glied.regions import open_source
 from glied.regions.boxes import iou
-from glied.scene import Attributes, Scene
+from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, tokenize
 
-# The attention that feeds a word: over regions (or their groupings) and over attributes, by architecture.
-READS = {"base": (("v",), "a"), "glied": (("v", "vl"), "al")}
-NAMES = {("base", "v"): "local", ("glied", "v"): "global", ("glied", "vl"): "local"}
+# The attention that feeds a word: over groupings (global) or regions (local), and over attributes.
+FEEDS = {
+    "base": {"local": "v", "attributes": "a"},
+    "glied": {"global": "v", "local": "vl", "attributes": "al"},
+}
 REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
+FELLED = 300  # photographs that things are removed from: each removal is another pass
 PIVOTS = 20  # photographs in which a pivot and an attribute must meet to count as a collocation
 
 
@@ -76,12 +79,15 @@ def human(boxed: Boxed, checkpoint: Checkpoint) -> Iterator[Spoken]:
 
 
 def generated(boxed: Boxed, checkpoint: Checkpoint, words: list[str], singular: dict[str, str]) -> Spoken:
-    """The captioner's caption; its object words are those that head a human phrase of the photograph with boxes."""
+    """The captioner's caption; its object words are those that head a human phrase of the photograph with boxes, unless
+    another follows ("a black dog", although someone is "in black")."""
     named: dict[str, set[int]] = defaultdict(set)
     for g, phrases in enumerate(boxed.phrases):
         for head, _ in phrases:
             named[singular.get(head, head)].add(g)
-    objects = {t: sorted(named[noun]) for t, w in enumerate(words) if (noun := singular.get(w, w)) in named}
+    nouns = [singular.get(word, word) for word in words]
+    heads = [t for t, noun in enumerate(nouns) if noun in named and not set(nouns[t + 1 : t + 2]) & named.keys()]
+    objects = {t: sorted(named[nouns[t]]) for t in heads}
     return Spoken(words, [BOS, *checkpoint.vocabulary.encode(words), EOS], objects)
 
 
@@ -142,7 +148,7 @@ def deletion(
     random: torch.Generator,
 ) -> Float[np.ndarray, "2 words counts"]:
     """How far log p of words falls when the regions or attributes they attend to most are taken away, and when as many
-    at random are.
+    at random are; NaN where there are not more than that.
 
     Args:
         positions: of the words. `field`: the mask of `inputs` to take from.
@@ -153,7 +159,7 @@ def deletion(
         for order in (weights[t].argsort(descending=True), torch.randperm(keys, generator=random)):
             for count in REMOVED:
                 mask = torch.ones(keys, dtype=torch.bool)
-                mask[order[: min(count, keys - 1)]] = False
+                mask[order[: min(count, keys - 1)]] = False  # one stays
                 kept.append(mask)
     masks = torch.stack([torch.ones(keys, dtype=torch.bool), *kept])
     B = len(masks)
@@ -163,7 +169,9 @@ def deletion(
     rows = torch.tensor(positions)
     chosen = log_p[:, rows, torch.tensor(ids[1:])[rows]]
     left = chosen[1:].view(len(positions), 2, len(REMOVED), len(positions)).diagonal(dim1=0, dim2=3)
-    return (chosen[0] - left).permute(0, 2, 1).numpy()
+    fall = (chosen[0] - left).permute(0, 2, 1).numpy()
+    fall[..., np.array(REMOVED) >= keys] = np.nan
+    return fall
 
 
 class Collocations:
@@ -172,16 +180,17 @@ class Collocations:
     def __init__(self) -> None:
         self.lifts: dict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def add(self, weights: Float[Tensor, "L M"], inputs: Sequence[str], attributes: Sequence[str]) -> None:
-        """Pivots are input words; function words, and an attribute for itself, are left out."""
-        seen = set()
-        for word, row in zip(inputs, (weights * len(attributes)).tolist(), strict=True):
-            if word in FUNCTION_WORDS or word in seen:
-                continue
-            seen.add(word)
-            for attribute, value in zip(attributes, row, strict=True):
-                if attribute != word:
-                    self.lifts[word, attribute].append(value)
+    def add(self, captions: Sequence[tuple[Sequence[str], Float[Tensor, "_ M"]]], attributes: Sequence[str]) -> None:
+        """One photograph: input words of its captions, and what each attends to; function words, and an attribute for
+        itself, are left out."""
+        found: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for inputs, weights in captions:
+            for word, row in zip(inputs, (weights * len(attributes)).tolist(), strict=True):
+                for attribute, value in zip(attributes, row, strict=True):
+                    if word not in FUNCTION_WORDS and attribute != word:
+                        found[word, attribute].append(value)
+        for pair, values in found.items():
+            self.lifts[pair].append(float(np.mean(values)))
 
     def compare(self, captions: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Rank correlation of lift with pointwise mutual information in the captions of the training photographs, and
@@ -247,97 +256,96 @@ def ground(
 
     Returns:
         `pointing`: for human and generated captions, the share of object words whose most attended region covers
-        (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the mean human size
-        in the centre (`centre`) and the best region there is (`ceiling`); `groupings` and `collocations` (GLIED
-        alone); `deletion`: fall of log p of the content words of generated captions when REMOVED regions or attributes
-        go.
+        (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the split's mean
+        human size in the centre (`centre`) and the best region there is (`ceiling`); `groupings` and `collocations`
+        (GLIED alone); `deletion`: fall of log p of the content words of generated captions when REMOVED regions or
+        attributes go, over the first FELLED photographs.
     """
-    architecture = checkpoint.model.config.architecture
-    if architecture not in READS:
-        raise GliedError(f"Expected Base or GLIED to ground, got {architecture}; choose another checkpoint.")
+    feeds = FEEDS[check_groundable(checkpoint)]
     dataset = load_dataset(data)
     features = FeatureCache(cache, open_source(checkpoint.source))
     photographs = [p for p in dataset.split(split) if p.id in captions]
     keys, _ = features.extract([p.path for p in photographs])
     entities = read_entities(data, [p for p in photographs if p.path in keys])
     singular = singulars(parsed for boxed in entities for parsed in boxed.said)
-    points: dict[tuple[str, str], list[float]] = defaultdict(list)
-    lifts: dict[str, list[float]] = defaultdict(list)
-    curves: dict[str, list[np.ndarray]] = defaultdict(list)
+    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / torch.tensor(b.size) for b in entities]).mean(0)
+    names = [name for name in feeds if name != "attributes"]
+    columns: dict[tuple, list[float]] = {
+        ("pointing", kind, name): []
+        for kind in ("human", "generated")
+        for name in (*names, "chance", "centre", "ceiling")
+    }
+    for sense in ("regions", "attributes"):
+        columns |= {("deletion", sense, order, n): [] for order in ("attended", "random") for n in REMOVED}
     collocations = Collocations()
     random = torch.Generator().manual_seed(0)
-    visual, attribute = READS[architecture]
-    local = {"region_mask": visual[-1], "attribute_mask": attribute}
-    for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
+    for count, boxed in enumerate(tqdm(entities, desc=f"grounding of {split}", unit="image")):
         (regions,) = features.read([keys[boxed.photograph.path]])
         scene = Scene(regions, detector.find_attributes(regions))
-        words = captions[boxed.photograph.id].split()
         batch = stack([scene], checkpoint.vocabulary)
         boxes = torch.from_numpy(regions.boxes.copy())
         overlap = iou(boxed.boxes, boxes)
-        centre = iou(boxed.boxes, _centre(boxed.boxes, regions.size))
-        told = {"human": list(human(boxed, checkpoint)), "generated": [generated(boxed, checkpoint, words, singular)]}
-        found: dict[tuple[str, str], list[float]] = defaultdict(list)
-        group: dict[str, list[float]] = defaultdict(list)
-        for kind, each in told.items():
-            for spoken in each:
-                weights = _attention(checkpoint, batch, spoken)
-                for name in visual:
-                    found[kind, NAMES[architecture, name]] += pointing(weights[name], overlap, spoken).tolist()
-                for at in spoken.objects.values():
-                    covering = hit(overlap, at)
-                    found[kind, "chance"].append(covering.float().mean().item())
-                    found[kind, "ceiling"].append(float(covering.any()))
-                    found[kind, "centre"].append(float((centre[at] >= MATCH).any()))
-                if kind == "human" and "vd" in weights:
-                    for name, values in grouping_lift(weights["vd"], overlap, boxes, spoken).items():
-                        group[name] += values
-                if kind == "human" and "ad" in weights:
-                    collocations.add(weights["ad"][1:], spoken.words, _known(scene.attributes, checkpoint))
-                content = [t for t, word in enumerate(spoken.words) if word not in FUNCTION_WORDS]
-                if kind == "generated" and content:
-                    for field, name in local.items():
-                        fall = deletion(checkpoint, batch, spoken.ids, content, weights[name], field, random)
-                        curves[field.replace("_mask", "s")].append(fall.mean(1))
-        for which, values in found.items():
-            points[which] += [float(np.mean(values))] if values else []
-        for name, values in group.items():
-            lifts[name] += [float(np.mean(values))] if values else []
-    result: dict[str, Any] = {
-        "photographs": len(entities),
-        "pointing": {
-            kind: {name: _mean(values) for (k, name), values in points.items() if k == kind}
-            for kind in ("human", "generated")
-        },
-        "deletion": {
-            sense: {
-                order: [{"removed": n} | _mean([float(c[o, i]) for c in each]) for i, n in enumerate(REMOVED)]
-                for o, order in enumerate(("attended", "random"))
-            }
-            for sense, each in curves.items()
-        },
-    }
-    if lifts:
-        result["groupings"] = {name: _mean(values) for name, values in lifts.items()}
+        half = sides * torch.tensor(regions.size) / 2
+        middle = torch.tensor(regions.size) / 2
+        centre = iou(boxed.boxes, torch.cat([middle - half, middle + half])[None])
+        people = list(human(boxed, checkpoint))
+        own = generated(boxed, checkpoint, captions[boxed.photograph.id].split(), singular)
+        attention = attend_all(checkpoint, batch, [*people, own])
+        values: dict[tuple, list[float]] = defaultdict(list)
+        for spoken, weights in zip([*people, own], attention, strict=True):
+            kind = "generated" if spoken is own else "human"
+            for name in names:
+                values["pointing", kind, name] += pointing(weights[feeds[name]], overlap, spoken).tolist()
+            for at in spoken.objects.values():
+                covering = hit(overlap, at)
+                values["pointing", kind, "chance"].append(covering.float().mean().item())
+                values["pointing", kind, "centre"].append(float(hit(centre, at).item()))
+                values["pointing", kind, "ceiling"].append(float(covering.any()))
+            if kind == "human" and "vd" in weights:
+                for name, lifts in grouping_lift(weights["vd"], overlap, boxes, spoken).items():
+                    values["groupings", name] += lifts
+        if "ad" in attention[0]:
+            known = [word for word in scene.attributes.words if word in checkpoint.vocabulary]  # as `stack` gives them
+            rows = zip(people, attention, strict=False)
+            collocations.add([(spoken.words, weights["ad"][1:]) for spoken, weights in rows], known or ["<unk>"])
+        content = [t for t, word in enumerate(own.words) if word not in FUNCTION_WORDS]
+        for sense, field, name in (("regions", "region_mask", "local"), ("attributes", "attribute_mask", "attributes")):
+            if content and count < FELLED:
+                fall = deletion(checkpoint, batch, own.ids, content, attention[-1][feeds[name]], field, random)
+                for order, curve in zip(("attended", "random"), fall.mean(1).tolist(), strict=True):
+                    for n, value in zip(REMOVED, curve, strict=True):
+                        values["deletion", sense, order, n].append(value)
+        for key, each in values.items():
+            columns.setdefault(key, []).extend([float(np.mean(each))] if each else [])
+    result: dict[str, Any] = {"photographs": len(entities)}
+    for (*path, last), each in columns.items():
+        place = result
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = _mean(each)
+    for orders in result["deletion"].values():
+        orders |= {order: [{"removed": n} | mean for n, mean in each.items()] for order, each in orders.items()}
+    if collocations.lifts:
         training = [list(chain(*p.tokens)) for p in dataset.photographs if p.split in ("train", "restval")]
         result["collocations"] = collocations.compare(training)
     return result
 
 
+def check_groundable(checkpoint: Checkpoint) -> str:
+    """The architecture, one whose attention is known."""
+    architecture = checkpoint.model.config.architecture
+    if architecture not in FEEDS:
+        raise GliedError(f"Expected Base or GLIED to ground, got {architecture}; choose another checkpoint.")
+    return architecture
+
+
 @torch.inference_mode()
-def _attention(checkpoint: Checkpoint, batch: Inputs, spoken: Spoken) -> dict[str, Tensor]:
-    """Attention by name, mean over heads: vd [N, N], others [L, N] or [L, M]."""
+def attend_all(checkpoint: Checkpoint, batch: Inputs, captions: Sequence[Spoken]) -> list[dict[str, Tensor]]:
+    """Attention of every caption of a photograph by name, mean over heads: vd [N, N]; row t of v, vl, al, a feeds word
+    t, row t of ad is that of input t (<bos> first)."""
     memory = checkpoint.model.encode(batch)
-    weights = checkpoint.model(torch.tensor([[spoken.ids[:-1]]]), memory).weights
-    return {name: w[0, 0].mean(0) for name, w in (memory.weights | weights).items() if w is not None}
-
-
-def _centre(boxes: Float[Tensor, "G 4"], size: tuple[int, int]) -> Float[Tensor, "1 4"]:
-    """A box of the mean size of some in the centre of a photograph."""
-    middle, half = torch.tensor(size) / 2, (boxes[:, 2:] - boxes[:, :2]).mean(0) / 2
-    return torch.cat([middle - half, middle + half])[None]
-
-
-def _known(attributes: Attributes, checkpoint: Checkpoint) -> list[str]:
-    """The attributes as `stack` gives them to a captioner."""
-    return [word for word in attributes.words if word in checkpoint.vocabulary] or ["<unk>"]
+    found = []
+    for spoken in captions:
+        weights = checkpoint.model(torch.tensor([[spoken.ids[:-1]]]), memory).weights
+        found.append({name: w[0, 0].mean(0) for name, w in (memory.weights | weights).items() if w is not None})
+    return found

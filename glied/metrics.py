@@ -1,9 +1,8 @@
 """References and captions -> scores, by pycocoevalcap's own scorers, each by itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -28,8 +27,8 @@ class Scores:
     Attributes:
         corpus: metric -> score; None where it cannot be had. Keys as pycocoevalcap names them; its CIDEr is CIDEr-D.
         images: image -> metric -> score, for the metrics that have one for each image.
-        missing: metric -> why it is None: `java_missing`, `java_failed`, `spice_models_missing` or `timeout`, and a
-            sentence.
+        missing: metric -> why it is None: `java_missing`, `java_failed`, `spice_models_missing`, `timeout` or
+            `scorer_failed`, and a sentence.
         tokenizer: `ptb` (coco-caption's, in Java) or `python` (ours, which cuts 99.9 percent of captions alike).
     """
 
@@ -43,17 +42,17 @@ def score(
     references: Mapping[str, Sequence[str]],
     captions: Mapping[str, str],
     names: Sequence[str] = METRICS,
-    java: bool = True,
+    ptb: bool = True,
     timeout: float | None = None,
 ) -> Scores:
-    """Scores one caption per image against its references.
+    """Scores one caption per image against its references, each metric by itself.
 
     CIDEr weighs words by their document frequency in `references`: it is a score of a whole split, and 0 for
     a single image.
 
     Args:
         names: which of METRICS.
-        java: cut words as coco-caption does, where there is a Java; training does without.
+        ptb: cut words as coco-caption does, where there is a Java; training does without.
         timeout: seconds that a Java program may take; its usual time many times over by default.
     """
     if not captions or references.keys() != captions.keys():
@@ -67,37 +66,37 @@ def score(
     ids = list(references)
     flat = [text for id in ids for text in (*references[id], captions[id])]
     limit = {} if timeout is None else {"timeout": timeout}
-    try:
-        words, tokenizer = (ptb_tokenize(flat, **limit), "ptb") if java else (list(map(tokenize, flat)), "python")
-    except Unavailable:
-        words, tokenizer = list(map(tokenize, flat)), "python"
-    cut = map(" ".join, words)
+    words, tokenizer = None, "python"
+    if ptb:
+        with suppress(Unavailable):
+            words, tokenizer = ptb_tokenize(flat, **limit), "ptb"
+    cut = map(" ".join, words or map(tokenize, flat))
     gts, res = {}, {}
     for id in ids:
         gts[id] = [next(cut) for _ in references[id]]
         res[id] = [next(cut)]
     texts, told = list(gts.values()), [text for (text,) in res.values()]
-    scorers: dict[tuple[str, ...], Callable[[], tuple[Any, Any]]] = {
-        METRICS[:4]: partial(_silent, Bleu(4), gts, res),
-        ("METEOR",): partial(meteor, texts, told, **limit),
-        ("ROUGE_L",): partial(_silent, Rouge(), gts, res),
-        ("CIDEr",): partial(_silent, Cider(), gts, res),
-        ("SPICE",): lambda: (spice(texts, told, **limit), []),
+    scorers: dict[tuple[str, ...], Callable[[], list[tuple[float, Sequence[float]]]]] = {
+        METRICS[:4]: lambda: list(zip(*_silent(Bleu(4), gts, res), strict=True)),
+        ("METEOR",): lambda: [meteor(texts, told, **limit)],
+        ("ROUGE_L",): lambda: [_silent(Rouge(), gts, res)],
+        ("CIDEr",): lambda: [_silent(Cider(), gts, res)],
+        ("SPICE",): lambda: [(spice(texts, told, **limit), ())],
     }
     found = Scores({}, {id: {} for id in ids}, {}, tokenizer)
     for keys, compute in scorers.items():
         if not set(keys) & set(names):
             continue
         try:
-            total, each = compute()
-        except Unavailable as error:
-            found.corpus[keys[0]] = None
-            found.missing[keys[0]] = (error.reason, str(error))
+            columns = compute()
+        except Exception as error:  # whatever stops one metric, the others are known
+            reason = error.reason if isinstance(error, Unavailable) else "scorer_failed"
+            found.corpus.update(dict.fromkeys(keys))
+            found.missing.update(dict.fromkeys(keys, (reason, str(error))))
             continue
-        columns = zip(keys, total, each, strict=True) if len(keys) > 1 else [(keys[0], total, each)]
-        for key, value, values in columns:
+        for key, (value, values) in zip(keys, columns, strict=True):
             found.corpus[key] = float(value)
-            for id, v in zip(ids, values, strict=False):
+            for id, v in zip(ids, values, strict=False):  # SPICE has none for each image
                 found.images[id][key] = float(v)
     return found
 
@@ -150,8 +149,9 @@ def paired(first: Float[np.ndarray, " I"], second: Float[np.ndarray, " I"]) -> d
     the two-sided p-value: twice the share of resamples on the other side of 0 (Koehn 2004)."""
     means = bootstrap(first - second)
     low, high = np.quantile(means, [0.025, 0.975])
-    p = 2 * min((means <= 0).mean(), (means >= 0).mean())
-    return {"difference": float((first - second).mean()), "low": float(low), "high": float(high), "p": min(1.0, p)}
+    p = 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (1 + len(means))
+    difference = (first - second).mean()
+    return {"difference": float(difference), "low": float(low), "high": float(high), "p": min(1.0, float(p))}
 
 
 def rank_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:

@@ -31,7 +31,7 @@ class Boxed(NamedTuple):
     """A photograph and what people mentioned in it.
 
     Attributes:
-        boxes: [G, 4] x1 y1 x2 y2 in pixels.
+        size: width and height in pixels. `boxes`: [G, 4] x1 y1 x2 y2 in pixels.
         phrases: of every box, all that name it, parsed.
         said: every phrase about the photograph once, parsed.
         chains: of every box, the entities that it shows.
@@ -39,6 +39,7 @@ class Boxed(NamedTuple):
     """
 
     photograph: Photograph
+    size: tuple[int, int]
     boxes: Float[Tensor, "G 4"]
     phrases: list[list[Parsed]]
     said: list[Parsed]
@@ -73,7 +74,9 @@ def read_entities(data: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
                 raise ValueError(f"{photograph.id} has a box without area")
             phrases = [[p for chain in box["chains"] for p in named[chain]] for box in humans]
             chains = [set(box["chains"]) for box in humans]
-            found.append(Boxed(photograph, boxes, phrases, said, chains, sentences))
+            found.append(
+                Boxed(photograph, (record["width"], record["height"]), boxes, phrases, said, chains, sentences)
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise GliedError(
             f"Expected boxes and phrases of Flickr30k Entities in {path}, could not read them ({error!r}); "

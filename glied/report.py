@@ -1,7 +1,7 @@
 """Reports of `evaluate` -> Markdown: Table 1 of the paper, ours on our data, and how sure the differences are."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ PAPER = """
 | GCN-LSTM, self-critical | 80.9 | - | - | 38.3 | 28.6 | 58.5 | 128.7 | 22.1 |
 | GLIED, self-critical | 80.4 | - | - | 39.6 | 28.9 | 58.8 | 129.3 | 22.6 |
 """.strip()
-HEAD = "| | B-1 | B-2 | B-3 | B-4 | METEOR | ROUGE-L | CIDEr | SPICE |\n|" + "---|" * 9
+HEAD = ("", "B-1", "B-2", "B-3", "B-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
+NEEDED = {"scores", "images", "title", "checkpoint", "data", "split", "missing", "tokenizer", "perplexity", "habits"}
+NEEDED |= {"human_habits"}
 COMPARED = ("CIDEr", "ROUGE_L", "METEOR")  # metrics with a score for each photograph
 
 
@@ -32,98 +34,131 @@ def read_report(path: Path) -> dict[str, Any]:
     """A report that `evaluate` wrote."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if not {"scores", "images", "title", "checkpoint", "data", "split"} <= report.keys():
-            raise ValueError("some of its parts are missing")
+        if missing := NEEDED - report.keys():
+            raise ValueError(f"it has no {min(missing)}")
         return report
     except (OSError, ValueError, AttributeError) as error:
         raise GliedError(f"Expected a report of `evaluate` in {path}, could not read one ({error}).") from error
 
 
+def check_same(report: Mapping[str, Any], data: str, split: str) -> None:
+    """Refuses a report of other photographs."""
+    if (report["data"], report["split"]) != (data, split):
+        raise GliedError(
+            f"Expected a report on {data} {split}, got one on {report['data']} {report['split']}; evaluate again."
+        )
+
+
+def named(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The reports with titles that tell them apart."""
+    titles = [report["title"] for report in reports]
+    return [
+        {**report, "title": f"{title} {report['checkpoint']}" if titles.count(title) > 1 else title}
+        for report, title in zip(reports, titles, strict=True)
+    ]
+
+
 def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
     """Table 1 and the paired differences of reports of the same photographs."""
+    reports = named(reports)
     first = reports[0]
     for other in reports[1:]:
-        if (other["data"], other["split"], other["images"].keys()) != (
-            first["data"],
-            first["split"],
-            first["images"].keys(),
-        ):
+        check_same(other, first["data"], first["split"])
+        if (other["images"].keys(), other["tokenizer"]) != (first["images"].keys(), first["tokenizer"]):
             raise GliedError(
-                f"Expected reports of the same photographs, got {first['data']} {first['split']} "
-                f"({len(first['images'])}) and {other['data']} {other['split']} ({len(other['images'])}); "
-                "evaluate again."
+                f"Expected reports of the same photographs with the same tokenizer, got {len(first['images'])} and "
+                f"{len(other['images'])}, {first['tokenizer']} and {other['tokenizer']}; evaluate again."
             )
+    words = {"ptb": "coco-caption's tokenizer", "python": "our tokenizer, for want of Java"}
+    missing = {f"{name}: {sentence}" for report in reports for name, (_, sentence) in report["missing"].items()}
+    head = ["", "CIDEr, 95 % interval", "perplexity", *first["habits"]]
+    habits = []
+    for report in reports:
+        low, high = interval(_column(report, "CIDEr"))
+        figures = [f"{100 * low:.1f} to {100 * high:.1f}", f"{report['perplexity']:.1f}"]
+        habits.append([report["title"], *figures, *map(_figure, report["habits"].values())])
+    people = [_figure(first["human_habits"].get(name)) for name in first["habits"]]
+    habits.append(["people, first caption", "", "", *people])
     parts = [
         "# Captions and their scores",
         "Every score times 100. The paper and we measured different photographs: compare within a table, not across.",
         "## The paper's Table 1: MSCOCO, Karpathy's test split (* an ensemble)",
-        f"{HEAD}\n{PAPER}",
+        f"{table(HEAD, [])}\n{PAPER}",
         f"## Ours: {first['data']} {first['split']}, {len(first['images'])} photographs",
-        "\n".join([HEAD, *map(_row, reports)]),
+        table(HEAD, map(_row, reports)),
+        *sorted(missing),
+        f"Words were cut by {words[first['tokenizer']]}; METEOR and SPICE are 1.5 and 1.0, CIDEr is CIDEr-D.",
+        table(head, habits),
     ]
-    parts += [f"{name}: {sentence}" for name, (_, sentence) in first["missing"].items()]
-    words = {"ptb": "coco-caption's tokenizer", "python": "our tokenizer, for want of Java"}
-    parts += [f"Words were cut by {words[first['tokenizer']]}; METEOR and SPICE are 1.5 and 1.0."]
-    lines = ["| | CIDEr, 95 % interval | perplexity | " + " | ".join(first["habits"]) + " |"]
-    lines += ["|" + "---|" * (3 + len(first["habits"]))]
-    for report in reports:
-        low, high = interval(_column(report, "CIDEr"))
-        lines.append(
-            f"| {report['title']} | {100 * low:.1f} to {100 * high:.1f} | {report['perplexity']:.1f} | "
-            + " | ".join(f"{value:.3g}" for value in report["habits"].values())
-            + " |"
-        )
-    human = " | ".join(f"{first['human_habits'].get(name, float('nan')):.3g}" for name in first["habits"])
-    parts += ["\n".join([*lines, f"| people, first caption | | | {human} |"])]
-    if len(reports) > 1:
+    if len(reports) > 1 and len(first["images"]) > 1:
         parts += ["## Differences on the same photographs", differences(reports)]
+        parts += [
+            "Means over photographs of their own scores (METEOR's above is that of the corpus); paired bootstrap."
+        ]
     grounded = {report["title"]: report["grounding"] for report in reports if "grounding" in report}
     if grounded:
         parts += ["## Is the attention true?", *_grounding(grounded)]
     return "\n\n".join(parts) + "\n"
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _figure(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def _mean(found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return "-"
+    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
 def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The measures of grounding.py as tables."""
-    cell = lambda m: "-" if m["mean"] is None else f"{m['mean']:.3f} ({m['low']:.3f} to {m['high']:.3f})"  # noqa: E731
     names = ("global", "local", "chance", "centre", "ceiling")
-    lines = ["| most attended region covers the object | " + " | ".join(names) + " |", "|" + "---|" * 6]
+    pointing = [
+        [f"{title}: {kind} captions", *(_mean(each[name]) if name in each else "-" for name in names)]
+        for title, found in grounded.items()
+        for kind, each in found["pointing"].items()
+    ]
+    falls = [
+        [f"{title}: {sense}, {'most attended' if order == 'attended' else 'at random'}", *map(_mean, each)]
+        for title, found in grounded.items()
+        for sense, orders in found["deletion"].items()
+        for order, each in orders.items()
+    ]
+    some = next(iter(grounded.values()))["deletion"]["regions"]["attended"]
+    tables = [
+        table(["most attended region covers the object", *names], pointing),
+        table(["fall of log p without", *(str(each["removed"]) for each in some)], falls),
+    ]
     for title, found in grounded.items():
-        for kind, each in found["pointing"].items():
-            cells = [cell(each[name]) if name in each else "-" for name in names]
-            lines.append(f"| {title}: {kind} captions | " + " | ".join(cells) + " |")
-    tables = ["\n".join(lines)]
-    some = next(iter(grounded.values()))["deletion"]
-    counts = [each["removed"] for each in next(iter(some.values()))["attended"]]
-    lines = ["| fall of log p without | " + " | ".join(map(str, counts)) + " |", "|" + "---|" * (1 + len(counts))]
-    for title, found in grounded.items():
-        for sense, orders in found["deletion"].items():
-            for order, each in orders.items():
-                name = f"most attended {sense}" if order == "attended" else f"{sense} at random"
-                lines.append(f"| {title}: {name} | " + " | ".join(f"{m['mean']:.3f}" for m in each) + " |")
-    tables.append("\n".join(lines))
-    for title, found in grounded.items():
-        if "groupings" not in found:
-            continue
-        lifts = [f"{name} {cell(found['groupings'][name])}" for name in ("same", "others", "near")]
-        pairs = found["collocations"]
-        within = cell(pairs["rank_correlation_within_pivots"])
-        tables.append(
-            f"{title}: lift of a region's group on regions of the same entity, of others in the sentence, and on as "
-            f"many of the nearest that are of none: {', '.join(lifts)}. Collocations against mutual information in the "
-            f"captions, rank correlation over {len(pairs['pairs'])} pairs: {pairs['rank_correlation'] or 0:.3f}; "
-            f"within pivots {within}."
-        )
-        for name in ("strongest", "learned_but_rare", "frequent_but_unlearned"):
-            said = [f"{p['pivot']} {p['attribute']} ({p['lift']:.1f}, {p['pmi']:+.1f})" for p in pairs[name]]
-            tables.append(f"{name.replace('_', ' ').capitalize()} (lift, mutual information): {'; '.join(said)}.")
+        if "groupings" in found:
+            lifts = [f"{name} {_mean(found['groupings'][name])}" for name in ("same", "others", "near")]
+            tables.append(
+                f"{title}: lift of a region's group on regions of the same entity, of others in the sentence, and on "
+                f"as many of the nearest that are of none: {', '.join(lifts)}."
+            )
+        if "collocations" in found:
+            pairs = found["collocations"]
+            tables.append(
+                f"{title}: collocations against mutual information in the captions, rank correlation over "
+                f"{len(pairs['pairs'])} pairs {_figure(pairs['rank_correlation'])}, within pivots "
+                f"{_mean(pairs['rank_correlation_within_pivots'])}."
+            )
+            for name in ("strongest", "learned_but_rare", "frequent_but_unlearned"):
+                said = [f"{p['pivot']} {p['attribute']} ({p['lift']:.1f}, {p['pmi']:+.1f})" for p in pairs[name]]
+                tables.append(f"{name.replace('_', ' ').capitalize()} (lift, mutual information): {'; '.join(said)}.")
     return tables
 
 
-def _row(report: Mapping[str, Any]) -> str:
+def _row(report: Mapping[str, Any]) -> list[str]:
     scores = [report["scores"].get(name) for name in METRICS]
-    cells = " | ".join("-" if value is None else f"{100 * value:.1f}" for value in scores)
-    return f"| {report['title']} (`{report['checkpoint']}`) | {cells} |"
+    return [f"{report['title']} (`{report['checkpoint']}`)", *("-" if s is None else f"{100 * s:.1f}" for s in scores)]
 
 
 def _column(report: Mapping[str, Any], metric: str) -> np.ndarray:
@@ -132,7 +167,7 @@ def _column(report: Mapping[str, Any], metric: str) -> np.ndarray:
 
 def differences(reports: Sequence[Mapping[str, Any]]) -> str:
     """Every report minus every earlier one: mean over photographs, 95 percent interval and p (paired bootstrap)."""
-    lines = ["| | " + " | ".join(COMPARED) + " |", "|" + "---|" * (1 + len(COMPARED))]
+    rows = []
     for i, one in enumerate(reports):
         for other in reports[:i]:
             cells = []
@@ -141,9 +176,7 @@ def differences(reports: Sequence[Mapping[str, Any]]) -> str:
                     cells.append("-")
                     continue
                 found = paired(_column(one, metric), _column(other, metric))
-                cells.append(
-                    f"{100 * found['difference']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f}), "
-                    f"p {found['p']:.3f}"
-                )
-            lines.append(f"| {one['title']} minus {other['title']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+                d, low, high = (100 * found[name] for name in ("difference", "low", "high"))
+                cells.append(f"{d:+.1f} ({low:+.1f} to {high:+.1f}), p {found['p']:.4f}")
+            rows.append([f"{one['title']} minus {other['title']}", *cells])
+    return table(["", *COMPARED], rows)

@@ -46,6 +46,8 @@ def grams(captions: Sequence[Sequence[int]]) -> Grams:
     lengths = np.array([len(ids) for ids in captions])
     words = np.zeros((len(captions), max(lengths.max(), N)), np.int64)
     words[np.arange(words.shape[1]) < lengths[:, None]] = [word + 1 for ids in captions for word in ids]
+    if words.max() >= 1 << BITS:
+        raise GliedError(f"Expected a vocabulary of at most {(1 << BITS) - 1} words, got more; raise --min-count.")
     packed = [np.zeros_like(words[:, :1]), words]  # a 0 parts each caption from the one before
     for n in range(1, N):
         packed.append((packed[-1][:, :-1] << BITS | words[:, n:]) * (words[:, n:] > 0))
@@ -72,9 +74,6 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Sequence[int]]], prepared: int = 10_000) -> None:
-        largest = (1 << BITS) - 1
-        if max((word for captions in references for ids in captions for word in ids), default=0) >= largest:
-            raise GliedError(f"Expected a vocabulary of at most {largest} words, got more; raise --min-count.")
         self.references = references
         found = np.concatenate([np.unique(grams(captions).gram) for captions in references])
         gram, images = np.unique(found, return_counts=True)

@@ -22,7 +22,7 @@ from glied.model import (
     recorder,
 )
 
-LAYERS = 3  # of CT's encoder and of its decoder: the paper's 27.5M parameters at its vocabulary
+LAYERS = 3  # of CT's encoder and of its decoder: 28.0M parameters at the paper's vocabulary, which says 27.5M
 INNER = 2048  # width of CT's feed-forward networks
 State = list[tuple[Tensor, Tensor]]  # hidden vector and cell of each LSTM, [B C, d]
 
@@ -69,7 +69,7 @@ class Recurrent(Captioner):
 
     def start(self, mean: Float[Tensor, "B C d"]) -> State:
         """The state before the first word: zeros."""
-        zeros = mean.new_zeros(mean.shape[0] * mean.shape[1], mean.shape[2])
+        zeros = self.bias.new_zeros(mean.shape[0] * mean.shape[1], mean.shape[2])
         return [(zeros, zeros) for _ in self.inputs]
 
     def step(
@@ -79,8 +79,9 @@ class Recurrent(Captioner):
         raise TypeError("Recurrent is abstract.")
 
     def turn(self, layer: int, given: Float[Tensor, "B C i"], state: State) -> tuple[Float[Tensor, "B C d"], tuple]:
-        """One turn of an LSTM: its output and its new state."""
-        new = self.cells[layer](given.flatten(0, 1), state[layer])
+        """One turn of an LSTM: its output and its new state, which stays float32 over all words."""
+        with torch.autocast(given.device.type, enabled=False):
+            new = self.cells[layer](given.flatten(0, 1).to(state[layer][0].dtype), state[layer])
         return new[0].view(*given.shape[:2], -1), new
 
     def forward(
@@ -139,7 +140,7 @@ class ShowAttendAndTell(Recurrent):
 
     def start(self, mean: Float[Tensor, "B C d"]) -> State:
         """Made of the mean region."""
-        h, c = (torch.tanh(layer(mean)).flatten(0, 1) for layer in self.first)
+        h, c = (torch.tanh(layer(mean)).flatten(0, 1).to(self.bias.dtype) for layer in self.first)
         return [(h, c)]
 
     def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:

@@ -44,7 +44,10 @@ def _captions(content: Any) -> Iterator[tuple[object, object]]:
         annotations = content if isinstance(content, list) else content["annotations"]
         yield from ((annotation["image_id"], annotation["caption"]) for annotation in annotations)
     elif "images" in content:
-        yield from ((image["filename"], s["raw"]) for image in content["images"] for s in image["sentences"])
+        for image in content["images"]:  # COCO's number where there is one, as in its results
+            yield from ((image.get("cocoid", image["filename"]), s["raw"]) for s in image["sentences"])
     else:
         for id, captions in content.items():
-            yield from ((id, caption) for caption in ([captions] if isinstance(captions, str) else list(captions)))
+            if not isinstance(captions, list | str):
+                raise TypeError(f"{captions!r} is no list of captions")
+            yield from ((id, caption) for caption in ([captions] if isinstance(captions, str) else captions))

@@ -190,12 +190,12 @@ def train_captioner(name: str, places: Places, options: TrainOptions, initial: P
     card = material.provenance(f"train {name}", options)
     if start is not None:
         known = start.model.config
-        if replace(known, dropout=options.dropout, feature_dim=config.feature_dim) != config or (
-            known.feature_dim > config.feature_dim
-        ):
+        same = replace(known, dropout=options.dropout, feature_dim=config.feature_dim) == config
+        fits = known.feature_dim < config.feature_dim or start.source == material.source
+        if not same or not fits or known.feature_dim > config.feature_dim:
             raise GliedError(
-                f"Expected in {initial} a captioner of preset {name} over regions of at most {config.feature_dim} "
-                "features, it is another; choose the preset that it was trained with."
+                f"Expected in {initial} a captioner of preset {name} over {material.source}, or over regions of less "
+                f"than its {config.feature_dim} features, it is another; choose the preset that it was trained with."
             )
         weights = start.model.state_dict()
         more = config.feature_dim - known.feature_dim
@@ -288,8 +288,7 @@ def validate(model: Captioner, split: Split, attributes: Int[Tensor, "I M"], voc
     """CIDEr of the split, beam 3."""
     captions = caption_split(model, split, attributes, vocabulary)
     references = {p.id: p.captions for p in split.photographs}
-    found = score(references, captions, ["CIDEr"], java=False)
-    return sum(each["CIDEr"] for each in found.images.values()) / len(found.images)
+    return score(references, captions, ["CIDEr"], ptb=False).corpus["CIDEr"] or 0.0
 
 
 @torch.inference_mode()

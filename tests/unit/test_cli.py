@@ -124,6 +124,17 @@ def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
     assert "| GLIED, cross-entropy | 77.8 |" in table
     assert f"| GLIED, cross-entropy (`{report['checkpoint']}`) | {100 * report['scores']['Bleu_1']:.1f} |" in table
     assert "SPICE: Expected" in table
+    again = (*arguments, "--cache", folder / "cache")
+    assert run(monkeypatch, "evaluate", *again, "--json", folder / "second.json", "--against", file) == 0
+    assert "minus GLIED, cross-entropy" in (folder / "second.md").read_text()
+    monkeypatch.setattr(cli, "evaluate", lambda *_: pytest.fail("worked before it looked"))
+    for wrong in (
+        ("--json", folder / "new.json", "--grounding"),  # no entities.json
+        ("--json", folder / "new.json", "--against", folder / "none.json"),
+        ("--json", folder / "new.json", "--against", folder / "other.json"),
+    ):
+        (folder / "other.json").write_text(json.dumps(report | {"split": "test"}))
+        assert run(monkeypatch, "evaluate", *again, *wrong) == 2
 
 
 def test_info_counts_parameters(folder, monkeypatch, capsys):

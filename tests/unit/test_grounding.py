@@ -65,18 +65,25 @@ def test_removing_the_most_attended_is_what_the_trace_removes(architecture: str)
         assert fall.shape == (2, 2, len(REMOVED))
         expected = [drops[t, weights[t].argmax()] for t in (1, 2)]
         np.testing.assert_allclose(fall[0, :, 0], expected, atol=1e-5)
-        # a photograph keeps one: removing more than there are is removing all but the last
-        assert (fall[0, :, 3] == fall[0, :, 4]).all()
         assert any(np.isclose(fall[1, 0, 0], drops[1], atol=1e-5))
+        assert np.isnan(fall[..., np.array(REMOVED) >= drops.shape[1]]).all(), "as many as there are cannot go"
+        # two and four at once, by their order
+        mask = torch.ones(1, drops.shape[1], dtype=torch.bool)
+        mask[0, weights[2].argsort(descending=True)[:2]] = False
+        model = checkpoint.model
+        with torch.inference_mode():
+            output = model(torch.tensor([[ids[:-1]]]), model.encode(batch._replace(**{field: mask})))
+            left = model.logits(output.c_tilde).log_softmax(-1)[0, 0, 2, ids[3]].item()
+        assert fall[0, 1, 1] == pytest.approx(traced.log_probabilities[2] - left, abs=1e-5)
 
 
 def test_collocations_are_told_from_frequency() -> None:
     found = Collocations()
     attributes = ["ball", "grass", "dog", "the"]
-    for _ in range(30):  # "dog" takes "ball" four times in five, and hardly "grass"
-        found.add(torch.tensor([[0.8, 0.05, 0.1, 0.05], [0.25] * 4]), ["dog", "a"], attributes)
-    for _ in range(5):
-        found.add(torch.tensor([[0.25] * 4]), ["rare"], attributes)
+    dog = (["dog", "a"], torch.tensor([[0.8, 0.05, 0.1, 0.05], [0.25] * 4]))
+    rare = (["rare"], torch.tensor([[0.25] * 4]))
+    for i in range(30):  # "dog" takes "ball" four times in five, and hardly "grass"
+        found.add([dog, dog, *([rare] * 5 if i < 5 else [])], attributes)  # 25 captions of 5 photographs are 5
     captions = [["dog", "grass"]] * 40 + [["ball", "man"]] * 40 + [["cat"]] * 20
     result = found.compare(captions)
     assert {(p["pivot"], p["attribute"]) for p in result["pairs"]} == {("dog", "ball"), ("dog", "grass")}
@@ -137,6 +144,7 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     assert ("groupings" in found) == ("collocations" in found) == (architecture == "glied")
     if architecture == "glied":
         assert found["groupings"]["others"]["count"] == 3
+        assert 0.99 < found["collocations"]["pairs"][0]["photographs"] < 4
     draw_grounding({"Base": found, "GLIED": found}, tmp_path / "grounding.png")
     assert (tmp_path / "grounding.png").read_bytes().startswith(b"\x89PNG")
     assert draw_grounding is not None
@@ -151,6 +159,25 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     text = markdown([report | {"images": {"0": {"CIDEr": 1.0}}, "grounding": found}])
     assert "| X: human captions |" in text
     assert ("mutual information" in text) == (architecture == "glied")
+
+
+def test_attention_of_a_word_is_in_the_row_that_produced_it_and_collocations_in_that_of_its_input() -> None:
+    checkpoint, scene = tiny.checkpoint("glied"), tiny.scene()
+    words = ["a", "dog", "runs"]
+    traced = trace(checkpoint, scene, words)
+    assert (traced.words[1], traced.inputs[2]) == ("dog", "dog")
+    ids = [1, *checkpoint.vocabulary.encode(words), 2]
+    [weights] = grounding.attend_all(checkpoint, stack([scene], checkpoint.vocabulary), [Spoken(words, ids, {})])
+    np.testing.assert_allclose(weights["vl"][1], traced.attention["vl"][:, 1].mean(0), atol=1e-6)
+    np.testing.assert_allclose(weights["ad"][1:][1], traced.attention["ad"][:, 2].mean(0), atol=1e-6)
+
+
+def test_a_word_before_the_object_is_no_object() -> None:
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9]])
+    phrases = [[("dog", ("black",))], [("black", ())]]
+    boxed = grounding.Boxed(None, (9, 9), boxes, phrases, [], [], [])  # type: ignore[arg-type]
+    spoken = grounding.generated(boxed, tiny.checkpoint(), ["a", "black", "dog"], {})
+    assert spoken.objects == {2: [0]}
 
 
 def test_only_base_and_glied_are_grounded(tmp_path: Path) -> None:

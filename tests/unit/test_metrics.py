@@ -48,7 +48,7 @@ IMAGES = {
 }
 
 
-score = partial(score_all, names=tuple(CORPUS), java=False)  # Java takes seconds to start
+score = partial(score_all, names=tuple(CORPUS), ptb=False)  # Java takes seconds to start
 
 
 def test_toy_values() -> None:
@@ -163,3 +163,11 @@ def test_intervals_and_paired_differences():
     assert same["low"] < 0 < same["high"]
     assert same["p"] > 0.05
     assert paired(base, base)["p"] == 1
+    assert paired(base + 1, base)["p"] == pytest.approx(2 / 10_001)
+
+
+def test_a_metric_that_fails_takes_no_other_with_it():
+    found = score({"1": ["!!!"], "2": ["."]}, {"1": "a", "2": "b"})
+    assert found.corpus["CIDEr"] is None
+    assert found.missing["CIDEr"][0] == "scorer_failed"
+    assert found.corpus["ROUGE_L"] == 0

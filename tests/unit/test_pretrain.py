@@ -39,6 +39,8 @@ def test_texts_are_read_in_three_layouts(tmp_path: Path, texts: Path) -> None:
     images = [{"filename": f"{id}.jpg", "sentences": [{"raw": c} for c in captions]} for id, captions in TEXTS.items()]
     karpathy.write_text(json.dumps({"dataset": "x", "images": images}))
     assert read_texts(karpathy) == {f"{id}.jpg": captions for id, captions in TEXTS.items()}
+    karpathy.write_text(json.dumps({"images": [image | {"cocoid": int(image["filename"][0])} for image in images]}))
+    assert read_texts(karpathy) == TEXTS
 
 
 def test_all_of_coco_comes_inside_pycocoevalcap() -> None:
@@ -47,7 +49,16 @@ def test_all_of_coco_comes_inside_pycocoevalcap() -> None:
     assert sum(map(len, found.values())) == 616_767
 
 
-OTHERS = ["[1, 2]", "3", "null", '{"1": 2}', '{"1": [2]}', '{"images": [{"filename": "x"}]}', "no JSON"]
+OTHERS = [
+    "[1, 2]",
+    '{"7": {"caption": "a dog"}}',
+    "3",
+    "null",
+    '{"1": 2}',
+    '{"1": [2]}',
+    '{"images": [{"filename": "x"}]}',
+    "no JSON",
+]
 
 
 @pytest.mark.parametrize("content", [*OTHERS, '{"annotations": [{"caption": "a"}]}'])

@@ -158,7 +158,9 @@ def test_entities_of_other_photographs_are_left_alone(tmp_path: Path) -> None:
         read_entities(data, dataset.photographs[1:2])
 
 
-GOOD = {"sentences": [{"phrases": [{"chain": 1, "phrase": "a dog"}]}], "boxes": [{"chains": [1], "box": [0, 0, 9, 9]}]}
+SENTENCE = {"raw": "a dog", "phrases": [{"chain": 1, "phrase": "a dog"}]}
+BOX = {"chains": [1], "box": [0, 0, 9, 9]}
+GOOD = {"width": 9, "height": 9, "sentences": [SENTENCE], "boxes": [BOX]}
 
 
 def broken(**changes: object) -> str:
@@ -181,8 +183,8 @@ DAMAGED = {
     "ragged boxes": broken(boxes=[{"chains": [1], "box": [0, 0, 9, 9]}, {"chains": [1], "box": [0, 0]}]),
     "no sentences": '{"0.png": {"boxes": [{"chains": [1], "box": [0, 0, 9, 9]}]}}',
     "sentences without phrases": broken(sentences=[{"raw": "a dog"}]),
-    "a phrase that is a number": broken(sentences=[{"phrases": [{"chain": 1, "phrase": 7}]}]),
-    "a phrase without a chain": broken(sentences=[{"phrases": [{"phrase": "a dog"}]}]),
+    "a phrase that is a number": broken(sentences=[{"raw": "a dog", "phrases": [{"chain": 1, "phrase": 7}]}]),
+    "a phrase without a chain": broken(sentences=[{"raw": "a dog", "phrases": [{"phrase": "a dog"}]}]),
 }
 
 

@@ -54,6 +54,9 @@ def test_n_grams_of_different_words_are_different() -> None:
     assert found.bigrams.tolist() == [3, 0, 2]
     with pytest.raises(GliedError, match="32767"):
         CiderD([[[70_000]]])
+    assert grams([[5, 32_766]]).gram[-1] == 6 << 15 | 32_767
+    with pytest.raises(GliedError, match="32767"):
+        grams([[5, 32_767]])
 
 
 def test_forgotten_references_are_prepared_again() -> None:

@@ -209,7 +209,10 @@ def test_it_starts_from_a_captioner_of_narrower_regions(places, tmp_path):
     assert all(torch.equal(w, weights(again.best)[n]) for n, w in checkpoint.model.half().state_dict().items())
     wider = build(replace(checkpoint.model.config, feature_dim=99))
     replace(checkpoint, model=wider).save(tmp_path / "wider.safetensors")
-    with pytest.raises(GliedError, match="at most"):
+    replace(checkpoint, source="another").save(tmp_path / "another.safetensors")
+    with pytest.raises(GliedError, match="less than"):
+        train_captioner("base", replace(places, run=tmp_path / "no"), still, tmp_path / "another.safetensors")
+    with pytest.raises(GliedError, match="less than"):
         train_captioner("base", replace(places, run=tmp_path / "no"), still, tmp_path / "wider.safetensors")
 
 

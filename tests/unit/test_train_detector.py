@@ -56,7 +56,10 @@ def test_names_are_shares_of_the_phrases() -> None:
     ]
     boxes = torch.arange(20.0).view(5, 4)
     found = name_boxes(
-        Boxed(Photograph("x", Path("x"), "train", ("a dog",)), boxes, phrases, [], [], []), heads, LABELS, ATTRIBUTES
+        Boxed(Photograph("x", Path("x"), "train", ("a dog",)), (100, 100), boxes, phrases, [], [], []),
+        heads,
+        LABELS,
+        ATTRIBUTES,
     )
     assert torch.equal(found.boxes, boxes)
     np.testing.assert_allclose(found.labels, [[2 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]])

@@ -1,0 +1,72 @@
+"""Reports as tables: the same photographs, told apart, nothing mixed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glied.errors import GliedError
+from glied.report import check_same, differences, markdown, named, read_report
+
+
+def report(shift: float = 0.0, **changes: Any) -> dict[str, Any]:
+    images = {str(i): {"caption": "a dog", "CIDEr": 0.5 + i / 100 + shift, "ROUGE_L": 0.4} for i in range(20)}
+    scores = {"Bleu_1": 0.61, "METEOR": None, "CIDEr": 0.595 + shift, "SPICE": None}
+    return {
+        "title": "GLIED, self-critical",
+        "checkpoint": "aaaa",
+        "data": "flickr8k",
+        "split": "val",
+        "scores": scores,
+        "missing": {"METEOR": ("java_missing", "Expected Java, found none.")},
+        "tokenizer": "python",
+        "perplexity": 15.94,
+        "habits": {"length": 9.73, "words": 1575},
+        "human_habits": {"length": 11.4, "words": 12345},
+        "images": images,
+    } | changes
+
+
+def test_the_papers_rows_and_ours_are_in_tables_of_their_own() -> None:
+    text = markdown([report()])
+    paper, ours = text.split("## Ours: flickr8k val, 20 photographs")
+    assert "| GLIED, self-critical | 80.4 | - | - | 39.6 | 28.9 | 58.8 | 129.3 | 22.6 |" in paper
+    assert "| GLIED, self-critical (`aaaa`) | 61.0 | - | - | - | - | - | 59.5 | - |" in ours
+    assert "METEOR: Expected Java, found none." in ours
+    assert "our tokenizer, for want of Java" in ours
+    assert "| 15.9 | 9.73 | 1,575 |" in ours
+    assert "| people, first caption |  |  | 11.4 | 12,345 |" in ours
+
+
+def test_reports_of_one_title_are_told_apart() -> None:
+    both = [report(), report(0.02, checkpoint="bbbb")]
+    assert [each["title"] for each in named(both)] == ["GLIED, self-critical aaaa", "GLIED, self-critical bbbb"]
+    text = markdown(both)
+    assert "GLIED, self-critical bbbb minus GLIED, self-critical aaaa | +2.0 (+2.0 to +2.0), p 0.0002 | +0.0" in text
+
+
+def test_every_pair_is_compared() -> None:
+    lines = differences([report(title="A"), report(title="B"), report(title="C")]).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["B minus A", "C minus A", "C minus B"]
+    assert lines[2].endswith("| - |"), "no METEOR for each photograph"
+
+
+@pytest.mark.parametrize("other", [{"split": "test"}, {"data": "coco"}, {"tokenizer": "ptb"}, {"images": {}}])
+def test_other_photographs_or_tokenizers_are_refused(other: dict) -> None:
+    with pytest.raises(GliedError, match="evaluate again"):
+        markdown([report(), report(**other)])
+
+
+def test_a_file_that_is_no_report(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    with pytest.raises(GliedError, match=r"x\.json"):
+        read_report(file)
+    for content in ("no JSON", "[]", json.dumps({name: 1 for name in report() if name != "habits"})):
+        file.write_text(content)
+        with pytest.raises(GliedError, match=r"x\.json"):
+            read_report(file)
+    file.write_text(json.dumps(report()))
+    check_same(read_report(file), "flickr8k", "val")
+    with pytest.raises(GliedError, match="flickr8k val"):
+        check_same(read_report(file), "flickr8k", "test")
