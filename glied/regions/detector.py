@@ -25,6 +25,7 @@ from glied.scene import Regions
 from glied.weights import described, fill, read_weights, write_weights
 
 AREA = 384 * 256  # pixels the network sees of any photograph, whatever its shape
+FINE = 480 * 320  # pixels that ImageNet's network sees of it
 STRIDES = (8, 16, 32)
 CHANNELS = (48, 120, 1280)  # of EfficientNet-Lite2 at these strides
 SIZES = ((17, 24, 34), (48, 68, 96), (136, 192, 272))  # of the anchors at these strides, square roots of their areas
@@ -36,7 +37,7 @@ SIGMA = 0.8  # width of the Gaussian of soft-NMS among regions
 SALIENT = 0.1  # score of a region that `detector@10-100` keeps
 FITTING = 0.25  # share of the phrases of a box that a modifier must be expected in to be part of the label
 
-FAMILY = "detector-1"  # another number whenever other code makes other regions of the same weights
+FAMILY = "detector-2"  # another number whenever other code makes other regions of the same weights
 WEIGHTS = "GLIED_DETECTOR"  # the environment variable that names another file than the shipped one
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "detector.safetensors"
 
@@ -227,9 +228,9 @@ def detect(net: DetectorNet, pixels: Float[Tensor, "3 H W"], most: int) -> Found
     return Found(refined[order], kept, hidden[order], maps[2][0])
 
 
-def canvas(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height at which the network sees a photograph: about AREA pixels, sides multiples of 32."""
-    scale = (AREA / (size[0] * size[1])) ** 0.5
+def canvas(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
+    """Width and height at which a network sees a photograph: about `area` pixels, sides multiples of 32."""
+    scale = (area / (size[0] * size[1])) ** 0.5
     width, height = (min(max(round(side * scale / 32), 3), 32) * 32 for side in size)
     return width, height
 
@@ -237,8 +238,8 @@ def canvas(size: tuple[int, int]) -> tuple[int, int]:
 class Detector:
     """Salient regions with labels such as "red shirt".
 
-    A region's feature joins the RoIAligned map of stride 32, as ImageNet and this detector made it, and what the head
-    makes of the box.
+    A region's feature joins the RoIAligned map of stride 32, as ImageNet and this detector made it, what the head makes
+    of the box, and the map of ImageNet alone, which knows the detector's own photographs no better than others.
 
     Args:
         path: file of a trained detector.
@@ -249,17 +250,23 @@ class Detector:
         self.net, self.card = load_net(path)
         self.digest, self.least, self.most = self.card["digest"], least, most
         self.name = f"{FAMILY}/{self.digest}@{least}" + (f"-{most}" if most > least else "")
-        self.feature_dim = CHANNELS[2] + self.net.hidden
+        self.imagenet = Trunk(pretrained=True).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.feature_dim = CHANNELS[2] + self.net.hidden + CHANNELS[2]
 
     @torch.inference_mode()
     def find_regions(self, image: Image.Image) -> Regions:
         """Regions of an RGB photograph of any size, best first."""
-        width, height = canvas(image.size)
-        seen = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-        found = detect(self.net, to_pixels(seen), self.most)
+        image = image.convert("RGB")
+        pixels, fine = (
+            to_pixels(image.resize(canvas(image.size, area), Image.Resampling.BILINEAR)) for area in (AREA, FINE)
+        )
+        found = detect(self.net, pixels, self.most)
         n = min(max(self.least, int((found.scores >= SALIENT).sum())), self.most)
         boxes, hidden = found.boxes[:n], found.hidden[:n]
-        pooled = roi_align(found.high, boxes, STRIDES[2], size=4).mean((2, 3))
+        whole = torch.tensor(image.size * 2)
+        corners = boxes * (whole / _extent(pixels))
+        general = self.imagenet(fine[None].contiguous(memory_format=torch.channels_last))[2][0]
+        features = [_pool(found.high, boxes), hidden, _pool(general, corners * (_extent(fine) / whole))]
         sure, label = self.net.label(hidden).softmax(1).max(1)
         fitting, attribute = self.net.attribute(hidden).sigmoid().max(1)
         objects = [self.net.labels[i] for i in label.tolist()]
@@ -268,9 +275,18 @@ class Detector:
             f"{word} {name}" if p >= FITTING and word != name else name  # no "rock rock"
             for name, word, p in zip(objects, modifiers, fitting.tolist(), strict=True)
         ]
-        corners = boxes * torch.tensor([image.size[0] / width, image.size[1] / height] * 2)
-        features = torch.cat([pooled, hidden], 1).numpy()
-        return Regions(corners.numpy(), features, image.size, self.name, tuple(labels), sure.numpy())
+        joined = torch.cat(features, 1).numpy()
+        return Regions(corners.numpy(), joined, image.size, self.name, tuple(labels), sure.numpy())
+
+
+def _extent(pixels: Float[Tensor, "3 H W"]) -> Float[Tensor, "4"]:
+    """Width, height, width, height."""
+    return torch.tensor([pixels.shape[2], pixels.shape[1]] * 2, dtype=torch.float32)
+
+
+def _pool(high: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N D"]:
+    """Means of a map of stride 32 over boxes."""
+    return roi_align(high, boxes, STRIDES[2], size=4).mean((2, 3))
 
 
 def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:
