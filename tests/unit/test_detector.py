@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from glied.checkpoint import describe
 from glied.errors import GliedError
 from glied.regions import RegionSource, detector, open_source
-from glied.regions.boxes import iou
+from glied.regions.boxes import iou, roi_align
 from glied.regions.detector import (
     AREA,
     PROPOSALS,
@@ -307,7 +307,7 @@ def test_regions_of_any_shape(path: Path, size: tuple[int, int]) -> None:
     source = Detector(path, 36, 36)
     regions = source.find_regions(noise(*size))
     assert regions.boxes.shape == (36, 4)
-    assert regions.features.shape == (36, source.feature_dim) == (36, 1280 + 24)
+    assert regions.features.shape == (36, source.feature_dim) == (36, 1280 + 24 + 1280)
     assert np.isfinite(regions.features).all()
     assert regions.size == size
     assert regions.source == source.name
@@ -372,17 +372,35 @@ def biased(tmp_path: Path, **biases: list[float]) -> Path:
     return tmp_path / "biased.safetensors"
 
 
-def test_a_feature_joins_what_the_trunk_sees_and_what_the_head_makes_of_it(tmp_path: Path) -> None:
-    """A trunk and a head that say the same of every place and box: ReLU6 and ReLU of their biases."""
-    net = random_net()
+def same_everywhere(layer: torch.nn.Module, start: float) -> None:
     with torch.no_grad():
-        for layer, start in ((net.trunk.high[-2], -2.0), (net.head[-2], -3.0)):
-            layer.weight.zero_()
-            layer.bias.copy_(torch.arange(len(layer.bias)) % 11 + start)
+        layer.weight.zero_()
+        layer.bias.copy_(torch.arange(len(layer.bias)) % 11 + start)
+
+
+def test_a_feature_joins_trunk_head_and_imagenet(tmp_path: Path) -> None:
+    """Trunks and a head that say the same of every place and box: ReLU6 and ReLU of their biases."""
+    net = random_net()
+    same_everywhere(net.trunk.high[-2], -2.0)
+    same_everywhere(net.head[-2], -3.0)
     save_net(tmp_path / "d", net, {})
-    regions = Detector(tmp_path / "d", 5, 5).find_regions(noise(300, 200))
+    source = Detector(tmp_path / "d", 5, 5)
+    same_everywhere(source.imagenet.high[-2], -4.0)
+    regions = source.find_regions(noise(300, 200))
     trunk, head = np.clip(np.arange(1280) % 11 - 2, 0, 6), np.clip(np.arange(24) % 11 - 3, 0, None)
-    np.testing.assert_allclose(regions.features, [[*trunk, *head]] * 5, atol=1e-5)
+    imagenet = np.clip(np.arange(1280) % 11 - 4, 0, 6)
+    np.testing.assert_allclose(regions.features, [[*trunk, *head, *imagenet]] * 5, atol=1e-5)
+
+
+def test_imagenets_map_is_that_of_the_grid_source_at_the_box(tmp_path: Path) -> None:
+    """The untrained trunk, its normalisation folded, over the photograph at its own size, read where the box lies."""
+    save_net(tmp_path / "d", random_net(), {})
+    image = noise(480, 320)
+    regions = Detector(tmp_path / "d", 5, 5).find_regions(image)
+    with torch.inference_mode():
+        features = Grid().net.extract_features(to_pixels(image)[None])[0]
+        expected = roi_align(features, torch.from_numpy(regions.boxes.copy()), 32, size=4).mean((2, 3))
+    np.testing.assert_allclose(regions.features[:, -1280:], expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -447,8 +465,8 @@ def test_round_trip_is_bit_equal(net: DetectorNet, path: Path, tmp_path: Path) -
 def test_the_name_changes_with_the_weights(path: Path, tmp_path: Path) -> None:
     digest = describe(path)["digest"]
     assert re.fullmatch("[0-9a-f]{12}", digest)
-    assert Detector(path).name == f"detector-1/{digest}@36"
-    assert Detector(path, 10, 100).name == f"detector-1/{digest}@10-100"
+    assert Detector(path).name == f"detector-2/{digest}@36"
+    assert Detector(path, 10, 100).name == f"detector-2/{digest}@10-100"
     save_net(tmp_path / "other", random_net(1), {"epochs": 3})
     assert Detector(tmp_path / "other").name != Detector(path).name
 
@@ -467,7 +485,7 @@ def test_description_of_a_file_counts_every_parameter(net: DetectorNet, path: Pa
 def test_sources_by_name(ours: Path, name: str, counts: str) -> None:
     source = open_source(name)
     assert isinstance(source, RegionSource)
-    assert source.name == f"detector-1/{describe(ours)['digest']}@{counts}"
+    assert source.name == f"detector-2/{describe(ours)['digest']}@{counts}"
     assert open_source(source.name).name == source.name
 
 
@@ -475,7 +493,7 @@ def test_sources_by_name(ours: Path, name: str, counts: str) -> None:
     "name",
     [
         *("detector@0", "detector@151", "detector@10-9", "detector@1-151", "detector@", "detector@x", "detector@36-"),
-        *("detector-1", "detector-1/", "detector-1/XYZ@36", "detector-2/0123456789ab@36", "detector@36 "),
+        *("detector-2", "detector-2/", "detector-2/XYZ@36", "detector-3/0123456789ab@36", "detector@36 "),
     ],
 )
 def test_bad_names_and_counts_are_one_sentence(ours: Path, name: str) -> None:
@@ -484,13 +502,13 @@ def test_bad_names_and_counts_are_one_sentence(ours: Path, name: str) -> None:
 
 
 def test_another_detector_than_the_recorded_is_refused(ours: Path) -> None:
-    with pytest.raises(GliedError, match=r"detector 0123456789ab, found detector-1/\w+@36 .* set GLIED_DETECTOR"):
-        open_source("detector-1/0123456789ab@36")
+    with pytest.raises(GliedError, match=r"detector 0123456789ab, found detector-2/\w+@36 .* set GLIED_DETECTOR"):
+        open_source("detector-2/0123456789ab@36")
 
 
 def test_a_piece_of_a_name_is_no_digest(ours: Path) -> None:
     with pytest.raises(GliedError, match="set GLIED_DETECTOR"):
-        open_source("detector-1/de@36")
+        open_source("detector-2/de@36")
 
 
 def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
