@@ -40,6 +40,7 @@ from glied.regions.detector import (
     soft_nms,
     to_pixels,
 )
+from glied.regions.grid import Grid
 
 LABELS, ATTRIBUTES = ("dog", "shirt", "éclair"), ("red", "big")
 
