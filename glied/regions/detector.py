@@ -266,7 +266,7 @@ class Detector:
         whole = torch.tensor(image.size * 2)
         corners = boxes * (whole / _extent(pixels))
         general = self.imagenet(fine[None].contiguous(memory_format=torch.channels_last))[2][0]
-        features = [_pool(found.high, boxes), hidden, _pool(general, corners * (_extent(fine) / whole))]
+        features = [_pool(found.high, boxes), hidden, _pool(general, corners * (_extent(fine) / whole))]  # Choice (16)
         sure, label = self.net.label(hidden).softmax(1).max(1)
         fitting, attribute = self.net.attribute(hidden).sigmoid().max(1)
         objects = [self.net.labels[i] for i in label.tolist()]
