@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.curves import COLOURS
 from glied.files import replacing
-
-POINTED = ("global", "local", "chance", "centre", "ceiling")
+from glied.report import POINTED
 
 
 def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:

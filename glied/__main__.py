@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -444,6 +444,15 @@ def bench_train(out: JsonOut = None) -> None:
     _measure(benchmarks.train, benchmarks.train_table, out)
 
 
+def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:
+    """Before anything is trained for a table: its file, and what its rows shall be."""
+    check_target(out)
+    if run.out is not None:
+        raise GliedError("Expected no --out, which is for a checkpoint: this writes a table; correct the command.")
+    if not names or set(names) - known.keys():
+        raise GliedError(f"Expected some of {', '.join(known)}, got {', '.join(names) or 'none'}; choose from these.")
+
+
 @bench_app.command(name="table2")
 def bench_table2(
     run: OmitArgPrefixes[Run],
@@ -452,11 +461,7 @@ def bench_table2(
     training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
 ) -> None:
     """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
-    check_target(out)
-    if not systems or run.out is not None:
-        raise GliedError("Expected at least one system and no --out: this writes a table; correct the command.")
-    if unknown := set(systems) - SYSTEMS.keys():
-        raise GliedError(f"Expected systems among {', '.join(SYSTEMS)}, got {', '.join(unknown)}; choose from these.")
+    _check_table(run, out, systems, SYSTEMS)
     result = compare_systems(run.places("ablation"), systems, training)
     print(systems_table(result))
     _write_json(out, result)
@@ -471,11 +476,9 @@ def ablation(
     training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
 ) -> None:
     """Train GLIED's variants alike and score them on val, in one table; can be stopped and resumed at any time."""
-    check_target(out)
-    if not seeds or run.out is not None:
-        raise GliedError("Expected at least one seed and no --out: an ablation writes a table; correct the command.")
-    if unknown := set(variants) - ROWS.keys():
-        raise GliedError(f"Expected variants among {', '.join(ROWS)}, got {', '.join(unknown)}; choose from these.")
+    _check_table(run, out, variants, ROWS)
+    if not seeds:
+        raise GliedError("Expected at least one seed, got none; correct the command.")
     result = ablate(run.places("ablation"), variants, seeds, training)
     print(ablation_table(result))
     _write_json(out, result)

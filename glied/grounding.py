@@ -121,9 +121,7 @@ def grouping_lift(
     none = ~torch.stack(covers).any(0) if covers else torch.ones(N, dtype=torch.bool)
     lifts: dict[str, list[float]] = {"same": [], "others": [], "near": []}
     for i, own in enumerate(covers):
-        others = (
-            torch.stack([c for j, c in enumerate(covers) if j != i]).any(0) & ~own if len(covers) > 1 else own & ~own
-        )
+        others = torch.stack([own, *covers[:i], *covers[i + 1 :]]).any(0) & ~own
         for q in own.nonzero()[:, 0].tolist():
             same = own.clone()
             same[q] = False

@@ -27,6 +27,7 @@ PAPER = """
 HEAD = ("", "B-1", "B-2", "B-3", "B-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 NEEDED = {"scores", "images", "title", "checkpoint", "data", "split", "missing", "tokenizer", "perplexity", "habits"}
 NEEDED |= {"human_habits"}
+POINTED = ("global", "local", "chance", "centre", "ceiling")  # columns of the table and bars of the figure
 COMPARED = ("CIDEr", "ROUGE_L", "METEOR")  # metrics with a score for each photograph
 
 
@@ -74,8 +75,10 @@ def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
     head = ["", "CIDEr, 95 % interval", "perplexity", *first["habits"]]
     habits = []
     for report in reports:
-        low, high = interval(_column(report, "CIDEr"))
-        figures = [f"{100 * low:.1f} to {100 * high:.1f}", f"{report['perplexity']:.1f}"]
+        edges = "-"
+        if all("CIDEr" in image for image in report["images"].values()):
+            edges = "{:.1f} to {:.1f}".format(*(100 * edge for edge in interval(_column(report, "CIDEr"))))
+        figures = [edges, f"{report['perplexity']:.1f}"]
         habits.append([report["title"], *figures, *map(_figure, report["habits"].values())])
     people = [_figure(first["human_habits"].get(name)) for name in first["habits"]]
     habits.append(["people, first caption", "", "", *people])
@@ -119,7 +122,7 @@ def _mean(found: Mapping[str, Any]) -> str:
 
 def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The measures of grounding.py as tables."""
-    names = ("global", "local", "chance", "centre", "ceiling")
+    names = POINTED
     pointing = [
         [f"{title}: {kind} captions", *(_mean(each[name]) if name in each else "-" for name in names)]
         for title, found in grounded.items()

@@ -288,7 +288,10 @@ def validate(model: Captioner, split: Split, attributes: Int[Tensor, "I M"], voc
     """CIDEr of the split, beam 3."""
     captions = caption_split(model, split, attributes, vocabulary)
     references = {p.id: p.captions for p in split.photographs}
-    return score(references, captions, ["CIDEr"], ptb=False).corpus["CIDEr"] or 0.0
+    found = score(references, captions, ["CIDEr"], ptb=False)
+    if (cider := found.corpus["CIDEr"]) is None:
+        raise GliedError(f"Expected val captions that CIDEr can score, it says: {found.missing['CIDEr'][1]}.")
+    return cider
 
 
 @torch.inference_mode()

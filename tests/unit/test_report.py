@@ -52,6 +52,13 @@ def test_every_pair_is_compared() -> None:
     assert lines[2].endswith("| - |"), "no METEOR for each photograph"
 
 
+def test_a_report_without_cider_is_written_too() -> None:
+    images = {"0": {"caption": "a dog", "ROUGE_L": 0.4}}
+    text = markdown([report(scores={"CIDEr": None}, images=images, missing={"CIDEr": ("scorer_failed", "No words.")})])
+    assert "| GLIED, self-critical | - | 15.9 |" in text
+    assert "CIDEr: No words." in text
+
+
 @pytest.mark.parametrize("other", [{"split": "test"}, {"data": "coco"}, {"tokenizer": "ptb"}, {"images": {}}])
 def test_other_photographs_or_tokenizers_are_refused(other: dict) -> None:
     with pytest.raises(GliedError, match="evaluate again"):

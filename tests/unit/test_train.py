@@ -302,3 +302,13 @@ def test_hide_masks_its_share_and_leaves_at_least_one(share):
     kept = hidden.attribute_mask.float().mean().item()
     assert kept == pytest.approx(1 if share == 1 else 1 - share, abs=0.05)  # a photograph that would lose all keeps all
     assert torch.equal(hidden.features, inputs.features)
+
+
+def test_a_validation_that_cannot_be_scored_is_no_zero(places, monkeypatch):
+    material = training.prepare(places, False, 1)
+    monkeypatch.setattr(training, "caption_split", lambda *_: {p.id: "a" for p in material.val.photographs})
+    photographs = [replace(p, captions=("!",)) for p in material.val.photographs]
+    with pytest.raises(GliedError, match="CIDEr can score"):
+        replace(material, val=material.val._replace(photographs=photographs)).validate(
+            build(training.preset("base", len(material.vocabulary), material.val.features.shape[-1]))
+        )
