@@ -18,22 +18,40 @@ from glied.checkpoint import load_attribute_detector, load_pair
 from glied.data import open_cached
 from glied.decode import Decoded, DecodeOptions, caption
 from glied.errors import GliedError
-from glied.scene import Scene
-from glied.trace import Trace, trace
+from glied.scene import AS_IT_IS, Edit, Scene
+from glied.trace import Outlook, Trace, look_ahead, trace
 
 PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
 FILES = ("glied.safetensors", "base.safetensors", "attributes.safetensors")
-OPTIONS = DecodeOptions(beam=3, n_best=3)
-KEPT = 64  # results in memory, the oldest forgotten first: about 0.2 MB each
-WAITING = 12  # photographs in the queue
+BEAM = 3
+KEPT = 256  # answers in memory, the oldest forgotten first: about 0.2 MB each
+SCENES = 64  # photographs whose regions are in memory: about 0.5 MB each
+WAITING = 12  # questions in the queue
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a captioner is asked of a photograph: to caption it, or to replay words.
+
+    Attributes:
+        beam: hypotheses kept at each step. `prefix`: words that the caption must begin with.
+        words: a caption to replay instead. `edit`: regions and attributes taken away or added before.
+    """
+
+    beam: int = BEAM
+    prefix: tuple[str, ...] = ()
+    words: tuple[str, ...] | None = None
+    edit: Edit = AS_IT_IS
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What one captioner says of a photograph, the runners-up and beam behind it, and every attention."""
+    """What one captioner says of a photograph: every attention behind its caption or the words that it replayed; the
+    beam behind a caption; the attention before each word that beam search has weighed."""
 
-    decoded: Decoded
     trace: Trace
+    decoded: Decoded | None
+    outlook: Outlook | None
 
 
 class Engine:
@@ -60,7 +78,7 @@ class Engine:
         self.worker = ThreadPoolExecutor(1, "engine")
         self.results: OrderedDict[tuple, Future] = OrderedDict()
         self.lock = threading.Lock()
-        self.latest: tuple[str, Scene] | None = None
+        self.scenes: OrderedDict[str, Scene] = OrderedDict()  # the worker's own
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 
     @property
@@ -70,17 +88,17 @@ class Engine:
         best = next(iter(self.pairs))
         return {name: ("GLIED", "Base")[i] + ("" if title == best else f" {title}") for name, i, title in names}
 
-    def read(self, photograph: Photograph, model: str) -> Reading:
-        """Regions, attributes, caption and trace of a photograph; from memory the second time."""
-        return self._ask((photograph.key, self.models[model].digest, OPTIONS), lambda: self._read(photograph, model))
+    def read(self, photograph: Photograph, model: str, question: Question = Question()) -> Reading:
+        """The answer of a captioner about a photograph; from memory the second time."""
+        key = (photograph.key, self.models[model].digest, question)
+        return self._ask(key, lambda: self._read(photograph, model, question))
 
     def _ask(self, key: tuple, job: Callable[[], Any]) -> Any:
         with self.lock:
             if key not in self.results or (self.results[key].done() and self.results[key].exception()):
                 if sum(not future.done() for future in self.results.values()) >= WAITING:
                     raise GliedError(
-                        f"Expected fewer than {WAITING} photographs in the queue, it is full; "
-                        "try again in a few seconds."
+                        f"Expected fewer than {WAITING} questions in the queue, it is full; try again in a few seconds."
                     )
                 self.results[key] = self.worker.submit(job)
                 if len(self.results) > KEPT:
@@ -89,16 +107,26 @@ class Engine:
             future = self.results[key]
         return future.result()
 
-    def _read(self, photograph: Photograph, model: str) -> Reading:
-        scene = self._scene(photograph)
-        decoded = caption(self.models[model], [scene], OPTIONS)[0]
-        return Reading(decoded, trace(self.models[model], scene, decoded.captions[0].words, removals=True))
+    def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
+        checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
+        if question.words is not None:
+            return Reading(trace(checkpoint, scene, question.words, removals=True), None, None)
+        options = DecodeOptions(beam=question.beam, n_best=question.beam)
+        (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
+        assert decoded.history is not None
+        return Reading(
+            trace(checkpoint, scene, decoded.captions[0].words, removals=True),
+            decoded,
+            look_ahead(checkpoint, scene, decoded.history.extended()),
+        )
 
     def _scene(self, photograph: Photograph) -> Scene:
-        """The worker's own: computed by the first captioner that reads the photograph, found by the second."""
-        if self.latest is None or self.latest[0] != photograph.key:
-            self.latest = (photograph.key, find_scene(photograph.image, self.source, self.detector))
-        return self.latest[1]
+        if photograph.key not in self.scenes:
+            self.scenes[photograph.key] = find_scene(photograph.image, self.source, self.detector)
+            if len(self.scenes) > SCENES:
+                self.scenes.popitem(last=False)
+        self.scenes.move_to_end(photograph.key)
+        return self.scenes[photograph.key]
 
 
 @st.cache_resource(show_spinner="Waking the captioners …", max_entries=1)
@@ -123,7 +151,7 @@ def warn_if_unlike(trace: Trace) -> None:
         )
 
 
-def traced(photograph: Photograph, model: str) -> Reading:
-    """What `model` says of the photograph and why."""
+def traced(photograph: Photograph, model: str, question: Question = Question()) -> Reading:
+    """What `model` answers about the photograph and why."""
     with st.spinner("Looking at the photograph …", show_time=True):
-        return engine().read(photograph, model)
+        return engine().read(photograph, model, question)

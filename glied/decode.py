@@ -19,7 +19,7 @@ from glied.data import stack
 from glied.errors import GliedError, within
 from glied.model import Captioner, Keys, Memory, fused
 from glied.scene import Scene
-from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from glied.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, Vocabulary
 
 NEVER = (PAD, BOS, UNK)
 IMPOSSIBLE = "No caption satisfies min_length together with max_length and no_repeat_ngram; relax one of them."
@@ -86,7 +86,7 @@ class BeamHistory:
         parents: [S, C] slot (0 .. beam - 1) of the hypothesis that was extended; slots are those of `kept`
             candidates of the step before, in their order.
         words: words[s][c] is the word that was added.
-        scores: [S, C] log-probability of the whole hypothesis.
+        scores: [S, C] log-probability of the whole hypothesis; -inf for one that cannot be.
         status: [S, C] `kept`, `finished` or `dropped`.
     """
 
@@ -94,6 +94,13 @@ class BeamHistory:
     words: tuple[tuple[str, ...], ...]
     scores: Float[np.ndarray, "S C"]
     status: tuple[tuple[str, ...], ...]
+
+    def extended(self) -> list[tuple[str, ...]]:
+        """The hypotheses that were extended, in the order of their steps; first the empty one."""
+        found: list[tuple[str, ...]] = [()]
+        for s, status in enumerate(self.status[:-1]):
+            found += [tuple(self.prefix(s, c)) for c, each in enumerate(status) if each == "kept"]
+        return found
 
     def prefix(self, step: int, candidate: int) -> list[str]:
         """The words of a candidate, from the first."""
@@ -135,13 +142,24 @@ class Decoded:
 
 
 def caption(
-    checkpoint: Checkpoint, scenes: Sequence[Scene], options: DecodeOptions = DecodeOptions(), history: bool = False
+    checkpoint: Checkpoint,
+    scenes: Sequence[Scene],
+    options: DecodeOptions = DecodeOptions(),
+    history: bool = False,
+    prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """Captions of a batch of scenes; `history` keeps every candidate of beam search.
+    """Captions of a batch of scenes; `history` keeps every candidate of beam search, `prefix` forces the first words of
+    greedy and beam search.
 
     Raises:
-        GliedError: a scene whose regions are not of the source that the checkpoint was trained on.
+        GliedError: a scene whose regions are not of the source that the checkpoint was trained on, or a prefix that the
+            captioner cannot say.
     """
+    if strange := [word for word in prefix if word not in checkpoint.vocabulary or word in SPECIAL]:
+        raise GliedError(f"Expected words that the captioner knows, got {strange[0]}; choose another.")
+    longest = options.max_length or checkpoint.model.config.max_length
+    if len(prefix) > longest:
+        raise GliedError(f"Expected at most {longest} words to begin with, got {len(prefix)}; take fewer.")
     for scene in scenes:
         if scene.regions.source != checkpoint.source:
             raise GliedError(
@@ -152,7 +170,7 @@ def caption(
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":
             return sample(checkpoint.model, memory, checkpoint.vocabulary, options)
-        return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options, history)
+        return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options, history, prefix)
 
 
 def rank(log_probability: float, length: int, alpha: float) -> float:
@@ -188,14 +206,20 @@ def follow(cache: Keys, parents: Int[Tensor, "B K"]) -> Keys:
 
 
 def beam_search(
-    model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions, history: bool = False
+    model: Captioner,
+    memory: Memory,
+    vocabulary: Vocabulary,
+    options: DecodeOptions,
+    history: bool = False,
+    prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """The best hypotheses of each photograph; ends once `beam` of them have finished."""
+    """The best hypotheses of each photograph that begin with `prefix`; ends once `beam` of them have finished."""
     K = 1 if options.method == "greedy" else options.beam
     last = options.max_length or model.config.max_length
     B = len(memory.regions)
     tokens = torch.full((B, 1, 1), BOS, device=memory.regions.device)
     scores = torch.zeros(B, 1, device=tokens.device)
+    forced = torch.tensor(vocabulary.encode(prefix), device=tokens.device)[:, None]
     cache: Keys | None = None
     finished: list[list[tuple[float, float, list[int]]]] = [[] for _ in range(B)]
     steps: list[list[tuple]] = [[] for _ in range(B)]
@@ -204,7 +228,11 @@ def beam_search(
         output = model(tokens[..., -1:], memory, cache, fused)
         logits = model.logits(output.c_tilde[:, :, 0])
         norm = logits.logsumexp(-1, keepdim=True)
-        best, words = forbid(logits, tokens, options, last).topk(min(2 * K, logits.shape[-1]), -1)
+        if length < len(prefix):
+            logits = torch.full_like(logits, -torch.inf).index_copy(-1, forced[length], logits[..., forced[length]])
+        else:
+            logits = forbid(logits, tokens, options, last)
+        best, words = logits.topk(min(2 * K, logits.shape[-1]), -1)
         total = (scores[..., None] + best - norm).flatten(1)
         ranked, order = total.topk(min(2 * K, total.shape[1]), -1)
         parents, words = order // best.shape[-1], words.flatten(1).gather(1, order)

@@ -5,6 +5,7 @@ Attention is averaged over heads. Entities and boxes are those of Flickr30k Enti
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nlargest
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ FEEDS = {
 REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
 FELLED = 300  # photographs that things are removed from: each removal is another pass
 PIVOTS = 20  # photographs in which a pivot and an attribute must meet to count as a collocation
+SHOWN = 3  # photographs named where a collocation is strongest
 
 
 class Spoken(NamedTuple):
@@ -176,9 +178,11 @@ class Collocations:
     """Lift of attributes for pivots over many photographs, beside how captions pair them."""
 
     def __init__(self) -> None:
-        self.lifts: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.lifts: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
 
-    def add(self, captions: Sequence[tuple[Sequence[str], Float[Tensor, "_ M"]]], attributes: Sequence[str]) -> None:
+    def add(
+        self, id: str, captions: Sequence[tuple[Sequence[str], Float[Tensor, "_ M"]]], attributes: Sequence[str]
+    ) -> None:
         """One photograph: input words of its captions, and what each attends to; function words, and an attribute for
         itself, are left out."""
         found: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -188,7 +192,7 @@ class Collocations:
                     if word not in FUNCTION_WORDS and attribute != word:
                         found[word, attribute].append(value)
         for pair, values in found.items():
-            self.lifts[pair].append(float(np.mean(values)))
+            self.lifts[pair][id] = float(np.mean(values))
 
     def compare(self, captions: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Rank correlation of lift with pointwise mutual information in the captions of the training photographs, and
@@ -199,14 +203,15 @@ class Collocations:
         """
         bags = [set(words) for words in captions]
         single = Counter(word for bag in bags for word in bag)
-        pairs = {pair: float(np.mean(values)) for pair, values in self.lifts.items() if len(values) >= PIVOTS}
+        pairs = {pair: np.mean(list(values.values())) for pair, values in self.lifts.items() if len(values) >= PIVOTS}
         pivots = {pivot for pivot, _ in pairs}
         both: Counter[tuple[str, str]] = Counter()
         for bag in bags:
             both.update((pivot, word) for pivot in bag & pivots for word in bag)
         rows: list[dict[str, Any]] = [
-            {"pivot": w, "attribute": a, "lift": lift, "together": both[w, a], "photographs": len(self.lifts[w, a])}
+            {"pivot": w, "attribute": a, "lift": float(lift), "together": both[w, a]}
             | {"pmi": float(np.log((both[w, a] + 0.5) * len(bags) / (single[w] * single[a])))}
+            | {"photographs": len(self.lifts[w, a]), "where": _strongest(self.lifts[w, a])}
             for (w, a), lift in pairs.items()
             if single[w] and single[a]
         ]
@@ -228,6 +233,10 @@ class Collocations:
             "frequent_but_unlearned": common[:10],
             "pairs": rows,
         }
+
+
+def _strongest(values: Mapping[str, float]) -> list[str]:
+    return nlargest(SHOWN, values, key=lambda id: values[id])
 
 
 def _mean(values: Sequence[float]) -> dict[str, Any]:
@@ -305,7 +314,8 @@ def ground(
         if "ad" in attention[0]:
             known = [word for word in scene.attributes.words if word in checkpoint.vocabulary]  # as `stack` gives them
             rows = zip(people, attention, strict=False)
-            collocations.add([(spoken.words, weights["ad"][1:]) for spoken, weights in rows], known or ["<unk>"])
+            said = [(spoken.words, weights["ad"][1:]) for spoken, weights in rows]
+            collocations.add(boxed.photograph.id, said, known or ["<unk>"])
         content = [t for t, word in enumerate(own.words) if word not in FUNCTION_WORDS]
         for sense, field, name in (("regions", "region_mask", "local"), ("attributes", "attribute_mask", "attributes")):
             if content and count < FELLED:

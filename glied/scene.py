@@ -1,6 +1,6 @@
 """What goes into a captioner: regions and attributes of one photograph, frozen and checked once, here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -100,3 +100,53 @@ class Scene:
                 f"Expected attributes over the scene's {len(self.regions.boxes)} regions, got them over "
                 f"{self.attributes.by_region.shape[1]}; find the attributes in these regions."
             )
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to change in a scene before it is captioned.
+
+    Attributes:
+        regions: positions of the regions to leave out. `attributes`: attribute words to leave out.
+        added: attribute words to put in, with a score of 1 and seen in no region.
+    """
+
+    regions: tuple[int, ...] = ()
+    attributes: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+    def apply(self, scene: Scene) -> Scene:
+        """The scene so changed; the regions and attributes that stay keep their order, added ones come first.
+
+        Raises:
+            GliedError: a region or attribute that is not there, one added that is there, or none of a kind left.
+        """
+        N, words = len(scene.regions.boxes), scene.attributes.words
+        strange = [f"region {i + 1}" for i in self.regions if not 0 <= i < N]
+        strange += [f"attribute {word}" for word in self.attributes if word not in words]
+        if strange:
+            raise GliedError(f"Expected regions and attributes of the photograph, {strange[0]} is none; choose others.")
+        if twice := [word for word in self.added if word in words or self.added.count(word) > 1]:
+            raise GliedError(f"Expected new attributes, {twice[0]} is there already; add another.")
+        keep = [i for i in range(N) if i not in self.regions]
+        stay = [m for m, word in enumerate(words) if word not in self.attributes]
+        if not keep or not (stay or self.added):
+            raise GliedError("Expected at least one region and one attribute to be left; put some back.")
+        old, found = scene.regions, scene.attributes
+        regions = replace(
+            old,
+            boxes=old.boxes[keep],
+            features=old.features[keep],
+            labels=tuple(old.labels[i] for i in keep) if old.labels else (),
+            scores=old.scores[keep] if len(old.scores) else old.scores,
+        )
+        new = len(self.added)
+        attributes = Attributes(
+            (*self.added, *(words[m] for m in stay)),
+            np.concatenate([np.ones(new, np.float32), found.scores[stay]]),
+            np.concatenate([np.zeros((new, len(keep)), np.float32), found.by_region[stay][:, keep]]),
+        )
+        return Scene(regions, attributes)
+
+
+AS_IT_IS = Edit()

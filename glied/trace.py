@@ -184,6 +184,46 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What a captioner sees before the word that follows each of P beginnings of a caption.
+
+    Attributes:
+        prefixes: the beginnings, without <bos>.
+        attention: name -> [k, P, keys], as in Trace, of the word after each: v, vl, al, or v, a.
+        alternatives: the 10 most probable words after each. `alternative_log_probabilities`: [P, 10].
+    """
+
+    prefixes: tuple[tuple[str, ...], ...]
+    attention: Mapping[str, np.ndarray]
+    alternatives: tuple[tuple[str, ...], ...]
+    alternative_log_probabilities: Float[np.ndarray, "P T"]
+
+
+def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence[str]]) -> Outlook:
+    """The attention with which the word after each prefix is chosen, all in one pass: attention comes before the word,
+    so what follows a prefix shares it."""
+    vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    longest = max(map(len, prefixes))
+    rows = [[BOS, *vocabulary.encode(words), *[EOS] * (longest - len(words))] for words in prefixes]
+    last = [len(words) for words in prefixes]
+    P = torch.arange(len(rows))
+    with torch.inference_mode():
+        output = model(torch.tensor([rows]), model.encode(stack([scene], vocabulary)))
+        log_p = model.logits(output.c_tilde[0, P, last]).log_softmax(-1)
+        top = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf).topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
+    return Outlook(
+        tuple(map(tuple, prefixes)),
+        {
+            n: frozen(w[0, P, :, last].transpose(0, 1).numpy())
+            for n, w in output.weights.items()
+            if w is not None and n not in ("x", "ad")
+        },
+        tuple(tuple(vocabulary.words[i] for i in row) for row in top.indices.tolist()),
+        frozen(top.values.numpy()),
+    )
+
+
 def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
     """The attributes that the captioner has a word for; <unk> alone where it has none."""
     keep = [i for i, word in enumerate(attributes.words) if word in checkpoint.vocabulary]

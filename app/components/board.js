@@ -1,32 +1,7 @@
-// The board. Every word and label is text (textContent, setAttribute), never markup: words come from files.
-// Hovering never sends anything; a choice (word, head) is sent once, when it is made.
-
-const SVG = "http://www.w3.org/2000/svg"
-const COLUMNS = 96
-const RAMP = [[255, 217, 102], [249, 140, 40], [200, 20, 30]]
+// The board. Hovering never sends anything; a choice (word, head) is sent once, when it is made.
 
 // What a person chose on one board holds on the next, on every page of this tab.
 const memory = (window.gliedBoards ??= { head: null, mode: "word", look: "fine", itself: true, steps: {} })
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag)
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") node.addEventListener(name, value)
-    else node.setAttribute(name, value)
-  }
-  node.append(...children)
-  return node
-}
-
-const percent = (p) => (p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)) + " %"
-const signed = (v) => (v == null ? "–" : (v < -0.005 ? "−" : v > 0.005 ? "+" : "") + Math.abs(v).toFixed(2))
-const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count)
-
-// The mean over heads (head 0) or a single one (1 ..) of tensor[head][row].
-function pooled(tensor, head, row) {
-  if (head > 0) return tensor[head - 1][row]
-  return tensor[0][row].map((_, i) => tensor.reduce((sum, one) => sum + one[row][i], 0) / tensor.length)
-}
 
 export default function ({ data, parentElement, setStateValue }) {
   const old = parentElement.querySelector(".board")
@@ -40,8 +15,6 @@ export default function ({ data, parentElement, setStateValue }) {
 
   const N = data.boxes.length
   const [width, height] = data.size
-  const rows = Math.max(1, Math.round((COLUMNS * height) / width))
-  const areas = data.boxes.map(([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1))
   const modes = data.groups && !data.partner ? ["word", "groups"] : ["word"]
 
   // ---- what is in view
@@ -104,18 +77,10 @@ export default function ({ data, parentElement, setStateValue }) {
     make("div", {}, play, slider, place), make("div", {}, heads),
     ...(data.coarse ? [lookTabs] : []), ...(modes.length > 1 ? [itselfLabel] : []))
 
-  const photo = make("img", { src: data.photo, alt: data.alt })
-  const canvas = make("canvas", { width: COLUMNS, height: rows, "aria-hidden": "true" })
-  const svg = document.createElementNS(SVG, "svg")
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`)
-  svg.setAttribute("preserveAspectRatio", "none")
-  const tags = make("div", { "aria-hidden": "true" })
-  const stage = make("div", { class: "stage", tabindex: 0, role: "application",
+  const { stage, legend, crop, at, visit, paint, paintBoxes } = photograph(data, { tabindex: 0, role: "application",
     "aria-label": `${data.alt}. ${N} regions: arrow keys move, plus and minus change the size, Enter pins, Escape clears.`,
     style: `max-width: calc(min(100%, ${Math.round((470 * width) / height)}px))`,
-    pointermove: hover, pointerleave: () => point(null), click: pin, keydown: press }, photo, canvas, svg, tags)
-  const most = make("span")
-  const legend = make("div", { class: "legend" }, "less", make("i", { "aria-hidden": "true" }), most)
+    pointermove: hover, pointerleave: () => point(null), click: pin, keydown: press })
   const readout = make("p", { class: "readout", "aria-live": "polite" })
   const minis = make("div", { class: "minis", role: "group", "aria-label": "All regions" },
     ...data.boxes.map((_, i) => make("button", { "aria-label": `Region ${i + 1}, ${data.names[i]}`, title: `${i + 1}: ${data.names[i]}`,
@@ -133,85 +98,11 @@ export default function ({ data, parentElement, setStateValue }) {
     make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`), chips)
 
   // ---- drawing
-  function crop(i, size) {
-    const [x1, y1, x2, y2] = data.boxes[i]
-    const scale = size / Math.max(x2 - x1, y2 - y1)
-    const small = make("canvas", { class: "crop", width: Math.max(6, Math.round((x2 - x1) * scale)), height: Math.max(6, Math.round((y2 - y1) * scale)), "aria-hidden": "true" })
-    const paint = () => {
-      const zoom = photo.naturalWidth / width
-      small.getContext("2d").drawImage(photo, x1 * zoom, y1 * zoom, (x2 - x1) * zoom, (y2 - y1) * zoom, 0, 0, small.width, small.height)
-    }
-    if (photo.complete && photo.naturalWidth) paint()
-    else photo.addEventListener("load", paint, { once: true })
-    return small
-  }
-
-  // Each box spreads its weight over its area; drawHeat divides by what even weights would give, so that
-  // overlapping boxes alone make no heat.
-  function heat(weights) {
-    const found = new Float64Array(COLUMNS * rows)
-    weights.forEach((weight, i) => {
-      const [x1, y1, x2, y2] = data.boxes[i]
-      const right = Math.ceil((x2 / width) * COLUMNS), bottom = Math.min(rows, Math.ceil((y2 / height) * rows))
-      for (let y = Math.floor((y1 / height) * rows); y < bottom; y++)
-        for (let x = Math.floor((x1 / width) * COLUMNS); x < Math.min(right, COLUMNS); x++) found[y * COLUMNS + x] += weight / areas[i]
-    })
-    return found
-  }
-  const even = heat(data.boxes.map(() => 1 / N))
-
-  function drawHeat(weights) {
-    const lift = heat(weights).map((v, i) => (even[i] ? v / even[i] : 0))
-    const reach = Math.max(1, Math.log2(Math.max(...lift)))
-    const context = canvas.getContext("2d")
-    const pixels = context.createImageData(COLUMNS, rows)
-    lift.forEach((value, i) => {
-      const log = Math.log2(Math.max(value, 1e-3)), t = Math.min(1, Math.max(0, log / reach))
-      const [a, b] = t < 0.5 ? [RAMP[0], RAMP[1]] : [RAMP[1], RAMP[2]], f = t < 0.5 ? 2 * t : 2 * t - 1
-      for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = log > 0 ? a[c] + f * (b[c] - a[c]) : 15
-      pixels.data[4 * i + 3] = log > 0 ? 255 * 0.62 * t ** 0.7 : 255 * Math.min(0.62, -0.5 * log)
-    })
-    context.putImageData(pixels, 0, 0)
-    most.textContent = `even share … ${(2 ** reach).toFixed(1)}× the even share`
-  }
-
-  function outline(i, colour, thick, opacity, dash) {
-    const [x1, y1, x2, y2] = data.boxes[i]
-    for (const [stroke, extra] of [["#000", 2], [colour, 0]]) {
-      const rect = document.createElementNS(SVG, "rect")
-      const values = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, stroke, "stroke-width": thick + extra, "stroke-opacity": extra ? opacity / 2 : opacity }
-      if (dash && !extra) values["stroke-dasharray"] = dash
-      for (const [name, value] of Object.entries(values)) rect.setAttribute(name, value)
-      svg.append(rect)
-    }
-  }
-
-  // A label in the first corner of its box, or the middle, where no other label lies.
-  function label(i, text, taken, css = "") {
-    const [x1, y1, x2, y2] = data.boxes[i]
-    const scale = (stage.clientWidth || 500) / width, w = (10 + 7 * text.length) / scale, h = 20 / scale, gap = 4 / scale
-    const spots = [[x1 + gap, y1 + gap], [x2 - w - gap, y1 + gap], [x1 + gap, y2 - h - gap], [x2 - w - gap, y2 - h - gap],
-      [(x1 + x2 - w) / 2, y1 + gap], [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2], [(x1 + x2 - w) / 2, y2 - h - gap]]
-    const free = spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
-    const [x, y] = [Math.max(0, Math.min(free[0], width - w)), Math.max(0, free[1])]
-    taken.push([x, y, w])
-    tags.append(make("span", { class: css, style: `left: ${(100 * x) / width}%; top: ${(100 * y) / height}%` }, text))
-  }
-
-  function drawBoxes(weights) {
-    svg.replaceChildren()
-    tags.replaceChildren()
-    const taken = [], top = ranked(weights, 5).filter((i) => weights[i] > 1.1 / N), reach = Math.max(...weights)
-    const named = (i, text) => (data.labels[i] ? `${data.labels[i]} ${text}` : text)
-    const marked = mode() === "groups" && attribute === null && pinnedAttribute === null ? query() : (hovered ?? pinned)
-    for (const i of [...top].reverse()) if (i !== marked) outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
-    if (marked !== null) {
-      outline(marked, "#56b4e9", 4, 1, hovered === null ? "" : "8 5")
-      label(marked, named(marked, percent(weights[marked])), taken, "query")
-    }
-    for (const i of top) if (i !== marked) label(i, named(i, percent(weights[i])), taken)
+  const marked = () => (mode() === "groups" && attribute === null && pinnedAttribute === null ? query() : (hovered ?? pinned))
+  function drawMinis(weights) {
+    const reach = Math.max(...weights)
     ;[...minis.children].forEach((b, i) => {
-      b.setAttribute("aria-pressed", i === marked)
+      b.setAttribute("aria-pressed", i === marked())
       b.style.setProperty("--share", `${(100 * weights[i]) / reach}%`)
     })
   }
@@ -291,8 +182,8 @@ export default function ({ data, parentElement, setStateValue }) {
     itselfLabel.style.display = mode() === "groups" ? "" : "none"
     lookTabs.style.display = mode() === "word" ? "" : "none"
     ;[...chips.children].forEach((b, i) => b.setAttribute("aria-pressed", i === pinnedAttribute))
-    drawHeat(weights)
-    drawBoxes(weights)
+    paint(weights, marked(), hovered !== null)
+    drawMinis(weights)
     drawReadout(weights)
     if (mode() === "groups") drawGroupPanel(groupOf(query()))
     else drawWordPanel(regionWeights())
@@ -324,33 +215,23 @@ export default function ({ data, parentElement, setStateValue }) {
     play.setAttribute("aria-label", "Play the caption")
   }
 
-  // Regions under a point, smallest first; among equals the one whose centre is nearest.
-  function under(x, y) {
-    const distance = (i) => Math.hypot((data.boxes[i][0] + data.boxes[i][2]) / 2 - x, (data.boxes[i][1] + data.boxes[i][3]) / 2 - y)
-    const size = (i) => Math.round((areas[i] / (width * height)) * 200)
-    return [...data.boxes.keys()].filter((i) => data.boxes[i][0] <= x && x <= data.boxes[i][2] && data.boxes[i][1] <= y && y <= data.boxes[i][3])
-      .sort((a, b) => size(a) - size(b) || distance(a) - distance(b))
-  }
-  function position(event) {
-    const frame = stage.getBoundingClientRect()
-    return under(((event.clientX - frame.left) / frame.width) * width, ((event.clientY - frame.top) / frame.height) * height)
-  }
   function point(region, told = false) {
     if (region === hovered) return
     hovered = region
     if (mode() === "groups") draw()
     else {
       const weights = shown()
-      drawBoxes(weights)
+      paintBoxes(weights, marked(), hovered !== null)
+      drawMinis(weights)
       drawReadout(weights)
     }
     if (!told) tell({ region })
   }
   function hover(event) {
-    if (event.pointerType !== "touch") point(position(event)[0] ?? null)
+    if (event.pointerType !== "touch") point(at(event)[0] ?? null)
   }
   function pin(event) {
-    const found = position(event)
+    const found = at(event)
     const next = found[found.indexOf(pinned) + 1] ?? null // again on the same spot: the next larger, at last none
     pinned = next
     hovered = null
@@ -358,32 +239,13 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   function press(event) {
     const from = hovered ?? pinned ?? query()
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key]
-    if (move) point(neighbour(from, ...move))
-    else if (event.key === "+" || event.key === "-") point(sized(from, event.key === "+"))
+    const next = visit(from, event.key)
+    if (next !== undefined) point(next)
     else if (event.key === "Enter") { pinned = pinned === from ? null : from; hovered = null; draw() }
     else if (event.key === "Escape") { pinned = hovered = pinnedAttribute = null; draw() }
     else return
     event.preventDefault()
   }
-  const centre = (i) => [(data.boxes[i][0] + data.boxes[i][2]) / 2, (data.boxes[i][1] + data.boxes[i][3]) / 2]
-  // The next region that way: near, straight ahead and of like size.
-  function neighbour(from, dx, dy) {
-    const [x, y] = centre(from)
-    let best = from, least = Infinity
-    for (const i of data.boxes.keys()) {
-      const [u, v] = centre(i), ahead = (u - x) * dx + (v - y) * dy, aside = Math.abs((u - x) * dy) + Math.abs((v - y) * dx)
-      const cost = ahead + 2 * aside + (width + height) * Math.abs(Math.log(areas[i] / areas[from]))
-      if (ahead > 1 && cost < least) [best, least] = [i, cost]
-    }
-    return best
-  }
-  // The next larger or smaller region around the same place.
-  function sized(from, larger) {
-    const [x, y] = centre(from), found = under(x, y)
-    return found[found.indexOf(from) + (larger ? 1 : -1)] ?? from
-  }
-
   // The board beside this one moves along.
   function listen({ detail }) {
     if (detail.from !== data.partner) return

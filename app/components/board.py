@@ -16,8 +16,9 @@ from glied.metrics import rank_correlation
 from glied.trace import Trace
 
 HERE = Path(__file__).parent
+PHOTO, PHOTO_CSS = (HERE / "photo.js").read_text(), (HERE / "photo.css").read_text()
 _board = st.components.v2.component(
-    "glied_board", css=(HERE / "board.css").read_text(), js=(HERE / "board.js").read_text()
+    "glied_board", css=PHOTO_CSS + (HERE / "board.css").read_text(), js=PHOTO + (HERE / "board.js").read_text()
 )
 
 

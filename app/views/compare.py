@@ -23,6 +23,7 @@ def draw_runners_up(readings: dict[str, Reading]) -> None:
     """The captions that beam search ended with."""
     st.subheader("What the beam ended with")
     for column, (model, reading) in zip(st.columns(2, gap="large"), readings.items(), strict=True):
+        assert reading.decoded
         found = reading.decoded.captions
         column.dataframe(
             pd.DataFrame(

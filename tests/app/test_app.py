@@ -272,7 +272,7 @@ print([error.value for error in app.error], list(app.exception))"""
 
 def test_a_full_queue_is_refused_and_a_waiting_photograph_asked_for_twice_runs_once(checkpoints: Path):
     engine, gate, seen = Engine(checkpoints), threading.Event(), []
-    engine._read = lambda photograph, model: (gate.wait(30), seen.append(photograph.key))  # type: ignore[method-assign]
+    engine._read = lambda photograph, model, question: (gate.wait(30), seen.append(photograph.key))  # type: ignore[method-assign]
     asked = [own_photograph(encoded(Image.new("RGB", (16, 16), (i, 0, 0)), "PNG")) for i in range(services.WAITING + 1)]
     threads = [threading.Thread(target=engine.read, args=(p, "glied")) for p in [asked[0], *asked[: services.WAITING]]]
     for thread in threads:
@@ -292,7 +292,7 @@ def test_memory_is_bounded_and_failures_are_tried_again(checkpoints: Path, monke
     monkeypatch.setattr(services, "KEPT", 2)
     engine, answers = Engine(checkpoints), iter([GliedError("once"), 1, 2, 3, 4])
 
-    def answer(photograph, model):
+    def answer(photograph, model, question):
         found = next(answers)
         if isinstance(found, Exception):
             raise found

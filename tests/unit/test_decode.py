@@ -308,3 +308,24 @@ def test_photograph_that_gets_stuck_leaves_the_others_alone() -> None:
         assert_same(together, alone)
         assert together.history.words == alone.history.words
         assert together.history.status == alone.history.status
+
+
+@pytest.mark.parametrize("architecture", ["base", "glied"])
+def test_a_prefix_is_said_and_costs_what_it_costs(architecture: str) -> None:
+    made = captioner(architecture)
+    free = caption(made, SCENES[:1], DecodeOptions(beam=2))[0].captions[0].words
+    other = next(word for word in tiny.WORDS if word != free[0])
+    for prefix in ((other,), (other, other, other), tuple(free[:1])):
+        (found,) = caption(made, SCENES[:1], DecodeOptions(beam=2, n_best=2), True, prefix)
+        assert isinstance(found.history, BeamHistory)
+        for each in found.captions:
+            assert each.words[: len(prefix)] == prefix
+            whole = trace(made, SCENES[0], each.words).log_probabilities.sum()
+            assert each.log_probability == pytest.approx(whole, abs=1e-4)
+    assert found.captions[0].words == free, "its own first word changes nothing"
+
+
+@pytest.mark.parametrize("prefix", [("<eos>",), ("zebra",), ("a",) * 50])
+def test_a_prefix_that_cannot_be_is_one_sentence(prefix: tuple[str, ...]) -> None:
+    with pytest.raises(GliedError, match="Expected"):
+        caption(captioner("base"), SCENES[:1], prefix=prefix)

@@ -83,13 +83,14 @@ def test_collocations_are_told_from_frequency() -> None:
     dog = (["dog", "a"], torch.tensor([[0.8, 0.05, 0.1, 0.05], [0.25] * 4]))
     rare = (["rare"], torch.tensor([[0.25] * 4]))
     for i in range(30):  # "dog" takes "ball" four times in five, and hardly "grass"
-        found.add([dog, dog, *([rare] * 5 if i < 5 else [])], attributes)  # 25 captions of 5 photographs are 5
+        found.add(f"{i}", [dog, dog, *([rare] * 5 if i < 5 else [])], attributes)  # 25 captions of 5 photographs are 5
     captions = [["dog", "grass"]] * 40 + [["ball", "man"]] * 40 + [["cat"]] * 20
     result = found.compare(captions)
     assert {(p["pivot"], p["attribute"]) for p in result["pairs"]} == {("dog", "ball"), ("dog", "grass")}
     assert [(p["pivot"], p["attribute"]) for p in result["learned_but_rare"]] == [("dog", "ball")]
     assert [(p["pivot"], p["attribute"]) for p in result["frequent_but_unlearned"]] == [("dog", "grass")]
     assert result["strongest"][0]["lift"] == pytest.approx(3.2)
+    assert len(result["strongest"][0]["where"]) == 3
     grass = next(p for p in result["pairs"] if p["attribute"] == "grass")
     assert grass["pmi"] == pytest.approx(math.log(40.5 * 100 / (40 * 40)))
     assert result["rank_correlation"] == pytest.approx(-1)

@@ -10,7 +10,7 @@ import tiny
 
 from glied.data import attribute_ids, pad, stack
 from glied.errors import GliedError
-from glied.scene import Attributes, Regions, Scene
+from glied.scene import Attributes, Edit, Regions, Scene
 from glied.vocabulary import UNK
 
 
@@ -112,3 +112,34 @@ def test_an_attribute_without_a_word_is_left_out() -> None:
     vocabulary = tiny.vocabulary(("dog", "cat"))
     assert attribute_ids(("cat", "zeppelin", "dog"), vocabulary).tolist() == [5, 4]
     assert attribute_ids(("zeppelin",), vocabulary).tolist() == [UNK]
+
+
+def test_an_edit_takes_away_and_adds() -> None:
+    scene = tiny.scene()
+    gone, words = Edit((0,), scene.attributes.words[1:2], ("zebra",)), scene.attributes.words
+    found = gone.apply(scene)
+    np.testing.assert_array_equal(found.regions.boxes, scene.regions.boxes[1:])
+    assert found.attributes.words == ("zebra", words[0], *words[2:])
+    np.testing.assert_array_equal(found.attributes.scores[1:], scene.attributes.scores[[0, *range(2, len(words))]])
+    np.testing.assert_array_equal(found.attributes.by_region[1], scene.attributes.by_region[0, 1:])
+    assert not found.attributes.by_region[0].any()
+    same = Edit().apply(scene)
+    assert same.attributes.words == words
+    np.testing.assert_array_equal(same.regions.features, scene.regions.features)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(regions=(99,)),
+        Edit(regions=(-1,)),
+        Edit(attributes=("zebra",)),
+        Edit(added=("zebra", "zebra")),
+        Edit(added=tiny.scene().attributes.words[:1]),
+        Edit(regions=tuple(range(len(tiny.scene().regions.boxes)))),
+        Edit(attributes=tiny.scene().attributes.words),
+    ],
+)
+def test_an_edit_that_cannot_be_is_one_sentence(edit: Edit) -> None:
+    with pytest.raises(GliedError, match="Expected"):
+        edit.apply(tiny.scene())

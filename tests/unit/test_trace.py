@@ -13,7 +13,7 @@ from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.evaluate import human_log_probability
 from glied.scene import Attributes, Regions, Scene
-from glied.trace import Trace, trace
+from glied.trace import Trace, look_ahead, trace
 
 SCENE = tiny.scene(5, 4, 1)
 WORDS = ("a", "dog", "runs", "on", "grass")
@@ -276,3 +276,22 @@ def test_evaluation_reads_the_log_probabilities_of_the_trace() -> None:
     ]
     found = human_log_probability(checkpoint, scenes, texts)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["base", "glied"])
+def test_an_outlook_is_the_next_step_of_a_trace(architecture: str) -> None:
+    made, scene = tiny.checkpoint(architecture), tiny.scene()
+    words = ("a", "dog", "runs", "on")
+    whole = trace(made, scene, words)
+    prefixes = [words[:2], (), words, ("man",), words[:1]]
+    found = look_ahead(made, scene, prefixes)
+    assert found.prefixes == tuple(map(tuple, prefixes))
+    assert set(found.attention) == {"base": {"v", "a"}, "glied": {"v", "vl", "al"}}[architecture]
+    for p, prefix in enumerate(prefixes):
+        if prefix != ("man",):
+            t = len(prefix)
+            for name, weights in found.attention.items():
+                np.testing.assert_allclose(weights[:, p], whole.attention[name][:, t], atol=1e-5)
+            assert found.alternatives[p] == whole.alternatives[t]
+            likely = whole.alternative_log_probabilities[t]
+            np.testing.assert_allclose(found.alternative_log_probabilities[p], likely, atol=1e-5)

@@ -1,0 +1,166 @@
+// A photograph on which the weights of its regions are drawn: components that show one put this file before their own.
+// Every word and label is text (textContent, setAttribute), never markup: words come from files.
+
+const SVG = "http://www.w3.org/2000/svg"
+const COLUMNS = 96
+// Told apart with every common colour blindness, and in print.
+const PALETTES = {
+  warm: [[255, 217, 102], [249, 140, 40], [200, 20, 30]],
+  cividis: [[0, 50, 100], [124, 123, 120], [253, 231, 55]],
+  violet: [[250, 210, 180], [222, 73, 104], [70, 15, 110]],
+}
+// How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (percent)
+// that is outlined, whether outlines have labels.
+const view = (window.gliedView ??= { palette: "warm", opacity: 62, threshold: 3, labels: true })
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag)
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name, value)
+    else node.setAttribute(name, value)
+  }
+  node.append(...children)
+  return node
+}
+
+const percent = (p) => (p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)) + " %"
+const signed = (v) => (v == null ? "–" : (v < -0.005 ? "−" : v > 0.005 ? "+" : "") + Math.abs(v).toFixed(2))
+const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count)
+
+// The mean over heads (head 0) or a single one (1 ..) of tensor[head][row].
+function pooled(tensor, head, row) {
+  if (head > 0) return tensor[head - 1][row]
+  return tensor[0][row].map((_, i) => tensor.reduce((sum, one) => sum + one[row][i], 0) / tensor.length)
+}
+
+// `data` has photo (a URL), alt, size, boxes and labels; `attributes` go to the element, `stage`.
+//   paint(weights, marked, dashed): heat, the regions of most weight, and the marked one in blue
+//   at(event): the regions there, smallest first; among equals the one whose centre is nearest
+//   crop(i, size): a small picture of a region; legend: what the colours mean
+function photograph(data, attributes = {}) {
+  const N = data.boxes.length
+  const [width, height] = data.size
+  const rows = Math.max(1, Math.round((COLUMNS * height) / width))
+  const areas = data.boxes.map(([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1))
+  const photo = make("img", { src: data.photo, alt: data.alt })
+  const canvas = make("canvas", { width: COLUMNS, height: rows, "aria-hidden": "true" })
+  const svg = document.createElementNS(SVG, "svg")
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`)
+  svg.setAttribute("preserveAspectRatio", "none")
+  const tags = make("div", { "aria-hidden": "true" })
+  const stage = make("div", { class: "stage", ...attributes }, photo, canvas, svg, tags)
+  const scale = make("i", { "aria-hidden": "true" }), most = make("span")
+  const legend = make("div", { class: "legend" }, "less", scale, most)
+
+  function crop(i, size) {
+    const [x1, y1, x2, y2] = data.boxes[i]
+    const scale = size / Math.max(x2 - x1, y2 - y1)
+    const small = make("canvas", { class: "crop", width: Math.max(6, Math.round((x2 - x1) * scale)), height: Math.max(6, Math.round((y2 - y1) * scale)), "aria-hidden": "true" })
+    const paint = () => {
+      const zoom = photo.naturalWidth / width
+      small.getContext("2d").drawImage(photo, x1 * zoom, y1 * zoom, (x2 - x1) * zoom, (y2 - y1) * zoom, 0, 0, small.width, small.height)
+    }
+    if (photo.complete && photo.naturalWidth) paint()
+    else photo.addEventListener("load", paint, { once: true })
+    return small
+  }
+
+  // Each box spreads its weight over its area; paintHeat divides by what even weights would give, so that
+  // overlapping boxes alone make no heat.
+  function heat(weights) {
+    const found = new Float64Array(COLUMNS * rows)
+    weights.forEach((weight, i) => {
+      const [x1, y1, x2, y2] = data.boxes[i]
+      const right = Math.ceil((x2 / width) * COLUMNS), bottom = Math.min(rows, Math.ceil((y2 / height) * rows))
+      for (let y = Math.floor((y1 / height) * rows); y < bottom; y++)
+        for (let x = Math.floor((x1 / width) * COLUMNS); x < Math.min(right, COLUMNS); x++) found[y * COLUMNS + x] += weight / areas[i]
+    })
+    return found
+  }
+  const even = heat(data.boxes.map(() => 1 / N))
+
+  function paintHeat(weights) {
+    const ramp = PALETTES[view.palette], cover = view.opacity / 100
+    const lift = heat(weights).map((v, i) => (even[i] ? v / even[i] : 0))
+    const reach = Math.max(1, Math.log2(Math.max(...lift)))
+    const context = canvas.getContext("2d")
+    const pixels = context.createImageData(COLUMNS, rows)
+    lift.forEach((value, i) => {
+      const log = Math.log2(Math.max(value, 1e-3)), t = Math.min(1, Math.max(0, log / reach))
+      const [a, b] = t < 0.5 ? [ramp[0], ramp[1]] : [ramp[1], ramp[2]], f = t < 0.5 ? 2 * t : 2 * t - 1
+      for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = log > 0 ? a[c] + f * (b[c] - a[c]) : 15
+      pixels.data[4 * i + 3] = log > 0 ? 255 * cover * t ** 0.7 : 255 * Math.min(cover, -0.5 * log)
+    })
+    context.putImageData(pixels, 0, 0)
+    scale.style.background = `linear-gradient(90deg, #222, #aaa 33%, ${ramp.map((c) => `rgb(${c})`).join(", ")})`
+    most.textContent = `even share … ${(2 ** reach).toFixed(1)}× the even share`
+  }
+
+  function outline(i, colour, thick, opacity, dash) {
+    const [x1, y1, x2, y2] = data.boxes[i]
+    for (const [stroke, extra] of [["#000", 2], [colour, 0]]) {
+      const rect = document.createElementNS(SVG, "rect")
+      const values = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, stroke, "stroke-width": thick + extra, "stroke-opacity": extra ? opacity / 2 : opacity }
+      if (dash && !extra) values["stroke-dasharray"] = dash
+      for (const [name, value] of Object.entries(values)) rect.setAttribute(name, value)
+      svg.append(rect)
+    }
+  }
+
+  // A label in the first corner of its box, or the middle, where no other label lies.
+  function label(i, text, taken, css = "") {
+    const [x1, y1, x2, y2] = data.boxes[i]
+    const zoom = (stage.clientWidth || 500) / width, w = (10 + 7 * text.length) / zoom, h = 20 / zoom, gap = 4 / zoom
+    const spots = [[x1 + gap, y1 + gap], [x2 - w - gap, y1 + gap], [x1 + gap, y2 - h - gap], [x2 - w - gap, y2 - h - gap],
+      [(x1 + x2 - w) / 2, y1 + gap], [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2], [(x1 + x2 - w) / 2, y2 - h - gap]]
+    const free = spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
+    const [x, y] = [Math.max(0, Math.min(free[0], width - w)), Math.max(0, free[1])]
+    taken.push([x, y, w])
+    tags.append(make("span", { class: css, style: `left: ${(100 * x) / width}%; top: ${(100 * y) / height}%` }, text))
+  }
+
+  function paintBoxes(weights, marked, dashed) {
+    svg.replaceChildren()
+    tags.replaceChildren()
+    const taken = [], reach = Math.max(...weights)
+    const top = ranked(weights, 5).filter((i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold && i !== marked)
+    const named = (i) => (data.labels[i] ? `${data.labels[i]} ` : "") + percent(weights[i])
+    for (const i of [...top].reverse()) outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
+    if (marked !== null) outline(marked, "#56b4e9", 4, 1, dashed ? "8 5" : "")
+    if (!view.labels) return
+    if (marked !== null) label(marked, named(marked), taken, "query")
+    for (const i of top) label(i, named(i), taken)
+  }
+
+  function under(x, y) {
+    const distance = (i) => Math.hypot((data.boxes[i][0] + data.boxes[i][2]) / 2 - x, (data.boxes[i][1] + data.boxes[i][3]) / 2 - y)
+    const size = (i) => Math.round((areas[i] / (width * height)) * 200)
+    return [...data.boxes.keys()].filter((i) => data.boxes[i][0] <= x && x <= data.boxes[i][2] && data.boxes[i][1] <= y && y <= data.boxes[i][3])
+      .sort((a, b) => size(a) - size(b) || distance(a) - distance(b))
+  }
+  function at(event) {
+    const frame = stage.getBoundingClientRect()
+    return under(((event.clientX - frame.left) / frame.width) * width, ((event.clientY - frame.top) / frame.height) * height)
+  }
+  const centre = (i) => [(data.boxes[i][0] + data.boxes[i][2]) / 2, (data.boxes[i][1] + data.boxes[i][3]) / 2]
+  // The next region that way: near, straight ahead and of like size.
+  function neighbour(from, dx, dy) {
+    const [x, y] = centre(from)
+    let best = from, least = Infinity
+    for (const i of data.boxes.keys()) {
+      const [u, v] = centre(i), ahead = (u - x) * dx + (v - y) * dy, aside = Math.abs((u - x) * dy) + Math.abs((v - y) * dx)
+      const cost = ahead + 2 * aside + (width + height) * Math.abs(Math.log(areas[i] / areas[from]))
+      if (ahead > 1 && cost < least) [best, least] = [i, cost]
+    }
+    return best
+  }
+  // Where a key leads from a region: an arrow to the next, + and - to the larger and smaller around the same place.
+  function visit(from, key) {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key]
+    if (move) return neighbour(from, ...move)
+    const found = under(...centre(from))
+    if (key === "+" || key === "-") return found[found.indexOf(from) + (key === "+" ? 1 : -1)] ?? from
+  }
+
+  return { stage, legend, crop, at, visit, paint: (weights, marked = null, dashed = false) => { paintHeat(weights); paintBoxes(weights, marked, dashed) }, paintBoxes }
+}
