@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from glied.checkpoint import load, load_pair
+from glied.checkpoint import load, load_attribute_detector, load_pair
+from glied.data import FeatureCache, load_dataset, read_split
 from glied.decode import DecodeOptions
 from glied.evaluate import evaluate
 from glied.files import replacing
 from glied.metrics import interval
+from glied.regions import open_source
 from glied.report import table as markdown_table
-from glied.train import Places, TrainOptions, caption_split, prepare, train_captioner
+from glied.train import Places, TrainOptions, caption_split, find_all, train_captioner
 
 ROWS = {
     "base": "Base",
@@ -105,11 +107,14 @@ def compare_systems(places: Places, names: Sequence[str], options: TrainOptions)
     result = ablate(places, names, (options.seed,), options)
     speeds: dict[str, float] = dict.fromkeys(names, 0.0)
     models = {name: load(places.run / f"{name}-{options.seed}" / "best.safetensors") for name in names}
-    material = prepare(places, False, next(iter(models.values())).vocabulary)
+    detector, _ = load_attribute_detector(places.detector)
+    val = read_split(load_dataset(places.data), FeatureCache(places.cache, open_source(detector.source)), "val")
+    vocabulary = next(iter(models.values())).vocabulary
+    attributes = find_all(detector, val, vocabulary, {})
     for name in [*names, *names, *names]:
         start = time.perf_counter()
-        caption_split(models[name].model, material.val, material.val_attributes, material.vocabulary)
-        speeds[name] = max(speeds[name], len(material.val.photographs) / (time.perf_counter() - start))
+        caption_split(models[name].model, val, attributes, vocabulary)
+        speeds[name] = max(speeds[name], len(val.photographs) / (time.perf_counter() - start))
     rows = [row | row["runs"][0] | {"images_per_s": speeds[row["variant"]]} for row in result["rows"]]
     return result | {"rows": rows, "machine": {"threads": torch.get_num_threads()}}
 

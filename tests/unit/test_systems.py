@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from glied import evaluate
+from glied import ablation, evaluate
 from glied.ablation import PAPER, SYSTEMS, compare_systems, systems_table
 from glied.config import PRESETS, preset
 from glied.decode import DecodeOptions, beam_search, draw
@@ -98,7 +98,8 @@ def test_parameters_at_the_papers_vocabulary() -> None:
 
 
 def test_table_2(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_source", lambda name: colours.Colours())
+    for module in (ablation, evaluate):
+        monkeypatch.setattr(module, "open_source", lambda name: colours.Colours())
     monkeypatch.setattr(evaluate, "score", partial(score, names=("Bleu_4", "CIDEr"), ptb=False))  # Java takes seconds
     options = TrainOptions(epochs=1, images=8, warmup=2, rate=1e-3, min_count=1)
     result = compare_systems(places, ["updown", "glied", "lstm", "softatt", "ct"], options)
