@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from glied.trace import Trace
 from glied.vocabulary import FUNCTION_WORDS
@@ -30,12 +30,6 @@ def lift(weights: Float[np.ndarray, "*rows keys"]) -> Float[np.ndarray, "*rows k
 def collocations(trace: Trace, head: int = 0) -> Float[np.ndarray, "L M"]:
     """Lift of each attribute for each INPUT word as pivot, GLIED Eq. (10)."""
     return lift(pooled(trace.attention["ad"], head))
-
-
-def seriation(columns: Float[np.ndarray, "L M"]) -> Int[np.ndarray, " M"]:
-    """An order that puts columns that rise and fall together side by side: along their first principal component."""
-    centred = columns - columns.mean(1, keepdims=True)
-    return np.argsort(np.linalg.svd(centred, full_matrices=False)[2][0], kind="stable")
 
 
 def region_names(trace: Trace) -> list[str]:

@@ -1,8 +1,17 @@
-"""Two captions -> which of their words correspond."""
+"""Two captions -> which of their words correspond, what differs, and what the differing words rest on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analysis.attention import local, region_names, spoken
+from glied.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,20 @@ class Alignment:
     right_differs: tuple[bool, ...]
 
 
+def _runs(left: Sequence[str], right: Sequence[str]) -> Iterator[tuple[bool, range, range]]:
+    """Whether the words are the same, and where the run lies on the left and on the right."""
+    for kind, i, i_end, j, j_end in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        yield kind == "equal", range(i, i_end), range(j, j_end)
+
+
 def align(left: Sequence[str], right: Sequence[str]) -> Alignment:
     """Pairs the words of common runs, and replaced words one by one from the left."""
     pairs: list[tuple[int, int]] = []
     same: list[tuple[int, int]] = []
-    for kind, i, i_end, j, j_end in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
-        run = list(zip(range(i, i_end), range(j, j_end), strict=False))
+    for equal, here, there in _runs(left, right):
+        run = list(zip(here, there, strict=False))
         pairs += run
-        same += run if kind == "equal" else []
+        same += run if equal else []
     to_right, to_left = dict(pairs), {j: i for i, j in pairs}
     return Alignment(
         tuple(to_right.get(i, -1) for i in range(len(left))),
@@ -36,3 +51,76 @@ def align(left: Sequence[str], right: Sequence[str]) -> Alignment:
         tuple(i not in dict(same) for i in range(len(left))),
         tuple(j not in {j for _, j in same} for j in range(len(right))),
     )
+
+
+def differing(left: Sequence[str], right: Sequence[str]) -> list[tuple[int | None, int | None]]:
+    """Positions of the words that differ, in the captions' order; None where the other caption has no such word."""
+    return [pair for equal, here, there in _runs(left, right) if not equal for pair in zip_longest(here, there)]
+
+
+def difference_table(left: Trace, right: Trace, left_by_right: Trace, right_by_left: Trace) -> pd.DataFrame:
+    """One row for every place where two captions differ, in their order.
+
+    Args:
+        left, right: what two captioners say. `left_by_right`: the left's caption replayed by the right's captioner.
+            `right_by_left`: the other way round.
+
+    Returns:
+        `left` and `right`, the words, None where a caption has none there; `left_own` and `left_other`, the
+        log-probability of the left's word under its own captioner and under the other, after the words before it in
+        its own caption; `right_own` and `right_other`, the same of the right's word. NaN where there is no word.
+    """
+    rows = [
+        (
+            *(None if t is None else spoken(trace.words[t]) for trace, t in ((left, i), (right, j))),
+            *(_at(trace.log_probabilities, i) for trace in (left, left_by_right)),
+            *(_at(trace.log_probabilities, j) for trace in (right, right_by_left)),
+        )
+        for i, j in differing(left.words, right.words)
+    ]
+    return pd.DataFrame(rows, columns=["left", "right", "left_own", "left_other", "right_own", "right_other"])
+
+
+def _at(values: Float[np.ndarray, " L"], step: int | None) -> float:
+    return float("nan") if step is None else float(values[step])
+
+
+def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.DataFrame:
+    """What each of some words looked at most, and how far its log-probability falls without it.
+
+    Returns:
+        `word`; `region`, `region_attention`, `region_fall`; `attribute`, `attribute_attention`, `attribute_fall`. A
+        fall is NaN where the trace was made without removals, or the photograph has only one to remove.
+    """
+    names = [f"{i + 1} {name}" for i, name in enumerate(region_names(trace))], [spoken(w) for w in trace.attributes]
+    rows = []
+    for step in steps:
+        row: list[object] = [spoken(trace.words[step])]
+        drops = (trace.visual_drop, trace.attribute_drop)
+        for name, weights, drop in zip(names, local(trace, head), drops, strict=True):
+            top = int(weights[step].argmax())
+            row += [name[top], float(weights[step, top]), float(drop[step, top]) if len(drop) else float("nan")]
+        rows.append(row)
+    kinds = [f"{kind}{part}" for kind in ("region", "attribute") for part in ("", "_attention", "_fall")]
+    return pd.DataFrame(rows, columns=["word", *kinds])
+
+
+def score_table(
+    left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], id: str, metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Scores of two captions of the photograph `id`, times 100, one row per metric that both reports have for it.
+
+    Args:
+        left, right: `images` of two reports: photograph -> its scores by metric.
+
+    Returns:
+        `left`, `right`, `difference` (right minus left) and `spread`, the standard deviation of that difference over
+        the photographs of both reports: NaN for one alone.
+    """
+    rows = {}
+    for metric in [m for m in metrics if m in left[id] and m in right[id]]:
+        both = [i for i in left.keys() & right.keys() if metric in left[i] and metric in right[i]]
+        gaps = pd.Series([100 * (right[i][metric] - left[i][metric]) for i in both])
+        own, other = 100 * left[id][metric], 100 * right[id][metric]
+        rows[metric] = {"left": own, "right": other, "difference": other - own, "spread": gaps.std()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["left", "right", "difference", "spread"])

@@ -1,36 +1,49 @@
 """Tables -> Plotly figures. Plotly stops here."""
 
-import numpy as np
-import plotly.graph_objects as go
+from itertools import pairwise
+from textwrap import shorten
 
-from analysis.attention import collocations, pooled, seriation, spoken
-from glied.trace import Trace
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from analysis.attention import lift, spoken
+from analysis.collocations import LEAST, Tree, log_lifts
+from analysis.groups import ALIKE, Groups, over_usual
 
 # Blue below the even share, orange above: told apart with every common colour blindness.
 DIVERGING = [[0, "#1f5fa8"], [0.25, "#7fb0da"], [0.5, "#f2efe9"], [0.75, "#f0a35e"], [1, "#b4500a"]]
+PAIR = {"Base": "#2f7fd0", "GLIED": "#cc6414"}  # readable on light and on dark
+GREY = "#808080"
+MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
+TREE = {"mode": "lines", "line": {"width": 1, "color": GREY}, "hoverinfo": "skip"}
+ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
 
 
-def collocation_map(trace: Trace, head: int = 0, similar: bool = True) -> go.Figure:
+def collocation_map(
+    lifts: pd.DataFrame, across: Tree | None = None, down: Tree | None = None, least: float = 0.0
+) -> go.Figure:
     """Pivot x attribute: lift of attribute distilling, GLIED Eq. (10), on a log scale centred on the even share.
 
-    Row t belongs to the INPUT word of step t; the scale ends at the largest lift, both ways.
-    Columns stand by likeness, or by detection score.
+    Args:
+        lifts: one row a pivot, one column an attribute; NaN stays empty.
+        across, down: hierarchies that put the columns and the rows in order, drawn above and beside them.
+        least: lifts below stay empty.
     """
-    found = collocations(trace, head)
-    logs = np.log2(np.maximum(found, 2.0**-6))
-    order = seriation(logs) if similar else np.arange(len(trace.attributes))
-    reach = max(1, int(np.ceil(logs.max())))
+    lifts = lifts.iloc[down.order if down else slice(None), across.order if across else slice(None)]
+    logs = log_lifts(lifts)
+    rows, columns = lifts.shape
+    reach = max(1, int(np.ceil(np.nanmax(logs.to_numpy(), initial=0))))
     ticks = np.arange(-reach, reach + 1, -(-reach // 3))
-    names = [f"1/{2**-t}×" if t < 0 else f"{2**t}×" for t in ticks.tolist()]
-    weights = pooled(trace.attention["ad"], head)
+    top, right = 1 - 60 / (60 + 24 * rows) if across else 1, 0.92 if down else 1
     figure = go.Figure(
         go.Heatmap(
-            z=logs[:, order],
-            x=[trace.attributes[i] for i in order],
-            y=[f"{t} {spoken(word)}" for t, word in enumerate(trace.inputs)],
-            customdata=np.stack([found[:, order], weights[:, order]], -1),
-            hovertemplate="pivot %{y}<br>attribute %{x}<br>%{customdata[0]:.2f} times the even share"
-            "<br>weight %{customdata[1]:.3f}<extra></extra>",
+            z=logs.where(lifts >= least).to_numpy(),
+            customdata=lifts.to_numpy(),
+            text=[[f"pivot {pivot}<br>attribute {attribute}" for attribute in lifts] for pivot in lifts.index],
+            hovertemplate="%{text}<br>%{customdata:.2f} times the even share<extra></extra>",
+            hoverongaps=False,
             colorscale=DIVERGING,
             zmid=0,
             zmin=-reach,
@@ -40,34 +53,240 @@ def collocation_map(trace: Trace, head: int = 0, similar: bool = True) -> go.Fig
             colorbar={
                 "title": {"text": "lift", "side": "top"},
                 "tickvals": ticks,
-                "ticktext": names,
+                "ticktext": [_times(t) for t in ticks.tolist()],
                 "thickness": 12,
             },
         )
     )
-    figure.update_layout(height=150 + 24 * len(trace.inputs), margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    figure.update_xaxes(tickangle=-60, automargin=True, showgrid=False)
-    figure.update_yaxes(autorange="reversed", automargin=True, dtick=1, showgrid=False)
+    grid = {"automargin": True, "showgrid": False, "zeroline": False}
+    heights = {"visible": False, "fixedrange": True, "rangemode": "tozero"}
+    if across:
+        figure.add_scatter(x=_path(across.forks[..., 0]), y=_path(across.forks[..., 1]), yaxis="y2", **TREE)
+    if down:
+        figure.add_scatter(x=_path(down.forks[..., 1]), y=_path(down.forks[..., 0]), xaxis="x2", **TREE)
+    figure.update_layout(
+        height=130 + 24 * rows + (60 if across else 0),
+        margin=MARGIN,
+        showlegend=False,
+        xaxis=grid | _ticks(list(lifts)) | {"domain": [0, right], "range": [-0.5, columns - 0.5], "tickangle": -60},
+        yaxis=grid | _ticks(list(lifts.index)) | {"domain": [0, top], "range": [rows - 0.5, -0.5]},
+        xaxis2=heights | {"domain": [min(right + 0.01, 1), 1]},
+        yaxis2=heights | {"domain": [min(top + 0.01, 1), 1]},
+    )
     return figure
 
 
-def collocation_ranks(trace: Trace, pivot: int, head: int = 0, count: int = 12) -> go.Figure:
-    """The attributes that the input word of step `pivot` draws in most, by lift."""
-    found = collocations(trace, head)[pivot]
-    order = np.argsort(-found, kind="stable")[:count]
+def group_map(shares: Float[np.ndarray, "N N"], groups: Groups, names: list[str], usual: bool = True) -> go.Figure:
+    """Region x region: how much each region (row) gathers from each (column), GLIED Eq. (9), on a log scale.
+
+    Args:
+        groups: the hierarchy that puts rows and columns in order, drawn above them; squares frame its groups.
+        usual: the scale is centred on what the average region gathers from that one, else on the even share.
+    """
+    order, N = groups.tree.order.tolist(), len(names)
+    shares = shares[np.ix_(order, order)]
+    found = lift(shares), over_usual(shares)
+    logs = np.log2(np.maximum(found[usual], LEAST))
+    numbered = [f"{i + 1} {names[i]}" for i in order]
+    reach = max(1, int(np.ceil(logs.max())))
+    ticks = np.arange(-reach, reach + 1, -(-reach // 3))
     figure = go.Figure(
-        go.Bar(
-            x=found[order],
-            y=[trace.attributes[i] for i in order],
-            orientation="h",
-            text=[f"{found[i]:.2f}×" for i in order],
-            textposition="auto",
-            hovertemplate="%{y}: %{x:.2f} times the even share<extra></extra>",
-            marker={"color": "#b4500a"},
+        go.Heatmap(
+            z=logs,
+            customdata=np.stack([shares, *found], -1),
+            text=[[f"{own}<br>gathers from {other}" for other in numbered] for own in numbered],
+            hovertemplate="%{text}: %{customdata[0]:.1%}<br>%{customdata[1]:.2f} times the even share"
+            "<br>%{customdata[2]:.2f} times what is usual from there<extra></extra>",
+            colorscale=DIVERGING,
+            zmid=0,
+            zmin=-reach,
+            zmax=reach,
+            colorbar={
+                "tickvals": ticks,
+                "ticktext": [_times(t) for t in ticks.tolist()],
+                "thickness": 12,
+            },
         )
     )
-    figure.add_vline(x=1, line={"dash": "dot", "width": 1})
-    figure.update_layout(height=60 + 26 * len(order), margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    figure.update_xaxes(title="lift (1 = even share)", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", automargin=True)
+    forks = groups.tree.forks
+    figure.add_scatter(x=_path(forks[..., 0]), y=_path(forks[..., 1]), yaxis="y2", **TREE)
+    figure.add_shape(
+        type="line",
+        x0=-0.5,
+        x1=N - 0.5,
+        y0=1 - ALIKE,
+        y1=1 - ALIKE,
+        yref="y2",
+        line={"dash": "dot", "width": 1, "color": GREY},
+    )
+    ends = np.cumsum([len(members) for members in groups.members]) - 0.5
+    for first, last in pairwise([-0.5, *ends.tolist()]):
+        figure.add_shape(type="rect", x0=first, x1=last, y0=first, y1=last, line={"width": 2, "color": "#222"})
+    height = 15 * N + 70
+    grid = {"automargin": True, "showgrid": False, "zeroline": False, "tickfont": {"size": 10}}
+    figure.update_layout(
+        height=height + 60,
+        margin=MARGIN,
+        showlegend=False,
+        xaxis=grid | _ticks([]) | {"range": [-0.5, N - 0.5], "title": "gathered from, in the same order"},
+        yaxis=grid
+        | _ticks([shorten(name, 20, placeholder=" …") for name in numbered])
+        | {"range": [N - 0.5, -0.5], "domain": [0, 1 - 75 / height]},
+        yaxis2={"visible": False, "fixedrange": True, "rangemode": "tozero", "domain": [1 - 70 / height, 1]},
+    )
     return figure
+
+
+def _times(power: int) -> str:
+    """2 to a power, as a lift."""
+    return f"1/{2**-power}×" if power < 0 else f"{2**power}×"
+
+
+def _path(corners: Float[np.ndarray, "joints 4"]) -> list[float | None]:
+    """The joints of a tree as one line with gaps."""
+    return [value for joint in corners.tolist() for value in (*joint, None)]
+
+
+def _ticks(names: list[str]) -> dict[str, list]:
+    return {"tickvals": list(range(len(names))), "ticktext": names}
+
+
+def lift_against_pmi(pairs: pd.DataFrame, pivot: str) -> go.Figure:
+    """Every pair of a data set: lift (log scale) over mutual information in the captions, those of `pivot` in colour.
+
+    Args:
+        pairs: as `analysis.collocations.pair_table` gives them.
+    """
+    own = pairs["pivot"] == pivot
+    figure = go.Figure()
+    for name, shown, look in (
+        ("other pivots", pairs[~own], {"size": 4, "color": GREY, "opacity": 0.35}),
+        (spoken(pivot), pairs[own], {"size": 8, "color": "#d55e00", "line": {"width": 1, "color": "#ffffff"}}),
+    ):
+        figure.add_scattergl(
+            x=shown["pmi"],
+            y=shown["lift"],
+            customdata=shown[["pivot", "attribute"]].to_numpy(),
+            mode="markers",
+            marker=look,
+            name=name,
+            hovertemplate="pivot %{customdata[0]}<br>attribute %{customdata[1]}<br>lift %{y:.2f}×, PMI %{x:+.2f}"
+            "<extra></extra>",
+        )
+    figure.add_hline(y=1, line={"dash": "dot", "width": 1})
+    figure.add_vline(x=0, line={"dash": "dot", "width": 1})
+    figure.update_layout(height=420, margin=MARGIN, legend=ABOVE)
+    figure.update_xaxes(title="PMI in the training captions")
+    powers = range(-10, 11)
+    figure.update_yaxes(
+        title="lift",
+        type="log",
+        tickvals=[2.0**power for power in powers],
+        ticktext=[_times(power) for power in powers],
+    )
+    return figure
+
+
+def score_scatter(table: pd.DataFrame, metric: str, chosen: str | None = None) -> go.Figure:
+    """Base against GLIED, a marker a photograph; on the line they tie. A ring marks the photograph `chosen`.
+
+    Args:
+        table: of `analysis.scores.photograph_table`.
+    """
+    end = float(table[["Base", "GLIED"]].to_numpy().max()) * 1.03 or 1.0
+    ring, as_ever = table[table["id"] == chosen], {"marker": {"opacity": 0.45}}
+    figure = go.Figure(
+        [
+            go.Scatter(x=[0, end], y=[0, end], mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip"),
+            go.Scatter(
+                x=table["Base"],
+                y=table["GLIED"],
+                customdata=table[["id", "difference"]],
+                mode="markers",
+                marker={"size": 7, "color": PAIR["GLIED"], "opacity": 0.45, "line": {"width": 0}},
+                selected=as_ever,
+                unselected=as_ever,
+                hovertemplate="%{customdata[0]}<br>Base %{x:.1f}, GLIED %{y:.1f} (%{customdata[1]:+.1f})"
+                "<extra></extra>",
+            ),
+            go.Scatter(
+                x=ring["Base"],
+                y=ring["GLIED"],
+                mode="markers",
+                hoverinfo="skip",
+                marker={"size": 16, "symbol": "circle-open", "color": PAIR["Base"], "line": {"width": 3}},
+            ),
+        ]
+    )
+    figure.update_layout(height=430, showlegend=False, margin=MARGIN, hovermode="closest")
+    figure.update_xaxes(title=f"{metric} of Base’s caption", range=[-0.02 * end, end])
+    figure.update_yaxes(title=f"{metric} of GLIED’s caption", range=[-0.02 * end, end])
+    return figure
+
+
+def mean_bars(
+    table: pd.DataFrame, across: str, names: dict[str, str], title: str, even: float | None = None
+) -> go.Figure:
+    """Means with their 95 percent intervals: for each of `names` a group of bars, a bar for each captioner.
+
+    Args:
+        table: captioner, `across` (a key of `names`), mean, low, high, count. `even`: where to draw a line.
+    """
+    figure = go.Figure()
+    for captioner, rows in table.groupby("captioner", sort=False):
+        figure.add_bar(
+            x=rows["mean"],
+            y=rows[across].map(names),
+            orientation="h",
+            name=str(captioner),
+            error_x={"color": _colour(str(captioner)), **_sides(rows)},
+            marker={"color": _colour(str(captioner)), "opacity": 0.6},
+            customdata=rows[["low", "high", "count"]],
+            hovertemplate="%{y}: %{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})"
+            "<br>%{fullData.name}, %{customdata[2]} photographs<extra></extra>",
+        )
+    shown = [names[name] for name in names if name in set(table[across])]
+    figure.update_layout(height=110 + 52 * len(shown), margin=MARGIN, legend=ABOVE, barmode="group", showlegend=True)
+    figure.update_xaxes(title=title, rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", automargin=True, categoryorder="array", categoryarray=shown)
+    if even is not None:
+        figure.add_vline(x=even, line={"dash": "dot", "width": 1, "color": GREY})
+    return figure
+
+
+def deletion_curves(table: pd.DataFrame, sense: str) -> go.Figure:
+    """Fall of log p by how many of the most attended (full line) or of random ones (dotted) are taken away, with 95
+    percent intervals.
+
+    Args:
+        table: of `analysis.scores.deletion_table`. `sense`: regions or attributes.
+    """
+    figure = go.Figure()
+    for (captioner, order), rows in table[table["sense"] == sense].groupby(["captioner", "order"], sort=False):
+        attended = order == "attended"
+        figure.add_scatter(
+            x=rows["removed"],
+            y=rows["mean"],
+            error_y=_sides(rows),
+            mode="lines+markers",
+            name=f"{captioner}, {'most attended' if attended else 'at random'}",
+            line={"color": _colour(str(captioner)), "dash": "solid" if attended else "dot"},
+            marker={"symbol": "circle" if attended else "diamond-open"},
+            hovertemplate="%{x} removed: log p falls by %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    counts = sorted(set(table["removed"].tolist()))
+    figure.update_layout(height=380, margin=MARGIN, legend=ABOVE)
+    figure.update_xaxes(title=f"{sense} removed", type="log", tickvals=counts, ticktext=[str(n) for n in counts])
+    figure.update_yaxes(title="fall of log p", rangemode="tozero")
+    return figure
+
+
+def _sides(rows: pd.DataFrame) -> dict:
+    """The two sides of an interval, as Plotly wants them."""
+    sides = {"array": rows["high"] - rows["mean"], "arrayminus": rows["mean"] - rows["low"]}
+    return {"type": "data", "symmetric": False, "thickness": 1.5, **sides}
+
+
+def _colour(captioner: str) -> str:
+    """That of its architecture: "GLIED before RL" is a GLIED."""
+    return PAIR[captioner.split()[0]]

@@ -113,25 +113,27 @@ def _readable(path: Path) -> bool:
         return False
 
 
-@lru_cache(maxsize=16)
-def open_entry(entry: Entry) -> Photograph:
+def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
     image = fitted(open_image(entry.path))
     key = hashlib.sha256(entry.path.read_bytes()).hexdigest()
     return Photograph(key, entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE)))
 
 
-def own_photograph(data: bytes) -> Photograph:
-    """A person's upload; its file name is never used."""
+open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people look at
+
+
+def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:
+    """A person's upload or camera picture; its file name is never used."""
     key, image = hashlib.sha256(data).hexdigest(), open_upload(data)
     url = data_url(fitted(image, SIDE))
-    return Photograph(key, "yours", "Your photograph", "The photograph you uploaded", "", image, url)
+    return Photograph(key, "yours", "Your photograph", alt, "", image, url)
 
 
-@lru_cache(maxsize=MOST)
-def thumbnail(entry: Entry) -> str:
-    """A data URL, 128 pixels high at most."""
-    return data_url(fitted(open_image(entry.path, at_least=256), 128))
+@lru_cache(maxsize=2 * MOST)
+def thumbnail(entry: Entry, side: int = 128) -> str:
+    """A data URL, `side` pixels a side at most."""
+    return data_url(fitted(open_image(entry.path, at_least=2 * side), side))
 
 
 def data_url(image: Image.Image, quality: int = 82) -> str:

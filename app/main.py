@@ -9,21 +9,33 @@ if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
 
 import streamlit as st  # noqa: E402
 
+from app import tour  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 st.set_page_config(page_title="GLIED Studio", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>")
+st.html(
+    "<style>.stMainBlockContainer { padding-top: 4.5rem; }"
+    '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
+    # in Streamlit it is paler than is readable
+    '[data-testid="stCaptionContainer"] { opacity: .85; }</style>'
+)
 page = st.navigation(
     [
-        st.Page("views/explore.py", title="Explore", icon=":material/travel_explore:", default=True),
+        st.Page("views/gallery.py", title="Gallery", icon=":material/photo_library:", default=True),
+        st.Page("views/explore.py", title="Explore", icon=":material/travel_explore:"),
+        st.Page("views/collocations.py", title="Collocations", icon=":material/grid_on:"),
+        st.Page("views/decoding.py", title="Decoding", icon=":material/account_tree:"),
         st.Page("views/compare.py", title="Compare", icon=":material/compare:"),
+        st.Page("views/whatif.py", title="What if", icon=":material/experiment:"),
+        st.Page("views/dataset.py", title="Data set", icon=":material/analytics:"),
         st.Page("views/about.py", title="About", icon=":material/menu_book:"),
     ],
     position="top",
 )
 try:
+    tour.draw(page)
     page.run()
 except GliedError as error:
     st.error(str(error), icon=":material/error:")

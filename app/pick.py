@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.components.strip import strip
-from app.gallery import MOST, Photograph, entries, folder, open_entry, own_photograph
+from app.gallery import Photograph, entries, folder, open_entry, own_photograph
 from app.services import engine
 from app.uploads import MAX_BYTES, TYPES
 from glied.errors import GliedError
@@ -14,11 +14,7 @@ RL = "RL: self-critical training, in which a captioner's own captions are scored
 
 def show_gallery() -> None:
     """The photographs to choose from, a page of them."""
-    gallery, skipped = entries(folder())
-    if skipped:
-        st.caption(
-            f"{skipped} file(s) of the folder were left out: unreadable, too small or large, or past the first {MOST}."
-        )
+    gallery, _ = entries(folder())
     pages = -(-len(gallery) // PER_PAGE)
     page = st.pagination(pages, key="gallery_page", persist_state="session") if pages > 1 else 1
     strip(gallery[(page - 1) * PER_PAGE : page * PER_PAGE], _settled(), on_pick=_take_pick)
@@ -39,7 +35,8 @@ def pick_photograph() -> Photograph:
         label_visibility="collapsed",
         width=240,
     )
-    _ask_upload()
+    ask_upload()
+    st.session_state.addressed = id
     if id == "yours":
         st.query_params.pop("photo", None)  # an upload stays with its owner
         return st.session_state.yours
@@ -85,12 +82,14 @@ def pick_pair() -> tuple[str, str]:
 
 
 def _settled() -> str:
-    """The photograph in view: the one chosen, else the one that the address names, else the gallery's first."""
+    """The photograph in view: the one that a new address names, else the one chosen, else the gallery's first."""
     known = [entry.id for entry in entries(folder())[0]]
-    wanted = st.session_state.get("photo") or st.query_params.get("photo") or known[0]
+    asked = st.query_params.get("photo")
+    chosen = st.session_state.get("photo")
+    wanted = (chosen if asked == st.session_state.get("addressed") else asked or chosen) or known[0]
     if wanted not in known and not (wanted == "yours" and "yours" in st.session_state):
         st.toast("The address asked for a photograph that is not in this gallery; another is shown.")
-        wanted = known[0]
+        wanted, st.session_state.addressed = known[0], asked  # so that the toast comes once
     st.session_state.photo = wanted
     return wanted
 
@@ -101,25 +100,34 @@ def _take_pick() -> None:
         st.session_state.photo = picked
 
 
-def _ask_upload() -> None:
+def ask_upload() -> bool:
+    """A person's own photograph, from a file or the camera; whether one was just taken."""
+    limit = MAX_BYTES // 2**20
     with st.popover("Use your own", icon=":material/upload:"):
         st.file_uploader(
-            f"A JPEG, PNG or WebP photograph of at most {MAX_BYTES // 2**20} MB. It stays in this session.",
+            f"A JPEG, PNG or WebP photograph of at most {limit} MB. It stays in this session.",
             type=TYPES,
-            max_upload_size=MAX_BYTES // 2**20,
+            max_upload_size=limit,
             key="upload",
-            on_change=_take_upload,
+            on_change=_take,
+            args=("upload", "The photograph you uploaded"),
         )
+        if st.toggle("Use the camera", key="with_camera"):
+            st.camera_input(
+                "Take a picture", key="camera", on_change=_take, args=("camera", "The picture you took"), width=320
+            )
         if "refused" in st.session_state:
             st.error(st.session_state.refused)
+    return st.session_state.pop("taken", False)
 
 
-def _take_upload() -> None:
+def _take(key: str, alt: str) -> None:
     st.session_state.pop("refused", None)
-    if st.session_state.upload is None:
+    if st.session_state[key] is None:
         return
     try:
-        st.session_state.yours = own_photograph(st.session_state.upload.getvalue())
-        st.session_state.photo = "yours"
+        st.session_state.yours = own_photograph(st.session_state[key].getvalue(), alt)
     except GliedError as error:
         st.session_state.refused = str(error)
+        return
+    st.session_state.update(photo="yours", taken=True, with_camera=False)

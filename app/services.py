@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ from app.gallery import Photograph
 from glied.attributes import find_scene
 from glied.checkpoint import load_attribute_detector, load_pair
 from glied.data import open_cached
-from glied.decode import Decoded, DecodeOptions, caption
+from glied.decode import Caption, Decoded, DecodeOptions, caption
 from glied.errors import GliedError
-from glied.scene import AS_IT_IS, Edit, Scene
+from glied.scene import AS_IT_IS, Attributes, Edit, Scene
 from glied.trace import Outlook, Trace, look_ahead, trace
 
 PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
@@ -36,12 +36,14 @@ class Question:
     Attributes:
         beam: hypotheses kept at each step. `prefix`: words that the caption must begin with.
         words: a caption to replay instead. `edit`: regions and attributes taken away or added before.
+        falls: whether to take each region and attribute away in turn, which is most of the work.
     """
 
     beam: int = BEAM
     prefix: tuple[str, ...] = ()
     words: tuple[str, ...] | None = None
     edit: Edit = AS_IT_IS
+    falls: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,7 @@ class Engine:
     """Loads the checkpoints of a folder; answers from memory where it can, else in turn."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise GliedError(
@@ -93,6 +96,16 @@ class Engine:
         key = (photograph.key, self.models[model].digest, question)
         return self._ask(key, lambda: self._read(photograph, model, question))
 
+    def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
+        """The caption of each captioner and the attributes; in turn, and kept nowhere, so that nothing that people
+        look at is forgotten for it."""
+        return self.worker.submit(self._skim, photograph, models).result()
+
+    def _skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
+        scene = self.scenes.get(photograph.key) or find_scene(photograph.image, self.source, self.detector)
+        decoded = [caption(self.models[name], [scene], DecodeOptions(beam=BEAM))[0] for name in models]
+        return [found.captions[0] for found in decoded], scene.attributes
+
     def _ask(self, key: tuple, job: Callable[[], Any]) -> Any:
         with self.lock:
             if key not in self.results or (self.results[key].done() and self.results[key].exception()):
@@ -110,12 +123,12 @@ class Engine:
     def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
         checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
         if question.words is not None:
-            return Reading(trace(checkpoint, scene, question.words, removals=True), None, None)
+            return Reading(trace(checkpoint, scene, question.words, removals=question.falls), None, None)
         options = DecodeOptions(beam=question.beam, n_best=question.beam)
         (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
         assert decoded.history is not None
         return Reading(
-            trace(checkpoint, scene, decoded.captions[0].words, removals=True),
+            trace(checkpoint, scene, decoded.captions[0].words, removals=question.falls),
             decoded,
             look_ahead(checkpoint, scene, decoded.history.extended()),
         )

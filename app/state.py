@@ -1,10 +1,12 @@
 """What a person chose, the same on every page and in the address of the page."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from analysis.attention import first_step
+from app.texts import plain
 from glied.trace import Trace
 
 
@@ -34,6 +36,15 @@ def _number(name: str, default: int | None) -> int | None:
     return default
 
 
+def refuse_unknown_captioner(known: Iterable[str]) -> None:
+    """A toast if the address asks for a captioner that is not there: Streamlit then shows the usual one."""
+    wanted = st.query_params.get("model")
+    if wanted and wanted not in known:
+        st.toast(
+            f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
+        )
+
+
 def chosen(trace: Trace) -> tuple[int, int]:
     """The step and head in view of a trace: those chosen for it, else its first word of content."""
     start()
@@ -58,3 +69,11 @@ def choose(key: str) -> None:
     match sent.get("trace"), sent.get("step"), sent.get("head"):
         case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
             st.session_state.choice = Choice(trace, step, head)
+
+
+def choose_point(chart: str, key: str, known: set[str]) -> None:
+    """Takes over the point that was clicked in a Plotly chart: the first of its `customdata`, where it is known."""
+    for point in st.session_state[chart]["selection"]["points"]:
+        first = next(iter(point.get("customdata") or ()), None)
+        if first in known:
+            st.session_state[key] = first

@@ -1,5 +1,10 @@
 """The equations by number. The line of code that computes each one ends `# Eq. (n)`."""
 
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
 EQUATIONS: dict[int, str] = {
     1: r"A_i(Q,K,V) = \mathrm{softmax}\left(\frac{QW_i^Q(KW_i^K)^\top}{\sqrt{d_k}}\right)VW_i^V",
     2: r"H(Q,K,V) = [A_1;\dots;A_k]\,W_k",
@@ -23,3 +28,29 @@ EQUATIONS: dict[int, str] = {
     20: r"\hat r_i = r_i - \frac1{n-1}\sum_{j\neq i} r_j",
     21: r"L_{\mathrm{RL}} = -\frac1n\sum_i \hat r_i \sum_t\log p(w_{i,t})",
 }
+
+
+class CodeLine(NamedTuple):
+    """A line of this package that computes an equation: where it stands, inside which function, and what it says."""
+
+    file: str
+    number: int
+    inside: str
+    source: str
+
+
+@cache
+def code_lines() -> dict[int, list[CodeLine]]:
+    """Number of an equation -> the lines of the installed package that are marked with it."""
+    found: dict[int, list[CodeLine]] = {number: [] for number in EQUATIONS}
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        outer = inside = ""
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if begun := re.match(r"( *)(?:def|class) (\w+)", line):
+                outer = outer if begun[1] else begun[2]
+                inside = f"{outer}.{begun[2]}" if begun[1] else outer
+            if marked := re.search(r" +# Eq\. \((\d+)\).*", line):
+                file = path.relative_to(package.parent).as_posix()
+                found[int(marked[1])].append(CodeLine(file, number, inside, line[: marked.start()].strip()))
+    return found

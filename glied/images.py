@@ -65,7 +65,7 @@ def open_image(
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             image = image.convert("RGB")
-            image.info |= {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+            image.info = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
             return image
     except GliedError:
         raise

@@ -1,7 +1,9 @@
 """(model, scene, words) -> Trace: every attention behind a caption, in one pass. torch stops here."""
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -24,6 +26,8 @@ from glied.vocabulary import BOS, EOS, UNK
 
 FORMAT = "glied-trace-1"
 TOP = 10
+UNPACKED = 64 * 2**20  # bytes of a file's arrays, as it declares them; no more is ever unpacked
+LONGEST = 200  # characters of a word or label
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,31 +107,118 @@ class Trace:
         """The caption as a line, without <eos>."""
         return " ".join(self.words[:-1])
 
+    def json(self) -> str:
+        """All of the trace as JSON: `format`, then the attributes under their names, arrays as nested lists (by rows,
+        `null` where a number is unknown), `attention` as {name: [head][row][key]}."""
+        arrays = {name: array.astype(object) for name, array in self._arrays().items()}
+        for array in arrays.values():
+            array[array != array] = None  # NaN
+        lists = {name: array.tolist() for name, array in arrays.items()}
+        attention = {name: lists.pop(name) for name in self.attention}
+        return json.dumps({"format": FORMAT, **self._texts(), **lists, "attention": attention}, allow_nan=False)
+
+    def packed(self, photograph: bytes = b"") -> bytes:
+        """The trace as an .npz file, and with it the photograph as a JPEG file, for someone else to open."""
+        arrays = {f"attention.{n}" if n in self.attention else n: a for n, a in self._arrays().items()}
+        if photograph:
+            arrays["photograph"] = np.frombuffer(photograph, np.uint8)
+        buffer = io.BytesIO()
+        header = np.array(json.dumps({"format": FORMAT, **self._texts()}))
+        np.savez_compressed(buffer, allow_pickle=False, header=header, **arrays)
+        return buffer.getvalue()
+
     def save(self, path: Path) -> None:
         """Writes an .npz file whole or not at all."""
-        arrays = {f"attention.{n}" if n in self.attention else n: a for n, a in self._arrays().items()}
-        header = np.array(json.dumps({"format": FORMAT, **self._texts()}))
-        with replacing(path) as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, header=header, **arrays)
+        with replacing(path) as aside:
+            aside.write_bytes(self.packed())
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
-        """A trace from its .npz file. Nothing is unpickled."""
+        """A trace from its .npz file, checked as in `unpack`."""
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            header = json.loads(str(arrays.pop("header")))
-            if header.pop("format") != FORMAT:
-                raise ValueError("another format")
-            attention = {n.split(".")[1]: arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
-            lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
-            lists["alternatives"] = tuple(tuple(row) for row in header["alternatives"])
-            return cls(**(lists | arrays), attention=attention)
-        except Exception as error:  # a foreign zip can fail in many ways
+            data = Path(path).read_bytes()
+        except OSError as error:
             raise GliedError(
-                f"Expected a {FORMAT} file of this project in {path}, it is missing, damaged or of "
-                f"another kind ({type(error).__name__}); make one with `python -m glied trace`."
+                f"Expected a {FORMAT} file in {path}, could not read it ({error.strerror}); check the path."
             ) from error
+        return unpack(data, str(path))[0]
+
+
+def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[Trace, bytes]:
+    """A trace from the bytes of its .npz file, which may be a stranger's, and the photograph packed with it, if any.
+
+    Nothing is unpickled, nothing is read that would unpack to more than `most` bytes; shapes agree, numbers are finite,
+    boxes lie on the photograph, weights sum to 1. The photograph is not looked at.
+
+    Raises:
+        GliedError: the file is none of ours.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as directory:
+            size = sum(entry.file_size for entry in directory.infolist())
+        if size > most:
+            raise ValueError(f"it would unpack to {size / 2**20:.0f} MB, {most / 2**20:.0f} are allowed")
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(str(arrays.pop("header")))
+        if header.pop("format") != FORMAT:
+            raise ValueError("it has another format")
+        photograph = arrays.pop("photograph", np.zeros(0, np.uint8)).astype(np.uint8, casting="no").tobytes()
+        attention = {n.split(".")[1]: arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
+        lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
+        lists["alternatives"] = tuple(tuple(row) for row in header["alternatives"])
+        _check(lists, arrays, attention)
+        return Trace(**(lists | arrays), attention=attention), photograph
+    except Exception as error:  # a foreign zip can fail in many ways
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        raise GliedError(
+            f"Expected a {FORMAT} file of this project in {name}, it is damaged or of another kind "
+            f"({reason[:100]}); have it made and sent again."
+        ) from error
+
+
+def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where the parts of a Trace do not fit together; a missing part raises KeyError."""
+
+    def demand(holds: object, otherwise: str) -> None:
+        if not holds:
+            raise ValueError(otherwise)
+
+    lists = [texts[name] for name in ("labels", "attributes", "inputs", "words")] + list(texts["alternatives"])
+    names = [texts[name] for name in ("architecture", "checkpoint", "source")]
+    demand(all(isinstance(each, tuple) for each in lists), "its words are no lists")
+    for text in [*names, *(word for each in lists for word in each)]:
+        demand(isinstance(text, str) and len(text) <= LONGEST, "a word is none, or too long")
+    N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
+    k, steps = len(attention["x"]), len(arrays["visual_drop"])
+    demand(min(N, M, L, T, k) > 0 and len(texts["labels"]) in (0, N), "it has no regions, attributes or words")
+    demand([len(row) for row in texts["alternatives"]] == [T] * L, "its alternatives do not agree")
+    demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")
+    glied = {"vd": (k, N, N), "ad": (k, L, M), "vl": (k, L, N), "al": (k, L, M)}
+    weights = {"x": (k, L, L), "v": (k, L, N), **{"base": {"a": (k, L, M)}, "glied": glied}[texts["architecture"]]}
+    shapes = {
+        "boxes": (N, 4),
+        "attribute_scores": (M,),
+        "attribute_regions": (M, N),
+        "log_probabilities": (L,),
+        "alternative_log_probabilities": (L, T),
+        "visual_drop": (steps, N),
+        "attribute_drop": (steps, M),
+    }
+    demand({name: array.shape for name, array in arrays.items()} == shapes and steps in (0, L), "its shapes disagree")
+    demand({name: array.shape for name, array in attention.items()} == weights, "the shapes of its attention disagree")
+    for name, array in [*arrays.items(), *attention.items()]:
+        demand(array.dtype == np.float32, f"its {name} has no numbers")
+        unknown = np.isnan(array) & ({"visual_drop": N, "attribute_drop": M}.get(name) == 1)  # alone: never removed
+        demand((unknown | (np.abs(array) < 1e6)).all(), f"its {name} is not finite")
+    for w in attention.values():
+        demand((w >= 0).all() and np.allclose(w.sum(-1), 1, atol=1e-3), "its attention does not sum to 1")
+    for p in (arrays["attribute_scores"], arrays["attribute_regions"]):
+        demand((p >= 0).all() and (p < 1.001).all(), "its attributes have no probabilities")
+    demand(len(texts["size"]) == 2 and all(type(side) is int for side in texts["size"]), "it has no size")
+    (width, height), (x1, y1, x2, y2) = texts["size"], arrays["boxes"].T
+    inside = (x1 > -1) & (y1 > -1) & (x2 < width + 1) & (y2 < height + 1) & (x1 < x2) & (y1 < y2)  # a pixel's grace
+    demand(inside.all(), "its boxes do not lie on the photograph")
 
 
 def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: bool = False) -> Trace:

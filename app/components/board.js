@@ -54,6 +54,7 @@ export default function ({ data, parentElement, setStateValue }) {
   }
 
   // ---- elements
+  const visited = (enter, leave) => ({ pointerenter: enter, pointerleave: leave, focus: enter, blur: leave }) // by hand or keyboard
   const words = make("div", { class: "words", role: "group", "aria-label": "The caption, word by word" })
   const play = make("button", { class: "round", "aria-label": "Play the caption", title: "Play", click: toggle }, "▶")
   const slider = make("input", { type: "range", min: 0, max: data.words.length - 1, "aria-label": "Word of the caption",
@@ -75,7 +76,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const controls = make("div", { class: "controls" },
     ...(modes.length > 1 ? [modeTabs] : []),
     make("div", {}, play, slider, place), make("div", {}, heads),
-    ...(data.coarse ? [lookTabs] : []), ...(modes.length > 1 ? [itselfLabel] : []))
+    ...(data.coarse ? [lookTabs] : []), ...(modes.length > 1 ? [itselfLabel] : []), displaySettings())
 
   const { stage, legend, crop, at, visit, paint, paintBoxes } = photograph(data, { tabindex: 0, role: "application",
     "aria-label": `${data.alt}. ${N} regions: arrow keys move, plus and minus change the size, Enter pins, Escape clears.`,
@@ -84,13 +85,13 @@ export default function ({ data, parentElement, setStateValue }) {
   const readout = make("p", { class: "readout", "aria-live": "polite" })
   const minis = make("div", { class: "minis", role: "group", "aria-label": "All regions" },
     ...data.boxes.map((_, i) => make("button", { "aria-label": `Region ${i + 1}, ${data.names[i]}`, title: `${i + 1}: ${data.names[i]}`,
-      pointerenter: () => point(i), pointerleave: () => point(null), click: () => { pinned = pinned === i ? null : i; draw() } }, crop(i, 38))))
+      ...visited(() => point(i), () => { if (hovered === i) point(null) }), click: () => { pinned = pinned === i ? null : i; draw() } }, crop(i, 38))))
   const keys = make("p", { class: "keys" }, "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
     (data.labels.length ? " What a region is called is its detector’s guess." : ""))
   const chips = make("div", { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
     ...data.attributes.map((word, i) => make("button", { style: `--score: ${Math.round(45 * data.scores[i])}%`,
       title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
-      pointerenter: () => { attribute = i; draw() }, pointerleave: () => { attribute = null; draw() },
+      ...visited(() => { attribute = i; draw() }, () => { if (attribute === i) { attribute = null; draw() } }),
       click: () => { pinnedAttribute = pinnedAttribute === i ? null : i; draw() } }, word + " ", make("small", {}, data.scores[i].toFixed(2)))))
   const panel = make("div", { class: "panel" })
   const board = make("div", { class: "board" }, words, controls,
@@ -152,7 +153,7 @@ export default function ({ data, parentElement, setStateValue }) {
     if (region === null) {
       readout.textContent = seen !== null ? `Where “${data.attributes[seen]}” was detected.`
         : mode() === "groups" ? "Hover over the photograph to see the group of each region."
-        : `Where the model looked for “${data.words[step]}”${look() === "coarse" ? ", by groups" : ""}. Warm: more than an even share.`
+        : `Where the model looked for “${data.words[step]}”${look() === "coarse" ? ", by groups" : ""}. Coloured: more than an even share; dark: less.`
       return
     }
     const fall = seen === null && mode() === "word" ? data.region_falls[step]?.[region] : null

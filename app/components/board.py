@@ -38,24 +38,24 @@ def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
         "digest": trace.digest,
         "architecture": trace.architecture,
         "size": trace.size,
-        "boxes": _rounded(trace.boxes, 1),
+        "boxes": rounded(trace.boxes, 1),
         "names": region_names(trace),
         "labels": trace.labels,
         "attributes": [spoken(word) for word in trace.attributes],
-        "scores": _rounded(trace.attribute_scores),
-        "seen": _rounded(trace.attribute_regions),
+        "scores": rounded(trace.attribute_scores),
+        "seen": rounded(trace.attribute_regions),
         "words": [spoken(word) for word in trace.words],
-        "log_probabilities": _rounded(trace.log_probabilities),
+        "log_probabilities": rounded(trace.log_probabilities),
         "total": round(float(trace.log_probabilities.sum()), 2),
         "alternatives": [[spoken(word) for word in words] for words in trace.alternatives],
-        "alternative_log_probabilities": _rounded(trace.alternative_log_probabilities),
+        "alternative_log_probabilities": rounded(trace.alternative_log_probabilities),
         "heads": trace.attention[fine].shape[0],
-        "groups": _rounded(trace.attention["vd"]) if "vd" in trace.attention else None,
-        "coarse": _rounded(trace.attention["v"]) if fine == "vl" else None,
-        "fine": _rounded(trace.attention[fine]),
-        "read": _rounded(trace.attention[read]),
-        "region_falls": _rounded(trace.visual_drop),
-        "attribute_falls": _rounded(trace.attribute_drop),
+        "groups": rounded(trace.attention["vd"]) if "vd" in trace.attention else None,
+        "coarse": rounded(trace.attention["v"]) if fine == "vl" else None,
+        "fine": rounded(trace.attention[fine]),
+        "read": rounded(trace.attention[read]),
+        "region_falls": rounded(trace.visual_drop),
+        "attribute_falls": rounded(trace.attribute_drop),
         "agreement": _agreements(trace),
         "first": first_step(trace),
         "partner": partner.digest if partner else None,
@@ -76,7 +76,7 @@ def _agreements(trace: Trace) -> list[list[list[float | None]]]:
     return found
 
 
-def _rounded(array: np.ndarray, digits: int = 4) -> list:
+def rounded(array: np.ndarray, digits: int = 4) -> list:
     """Nested lists that JSON can hold: NaN becomes None."""
     values = array.astype(float).round(digits).astype(object)
     values[~np.isfinite(array)] = None

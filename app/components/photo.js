@@ -9,9 +9,35 @@ const PALETTES = {
   cividis: [[0, 50, 100], [124, 123, 120], [253, 231, 55]],
   violet: [[250, 210, 180], [222, 73, 104], [70, 15, 110]],
 }
-// How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (percent)
-// that is outlined, whether outlines have labels.
-const view = (window.gliedView ??= { palette: "warm", opacity: 62, threshold: 3, labels: true })
+// How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (both in
+// percent) that is outlined, whether outlines have labels. The browser remembers it.
+const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
+const view = (window.gliedView ??= { palette: "warm", opacity: 62, threshold: 3, labels: true, ...remembered() })
+
+function remembered() {
+  const holds = (name, value) => name === "palette" ? Object.hasOwn(PALETTES, value) : name === "labels" ? typeof value === "boolean"
+    : name in LIMITS && Number.isFinite(value) && value >= LIMITS[name][0] && value <= LIMITS[name][1]
+  try {
+    return Object.fromEntries(Object.entries(JSON.parse(localStorage.getItem("gliedView"))).filter((pair) => holds(...pair)))
+  } catch { return {} } // nothing stored, or no storage
+}
+
+function setView(change) {
+  Object.assign(view, change)
+  try { localStorage.setItem("gliedView", JSON.stringify(view)) } catch { /* a browser without storage forgets */ }
+  window.dispatchEvent(new Event("glied:view"))
+}
+
+// Calls node.repaint() after every change of the view, for as long as the node lives.
+function follow(node) {
+  const kept = new WeakRef(node)
+  const repaint = () => {
+    const alive = kept.deref()
+    if (!alive) window.removeEventListener("glied:view", repaint)
+    else if (alive.isConnected) alive.repaint()
+  }
+  window.addEventListener("glied:view", repaint)
+}
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag)
@@ -31,6 +57,36 @@ const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b]
 function pooled(tensor, head, row) {
   if (head > 0) return tensor[head - 1][row]
   return tensor[0][row].map((_, i) => tensor.reduce((sum, one) => sum + one[row][i], 0) / tensor.length)
+}
+
+// The settings of the view, folded away; put it among a component's controls.
+function displaySettings() {
+  const palette = make("select", { change: () => setView({ palette: palette.value }) },
+    ...Object.keys(PALETTES).map((name) => make("option", { value: name }, name)))
+  const labels = make("input", { type: "checkbox", change: () => setView({ labels: labels.checked }) })
+  const ranges = Object.entries(LIMITS).map(([name, [min, max]]) => {
+    const range = make("input", { type: "range", min, max, input: () => setView({ [name]: +range.value }) })
+    return [name, range, make("span")]
+  })
+  const names = { opacity: "Opacity", threshold: "Outline from" }
+  const summary = make("summary", {}, "Display")
+  const details = make("details", { class: "display", keydown: (event) => {
+    if (event.key !== "Escape" || !details.open) return
+    details.open = false
+    summary.focus()
+  } }, summary, make("div", {}, make("label", {}, "Colours", palette),
+    ...ranges.map(([name, range, value]) => make("label", {}, names[name], range, value)), make("label", {}, labels, "Labels")))
+  details.repaint = () => {
+    palette.value = view.palette
+    labels.checked = view.labels
+    for (const [name, range, value] of ranges) {
+      range.value = view[name]
+      value.textContent = `${view[name]} %`
+    }
+  }
+  details.repaint()
+  follow(details)
+  return details
 }
 
 // `data` has photo (a URL), alt, size, boxes and labels; `attributes` go to the element, `stage`.
@@ -108,9 +164,9 @@ function photograph(data, attributes = {}) {
   }
 
   // A label in the first corner of its box, or the middle, where no other label lies.
-  function label(i, text, taken, css = "") {
+  function label(i, text, taken, zoom, css = "") {
     const [x1, y1, x2, y2] = data.boxes[i]
-    const zoom = (stage.clientWidth || 500) / width, w = (10 + 7 * text.length) / zoom, h = 20 / zoom, gap = 4 / zoom
+    const w = (10 + 7 * text.length) / zoom, h = 20 / zoom, gap = 4 / zoom
     const spots = [[x1 + gap, y1 + gap], [x2 - w - gap, y1 + gap], [x1 + gap, y2 - h - gap], [x2 - w - gap, y2 - h - gap],
       [(x1 + x2 - w) / 2, y1 + gap], [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2], [(x1 + x2 - w) / 2, y2 - h - gap]]
     const free = spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
@@ -119,7 +175,10 @@ function photograph(data, attributes = {}) {
     tags.append(make("span", { class: css, style: `left: ${(100 * x) / width}%; top: ${(100 * y) / height}%` }, text))
   }
 
+  let painted = null // with which weights and marks
   function paintBoxes(weights, marked, dashed) {
+    painted = [weights, marked, dashed]
+    const zoom = (stage.clientWidth || 500) / width // once, before anything changes: to read it lays the page out
     svg.replaceChildren()
     tags.replaceChildren()
     const taken = [], reach = Math.max(...weights)
@@ -128,8 +187,8 @@ function photograph(data, attributes = {}) {
     for (const i of [...top].reverse()) outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
     if (marked !== null) outline(marked, "#56b4e9", 4, 1, dashed ? "8 5" : "")
     if (!view.labels) return
-    if (marked !== null) label(marked, named(marked), taken, "query")
-    for (const i of top) label(i, named(i), taken)
+    if (marked !== null) label(marked, named(marked), taken, zoom, "query")
+    for (const i of top) label(i, named(i), taken, zoom)
   }
 
   function under(x, y) {
@@ -162,5 +221,12 @@ function photograph(data, attributes = {}) {
     if (key === "+" || key === "-") return found[found.indexOf(from) + (key === "+" ? 1 : -1)] ?? from
   }
 
-  return { stage, legend, crop, at, visit, paint: (weights, marked = null, dashed = false) => { paintHeat(weights); paintBoxes(weights, marked, dashed) }, paintBoxes }
+  function paint(weights, marked = null, dashed = false) {
+    paintHeat(weights)
+    paintBoxes(weights, marked, dashed)
+  }
+  stage.repaint = () => painted && paint(...painted)
+  follow(stage)
+
+  return { stage, legend, crop, at, visit, paint, paintBoxes }
 }

@@ -1,10 +1,13 @@
-"""About: the equations, the checkpoints, and what attention does not tell."""
+"""About: the equations beside their code, the checkpoints, and what attention does not tell."""
 
 import pandas as pd
 import streamlit as st
 
+from analysis import scores
+from app.reports import reports
 from app.services import engine
-from glied.equations import EQUATIONS
+from app.texts import plain
+from glied.equations import EQUATIONS, code_lines
 from glied.regions.detector import Detector
 
 PARTS = {
@@ -15,18 +18,79 @@ PARTS = {
     "Attributes: noisy-OR over regions": range(15, 19),
     "Training: cross-entropy, then the samples' own rewards": range(19, 22),
 }
+KEYS = """
+| where | key | what it does |
+|---|---|---|
+| photograph | arrows | visit the regions |
+| | + and − | the next larger and smaller region |
+| | Enter | pins the region, and lets go of it |
+| | Esc | clears |
+| photograph of What if | Enter | strikes the region out |
+| slider of words | arrows | from word to word |
+| beam tree | arrows | to the parent, the first child, the siblings |
+| | Enter | pins the word |
+| | Esc | lets go |
+"""
+TERMS = """
+- **Region**: a box of the photograph with a feature, found by the region detector.
+- **Attribute**: a word that the attribute detector finds in the photograph: things, colours, doings alike.
+- **Region grouping**: the regions that one region gathers by attention to all of them, Eq. (9).
+- **Attribute collocation**: the attributes that an input word, the **pivot**, gathers, Eq. (10).
+- **Global distilling**: grouping and collocating. **Local distilling**: going back to single regions and attributes for
+  the exact word, Eq. (13).
+- **Head**: one of several attentions side by side. **Lift**: attention as a multiple of the even share.
+- **Log p**: the natural logarithm of a probability; 0.7 less is half as probable. **Fall**: how far log p of a word
+  drops when something is taken away.
+- **Beam**: how many unfinished captions are kept at each step of the search.
+- **Cross-entropy** (before RL): training on people's captions, word by word. **Self-critical** (after RL): then on the
+  captioner's own captions, rewarded by CIDEr-D.
+- **BLEU, METEOR, ROUGE-L, CIDEr**: how much of a caption people's captions share; CIDEr weighs rare words more.
+"""
+# equations shrink with their column, so that the longest fits
+FITTING = """<style>
+.stMarkdown:has(.katex-display) { container-type: inline-size }
+.stMarkdown .katex-display { font-size: min(1em, 3.6cqi); margin: 0; padding: 4px 0 }
+.stMarkdown :is(.katex-display, :has(.katex-display)) { overflow: visible }
+</style>"""
 
 
 def draw_card(title: str, facts: dict) -> None:
     """What a checkpoint says about itself."""
-    st.markdown(f"**{title}**")
     flat: dict[str, object] = {}
     for name, value in facts.items():
         flat |= {f"{name}: {part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
     values = pd.DataFrame({"value": [str(value) for value in flat.values()]}, index=list(flat))
-    st.table(values, border="horizontal", hide_header=True, alt=f"What the checkpoint of {title} says about itself")
+    with st.expander(title):
+        st.table(values, border="horizontal", hide_header=True, alt=f"What the checkpoint of {title} says about itself")
 
 
+def draw_equation(number: int) -> None:
+    """An equation, and beside it the lines of code that compute it."""
+    left, right = st.columns(2, gap="medium", vertical_alignment="center")
+    left.latex(EQUATIONS[number])
+    for line in code_lines()[number]:
+        right.caption(f"Eq. ({number}): {line.file}, line {line.number}, in `{line.inside}`")
+        right.code(line.source, language="python", wrap_lines=True)
+
+
+def draw_measured() -> None:
+    """How often attention was found to point at the object, where the reports of the best pair say."""
+    best = next(iter(engine().pairs.values()))
+    found = {name: report for name, report in reports(engine().folder).items() if name in best}
+    grounded = {engine().titles[n]: report["grounding"] for n, report in found.items() if "grounding" in report}
+    table = scores.pointing_table(grounded, "human")
+    if table.empty:
+        return
+    some = next(iter(found.values()))
+    st.markdown(
+        f"**Measured on {plain(some['data'])} {plain(some['split'])}, on the object words of people's captions**"
+    )
+    said = table.groupby("captioner", sort=False)
+    st.markdown("\n".join(f"- **{title}**: {scores.say_pointing(rows)}" for title, rows in said))
+    st.page_link("views/dataset.py", label="All that was measured", icon=":material/analytics:")
+
+
+st.html(FITTING)
 st.title("What you are looking at")
 st.markdown(
     "A captioner reads a photograph as **regions** and **attributes** (words found in it) and writes one word after "
@@ -43,11 +107,20 @@ st.markdown(
     "- A group is what the model mixes, not an object; a collocation is what goes together in its training captions.\n"
     "- The mean over heads hides heads that disagree; look at them one by one."
 )
-st.subheader("The equations")
+draw_measured()
+st.subheader("Keys")
+st.markdown(KEYS)
+st.subheader("Terms")
+st.markdown(TERMS)
+st.subheader("The equations and their code")
+st.caption(
+    "Each line of code on the right is read from the package that runs here; the tests hold it equal to the equation "
+    "on its left, written out in loops. Where a symbol is made, the lines before it tell."
+)
 for part, numbers in PARTS.items():
     st.markdown(f"**{part}**")
     for number in numbers:
-        st.latex(EQUATIONS[number] + rf"\qquad\text{{({number})}}")
+        draw_equation(number)
 st.subheader("The checkpoints")
 running = engine()
 for name, title in running.titles.items():
@@ -61,8 +134,3 @@ draw_card(
 if isinstance(running.source, Detector):
     net = running.source.net
     draw_card("Region detector", {"objects": len(net.labels), "attributes": len(net.attributes), **running.source.card})
-st.subheader("Keys")
-st.markdown(
-    "On the photograph: arrow keys visit regions, **+** and **−** the larger and smaller one, **Enter** pins, "
-    "**Esc** clears. On the slider: arrow keys move from word to word."
-)

@@ -1,83 +1,115 @@
 """Explore: one photograph through one captioner, word by word and region by region."""
 
+import pandas as pd
 import streamlit as st
 
-from analysis.attention import attention_table, first_step, spoken
-from analysis.figures import collocation_map, collocation_ranks
+from analysis.attention import attention_table, region_names, spoken
+from analysis.figures import group_map
+from analysis.groups import ALIKE, cluster_regions, described, groupings, most_sought, region_table
 from app.components.board import board
+from app.export import draw_export, open_shared
 from app.gallery import Photograph
 from app.pick import pick_model, pick_photograph, show_gallery
-from app.services import traced, warn_if_unlike
-from app.state import chosen
+from app.services import Reading, engine, traced, warn_if_unlike
+from app.state import chosen, refuse_unknown_captioner
+from app.texts import plain
 from glied.trace import Trace
 
 
 @st.fragment
-def draw_words(trace: Trace, photograph: Photograph) -> None:
+def draw_words(reading: Reading, photograph: Photograph) -> None:
     """The board, and below it what follows the chosen word and head."""
+    trace = reading.trace
     board(trace, photograph, key="board")
     step, head = chosen(trace)
-    draw_collocations(trace, head)
+    draw_export(photograph, reading, step, head)
+    draw_groups(trace, head)
+    word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {name_of(head)}"
     with st.expander("What the chosen word looked at, as a table", icon=":material/table:"):
-        st.caption(f"The word is “{spoken(trace.words[step])}”, number {step + 1} of the caption.")
-        st.dataframe(
+        st.caption(f"The word is {word}.")
+        show_table(
             attention_table(trace, step, head),
-            hide_index=True,
             alt=f"Attention of the word {trace.words[step]} to each region and attribute",
-            column_config={
-                "attention": st.column_config.NumberColumn(format="percent"),
-                "lift": st.column_config.NumberColumn("times the even share", format="%.2f"),
-                "fall": st.column_config.NumberColumn("fall in log p without it", format="%.3f"),
-            },
+            file="word.csv",
+        )
+    with st.expander("The regions, as a table", icon=":material/table:"):
+        st.caption(
+            f"Boxes are in pixels of a photograph of {trace.size[0]} × {trace.size[1]}. "
+            f"Attention and fall are those of the word {word}."
+        )
+        show_table(
+            region_table(trace, step, head),
+            alt=f"The regions: name, box, group, and the attention of the word {trace.words[step]}",
+            file="regions.csv",
         )
 
 
-def draw_collocations(trace: Trace, head: int) -> None:
-    """Attribute distilling: which attributes each input word calls up."""
-    st.subheader("Attribute collocations")
-    if "ad" not in trace.attention:
+def draw_groups(trace: Trace, head: int) -> None:
+    """Region distilling: which regions gather from which, in the order of their likeness."""
+    st.subheader("Region groups, put in order")
+    if "vd" not in trace.attention:
         st.info(
             "Base has no groupings and no collocations: it attends to regions and attributes as they are. "
             "Choose GLIED to see them.",
             icon=":material/info:",
         )
         return
+    shares, names = groupings(trace, head), region_names(trace)
+    groups = cluster_regions(shares)
     st.caption(
-        "Before a word is said, the word **before** it calls up attributes that go with it (GLIED Eq. (10)). "
-        "A row belongs to that INPUT word, the pivot. 1× is an even share, orange more, blue less; "
-        f"{'mean over heads' if head == 0 else f'head {head}'}, as chosen above."
+        "Before any word is said, each region (row) gathers from all regions (columns), GLIED Eq. (9): orange more, "
+        f"blue less, {name_of(head)}, as chosen above. All regions seek some: they gather most from "
+        f"{plain(most_sought(shares, names))}. Beyond what is usual, some gather alike and are gathered from alike: "
+        f"they stand side by side, framed where their mean correlation is {ALIKE} or more, the dotted line in the tree."
     )
-    order = st.segmented_control(
-        "Order of the attributes",
-        ["by likeness", "by score"],
-        default="by likeness",
+    scale = st.segmented_control(
+        "1× is",
+        ["what is usual from that region", "an even share"],
+        default="what is usual from that region",
         required=True,
-        key="order",
+        key="group_scale",
         persist_state="session",
     )
     st.plotly_chart(
-        collocation_map(trace, head, order == "by likeness"),
-        key="collocations",
+        group_map(shares, groups, names, scale != "an even share"),
+        key="groups",
         config={"displaylogo": False},
-        alt="Heat map of attribute collocations: input words by attributes",
+        alt="Heat map of region groupings: how much each region gathers from each other, in groups",
     )
-    pivot = st.pills(
-        "Pivot word",
-        range(len(trace.inputs)),
-        default=min(first_step(trace) + 1, len(trace.inputs) - 1),
-        required=True,
-        key=f"pivot {trace.digest}",
-        format_func=lambda t: spoken(trace.inputs[t]),
+    told = described(shares, groups, names)
+    st.markdown("\n".join(f"- **{title}**: {plain(text)}" for title, text in told.items()))
+    st.caption(
+        "A group says that this captioner treats those regions alike. It does not say that they gather from one "
+        "another (the numbers tell whether they do), that they are one object, or that a word depends on them. Where "
+        "a group ends is our cut: the model’s own groups are soft, one for each region."
     )
-    st.plotly_chart(
-        collocation_ranks(trace, pivot, head),
-        key="ranks",
-        config={"displaylogo": False},
-        alt=f"Attributes that {spoken(trace.inputs[pivot])} calls up most, by lift",
+
+
+def show_table(table: pd.DataFrame, alt: str, file: str) -> None:
+    """A table that can be sorted, searched and downloaded."""
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt=alt,
+        column_config={
+            "attention": st.column_config.NumberColumn(format="percent"),
+            "own share": st.column_config.NumberColumn("own share of its group", format="percent"),
+            "lift": st.column_config.NumberColumn("times the even share", format="%.2f"),
+            "fall": st.column_config.NumberColumn("fall in log p without it", format="%.3f"),
+        },
     )
+    st.download_button(
+        "CSV", table.to_csv(index=False), file, "text/csv", icon=":material/download:", on_click="ignore"
+    )
+
+
+def name_of(head: int) -> str:
+    """The head in view, in words."""
+    return "mean over heads" if head == 0 else f"head {head}"
 
 
 show_gallery()
+refuse_unknown_captioner(engine().titles.values())
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
     model = pick_model()
@@ -86,6 +118,10 @@ st.caption(
 )
 reading = traced(photograph, model)
 warn_if_unlike(reading.trace)
-draw_words(reading.trace, photograph)
+draw_words(reading, photograph)
+with st.container(horizontal=True):
+    st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
+    st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")
 if photograph.credit:
     st.caption(f"{photograph.title}: {photograph.credit}")
+open_shared()

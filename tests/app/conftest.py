@@ -9,6 +9,7 @@ import tiny
 import torch
 from streamlit.testing.v1 import AppTest
 
+from app.catalogue import Catalogue
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
@@ -23,6 +24,12 @@ WORDS = (*tiny.WORDS, HOSTILE)
 def _own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's choice of threads is for a whole machine, not for tests."""
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+@pytest.fixture(autouse=True)
+def _idle_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Gallery reads its photographs in the background, beside whatever a test looks at: not unless asked to."""
+    monkeypatch.setattr(Catalogue, "start", lambda self: None)
 
 
 @pytest.fixture(scope="session")

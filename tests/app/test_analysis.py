@@ -8,7 +8,7 @@ import pytest
 import tiny
 from jaxtyping import TypeCheckError
 
-from analysis import attention, figures
+from analysis import attention, figures, groups
 from analysis.diff import align
 from glied.metrics import rank_correlation
 from glied.trace import Trace, trace
@@ -47,12 +47,6 @@ def test_lift_of_even_attention_is_1():
 def test_agreement_is_spearmans(weights: list[float], drop: list[float], expected: float):
     found = rank_correlation(np.array(weights, float), np.array(drop, float))
     assert found == pytest.approx(expected, nan_ok=True)
-
-
-def test_seriation_puts_columns_that_go_together_side_by_side():
-    up, down = np.array([1.0, 2, 4]), np.array([4.0, 2, 1])
-    order = attention.seriation(np.stack([up, down, 1.1 * up, 0.9 * down], 1))
-    assert {frozenset(order[:2].tolist()), frozenset(order[2:].tolist())} == {frozenset({0, 2}), frozenset({1, 3})}
 
 
 def test_regions_are_called_by_label_or_place():
@@ -96,20 +90,84 @@ def test_alignment_of_nothing():
     assert align([], ["a"]).right == (-1,)
 
 
-@pytest.mark.parametrize("similar", [True, False])
-def test_collocation_map_shows_lift_of_input_words(traces: dict[str, Trace], similar: bool):
-    glied = traces["glied"]
-    heat = figures.collocation_map(glied, 1, similar).data[0]
-    assert heat.y[:2] == ("0 (start)", "1 a")
-    assert set(heat.x) == set(glied.attributes)
-    column = list(heat.x).index(glied.attributes[3])
-    assert heat.customdata[2][column][0] == pytest.approx(4 * glied.attention["ad"][0, 2, 3])
-    assert heat.z[2][column] == pytest.approx(max(-6, np.log2(heat.customdata[2][column][0])), abs=1e-5)
-    assert heat.zmid == 0
+def blocks(own: float, sizes: tuple[int, ...] = (3, 2, 4), seed: int = 0) -> tuple[np.ndarray, list[set[int]]]:
+    """Groupings of shuffled regions that gather `own` times as much within their block as elsewhere, and the blocks."""
+    generator = np.random.default_rng(seed)
+    block = np.repeat(np.arange(len(sizes)), sizes)
+    order = generator.permutation(len(block))
+    weights = np.where(block[:, None] == block, own, 1.0) * generator.uniform(0.9, 1.1, (len(block),) * 2)
+    weights *= np.geomspace(1, 5, len(block))  # some are sought by all
+    weights = (weights / weights.sum(1, keepdims=True))[np.ix_(order, order)]
+    return weights, [set(np.flatnonzero(block[order] == b).tolist()) for b in range(len(sizes))]
+
+
+@pytest.mark.parametrize("own", [4.0, 0.25])
+def test_clustering_recovers_known_blocks(own: float):
+    for seed in range(5):
+        shares, expected = blocks(own, seed=seed)
+        found = groups.cluster_regions(shares)
+        assert sorted(map(sorted, found.members)) == sorted(map(sorted, expected))
+        assert [region for members in found.members for region in members] == found.tree.order.tolist()
+        assert len(found.tree.forks) == len(shares) - 1
+
+
+def test_regions_that_only_differ_in_how_sought_they_are_make_no_groups():
+    shares = np.tile(np.array([0.5, 0.2, 0.2, 0.1]), (4, 1))
+    np.testing.assert_allclose(groups.over_usual(shares), 1)
+    assert len(groups.cluster_regions(shares).members) == 4
+
+
+def test_one_region_is_a_group_and_two_even_ones_are_two():
+    assert groups.cluster_regions(np.ones((1, 1))).members == [[0]]
+    assert sorted(groups.cluster_regions(np.full((2, 2), 0.5)).members) == [[0], [1]]
+
+
+def test_groups_are_told_in_words():
+    shares = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    names = ["grass", "dog", "grass"]
+    tree = groups.cluster_regions(shares).tree
+    assert groups.described(shares, groups.Groups(tree, [[0, 2], [1]]), names) == {
+        "Group 1": "grass (1, 3). On average they gather 75% from one another, the other regions 70% from them.",
+        "Like no other": "dog (2).",
+    }
+    assert groups.described(shares, groups.Groups(tree, [[0, 1, 2]]), names) == {
+        "Group 1": "grass (1, 3), dog (2). On average they gather 100% from one another."
+    }
+    assert groups.most_sought(shares, names) == "1 grass 43.3%, 3 grass 30.0%, 2 dog 26.7%"
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_group_map_shows_shares_in_the_order_of_the_tree(usual: bool):
+    shares, _ = blocks(4.0)
+    found = groups.cluster_regions(shares)
+    figure = figures.group_map(shares, found, ["dog"] * len(shares), usual)
+    heat, order = figure.data[0], found.tree.order
+    assert heat.text[1][2] == f"{order[1] + 1} dog<br>gathers from {order[2] + 1} dog"
+    share = shares[order[1], order[2]]
+    scale = shares[:, order[2]].mean() if usual else 1 / len(shares)
+    assert heat.z[1][2] == pytest.approx(np.log2(share / scale))
+    assert heat.customdata[1][2][0] == pytest.approx(share)
     assert heat.zmin == -heat.zmax
+    frames = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert [shape.x1 - shape.x0 for shape in frames] == [len(members) for members in found.members]
 
 
-def test_collocation_ranks_put_the_strongest_first(traces: dict[str, Trace]):
-    bars = figures.collocation_ranks(traces["glied"], 1, count=3).data[0]
-    assert list(bars.x) == sorted(bars.x, reverse=True)
-    assert bars.x[0] == pytest.approx(4 * traces["glied"].attention["ad"].mean(0)[1].max())
+def test_region_table_holds_box_attention_fall_and_group(traces: dict[str, Trace]):
+    glied = traces["glied"]
+    table = groups.region_table(glied, 1, 2)
+    assert table["region"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(table[["left", "top", "right", "bottom"]], glied.boxes.round())
+    np.testing.assert_allclose(table["attention"], glied.attention["vl"][1, 1])
+    np.testing.assert_allclose(table["fall"], glied.visual_drop[1])
+    row = glied.attention["vd"][1, 3]
+    assert table["own share"][3] == pytest.approx(row[3])
+    best = max((i for i in range(5) if i != 3), key=lambda i: row[i])
+    partners = table["group partners"][3].split(", ")
+    assert partners[0].startswith(f"{best + 1} ")
+    assert partners[0].endswith(f"{row[best]:.1%}")
+    assert len(partners) == 3
+    assert not any(partner.startswith("4 ") for partner in partners)
+    base = replace(traces["base"], visual_drop=np.zeros((0, 5)), attribute_drop=np.zeros((0, 4)))
+    found = groups.region_table(base, 1)
+    assert found["fall"].isna().all()
+    assert not {"own share", "group partners"} & set(found)

@@ -1,6 +1,9 @@
 """A trace replays any caption, is immutable, compares by value, and survives its file."""
 
+import io
+import json
 import pickle
+import zipfile
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.evaluate import human_log_probability
 from glied.scene import Attributes, Regions, Scene
-from glied.trace import Trace, look_ahead, trace
+from glied.trace import Trace, look_ahead, trace, unpack
 
 SCENE = tiny.scene(5, 4, 1)
 WORDS = ("a", "dog", "runs", "on", "grass")
@@ -295,3 +298,127 @@ def test_an_outlook_is_the_next_step_of_a_trace(architecture: str) -> None:
             assert found.alternatives[p] == whole.alternatives[t]
             likely = whole.alternative_log_probabilities[t]
             np.testing.assert_allclose(found.alternative_log_probabilities[p], likely, atol=1e-5)
+
+
+@pytest.mark.parametrize("removals", [False, True])
+def test_json_holds_all_of_the_trace(architecture: str, removals: bool) -> None:
+    replayed = trace(tiny.checkpoint(architecture), SCENE, (*WORDS, "éclair"), removals)
+    told = json.loads(replayed.json())
+    assert told.pop("format") == "glied-trace-1"
+    assert set(told) == {f.name for f in fields(Trace)}
+    for name, value in told.items():
+        ours = getattr(replayed, name)
+        if name == "attention":
+            assert set(value) == set(ours)
+            for key, weights in value.items():
+                np.testing.assert_array_equal(np.array(weights, np.float32), ours[key])
+        elif isinstance(ours, np.ndarray):
+            np.testing.assert_array_equal(np.array(value, np.float32).reshape(ours.shape), ours)
+        else:
+            assert value == json.loads(json.dumps(ours))
+
+
+def test_json_has_null_for_what_is_unknown(architecture: str) -> None:
+    told = json.loads(trace(tiny.checkpoint(architecture), tiny.scene(1, 1), ("a",), removals=True).json())
+    assert told["visual_drop"] == told["attribute_drop"] == [[None], [None]]
+
+
+def test_a_photograph_travels_with_the_trace(architecture: str, tmp_path: Path) -> None:
+    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS, removals=True)
+    data = replayed.packed(b"any bytes \x00\xff")
+    assert unpack(data) == (replayed, b"any bytes \x00\xff")
+    assert unpack(replayed.packed()) == (replayed, b"")
+    (tmp_path / "a.npz").write_bytes(data)
+    assert Trace.load(tmp_path / "a.npz") == replayed
+    alone = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, removals=True)
+    assert unpack(alone.packed())[0] == alone
+
+
+def repacked(data: bytes, texts: dict, arrays: dict) -> bytes:
+    """The file with some of its texts and arrays replaced, None for those left out."""
+    with np.load(io.BytesIO(data)) as stored:
+        found = {name: stored[name] for name in stored.files} | arrays
+    header = json.loads(str(found["header"])) | texts
+    found["header"] = np.array(json.dumps({name: value for name, value in header.items() if value is not None}))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: array for name, array in found.items() if array is not None})
+    return buffer.getvalue()
+
+
+def changed(name: str, value: float) -> dict:
+    """One number of an array of the trace of SCENE, changed."""
+    whole = trace(tiny.checkpoint(), SCENE, WORDS, removals=True)
+    array = np.array(whole.attention[name.split(".")[1]] if "." in name else getattr(whole, name))
+    array[(0,) * array.ndim] = value
+    return {name: array}
+
+
+@pytest.mark.parametrize(
+    ("texts", "arrays", "reason"),
+    [
+        ({"words": ["a"]}, {}, "alternatives do not agree"),
+        ({"labels": "abcde"}, {}, "lists"),
+        ({"labels": ["a"]}, {}, "regions"),
+        ({"labels": ["a" * 201] * 5}, {}, "too long"),
+        ({"attributes": ["a", "b", "c", 4]}, {}, "a word is none"),
+        ({"checkpoint": None}, {}, "KeyError"),
+        ({"checkpoint": ["a"]}, {}, "a word is none"),
+        ({"architecture": "base"}, {}, "attention disagree"),
+        ({"architecture": "other"}, {}, "KeyError"),
+        ({"size": [100]}, {}, "size"),
+        ({"size": [100.0, 90.0]}, {}, "size"),
+        ({"size": [50, 90]}, {}, "on the photograph"),
+        ({"extra": 1}, {}, "TypeError"),
+        ({"alternatives": [["a"]] * 6}, {}, "shapes disagree"),
+        ({"alternatives": [["a"]]}, {}, "alternatives"),
+        ({"inputs": ["<bos>", "b", "dog", "runs", "on", "grass"]}, {}, "words do not agree"),
+        ({}, {"boxes": np.zeros((4, 4), np.float32)}, "shapes disagree"),
+        ({}, {"boxes": np.array("boxes")}, "TypeError"),
+        ({}, {"boxes": None}, "KeyError"),
+        ({}, {"more": np.zeros(3, np.float32)}, "shapes disagree"),
+        ({}, {"attention.vl": None}, "attention disagree"),
+        ({}, {"attention.x": np.zeros((2, 6, 5), np.float32)}, "attention disagree"),
+        ({}, {"visual_drop": np.zeros((3, 5), np.float32)}, "disagree"),
+        ({}, {"log_probabilities": np.array(["x"] * 6)}, "no numbers"),
+        ({}, {"log_probabilities": np.zeros(6, np.complex64)}, "no numbers"),
+        ({}, changed("boxes", np.nan), "boxes is not finite"),
+        ({}, changed("boxes", -30), "on the photograph"),
+        ({}, changed("boxes", 99), "on the photograph"),
+        ({}, changed("log_probabilities", -np.inf), "not finite"),
+        ({}, changed("visual_drop", np.nan), "not finite"),
+        ({}, changed("attribute_drop", 3e38), "not finite"),
+        ({}, changed("attribute_scores", 1.5), "probabilities"),
+        ({}, changed("attribute_regions", -0.1), "probabilities"),
+        ({}, changed("attention.vd", 3e5), "sum to 1"),
+        ({}, changed("attention.al", -1), "sum to 1"),
+        ({}, {"photograph": np.zeros(3, np.float32)}, "TypeError"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(texts: dict, arrays: dict, reason: str) -> None:
+    data = trace(tiny.checkpoint(), SCENE, WORDS, removals=True).packed()
+    assert unpack(repacked(data, {}, {}))[0].text == "a dog runs on grass"
+    with pytest.raises(GliedError, match=reason):
+        unpack(repacked(data, texts, arrays))
+
+
+def test_a_zip_bomb_is_not_unpacked() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for i in range(3):
+            file.writestr(f"{i}.npy", bytes(30 * 2**20))
+    assert len(buffer.getvalue()) < 2**18
+    with pytest.raises(GliedError, match=r"90 MB, 64 are allowed"):
+        unpack(buffer.getvalue())
+    data = trace(tiny.checkpoint(), SCENE, WORDS).packed()
+    with pytest.raises(GliedError, match="allowed"):
+        unpack(data, most=1000)
+
+
+def test_a_file_that_lies_about_its_size_is_refused() -> None:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("boxes.npy", head.getvalue() + bytes(64))
+    with pytest.raises(GliedError, match="glied-trace-1"):
+        unpack(buffer.getvalue())

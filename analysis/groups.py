@@ -1,0 +1,114 @@
+"""Region groupings -> a hierarchy of the regions, groups in words, and a table of the regions. GLIED Eq. (9)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
+
+from analysis.attention import local, pooled, region_names
+from analysis.collocations import LEAST, Tree, tree
+from glied.trace import Trace
+
+ALIKE = 0.5  # the mean correlation at which regions still count as one group: ours, the paper cuts nothing
+
+
+class Groups(NamedTuple):
+    """The regions of a photograph by whom they gather from and who gathers from them.
+
+    Attributes:
+        tree: their hierarchy; heights are 1 minus the mean correlation. `members`: the regions of each group, in the
+        order of the tree.
+    """
+
+    tree: Tree
+    members: list[list[int]]
+
+
+def groupings(trace: Trace, head: int = 0) -> Float[np.ndarray, "N N"]:
+    """How much each region (row) gathers from each (column), GLIED Eq. (9): rows sum to 1."""
+    return pooled(trace.attention["vd"], head)
+
+
+def over_usual(shares: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N N"]:
+    """Shares as multiples of what the average region gathers from that one: 1 is as usual.
+
+    Much of a matrix of groupings is that some regions are sought by all; this is what remains.
+    """
+    return shares / np.maximum(shares.mean(0), np.finfo(shares.dtype).tiny)
+
+
+def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Groups:
+    """Joins regions that gather, more than usual, from the same regions, and that the same regions gather from.
+
+    Average linkage over 1 minus the correlation of (row, column) of the logarithm of `over_usual`: symmetric, though
+    `shares` is not. A region that gathers as usual from all correlates with none.
+    """
+    if len(shares) < 2:
+        return Groups(Tree(np.arange(len(shares)), np.zeros((0, 4, 2))), [list(range(len(shares)))])
+    logs = np.log2(np.maximum(over_usual(shares.astype(float)), LEAST)).round(9)  # rounding errors are no likeness
+    with np.errstate(invalid="ignore"):
+        apart = pdist(np.hstack([logs, logs.T]), "correlation")
+    joined = linkage(np.clip(np.nan_to_num(apart, nan=1.0), 0, 2), "average", optimal_ordering=True)
+    found, group = tree(joined), fcluster(joined, 1 - ALIKE, "distance")
+    members: dict[int, list[int]] = {}
+    for region in found.order.tolist():
+        members.setdefault(int(group[region]), []).append(region)
+    return Groups(found, list(members.values()))
+
+
+def described(shares: Float[np.ndarray, "N N"], groups: Groups, names: Sequence[str]) -> dict[str, str]:
+    """The groups in words: title -> its regions, what they gather from one another, what the others gather from them.
+    Regions that no other is like come last, together."""
+    together = [members for members in groups.members if len(members) > 1]
+    alone = [region for members in groups.members if len(members) == 1 for region in members]
+    found = {}
+    for number, members in enumerate(together, 1):
+        drawn, inside = shares[:, members].sum(1), np.isin(np.arange(len(shares)), members)
+        others = "" if inside.all() else f", the other regions {drawn[~inside].mean():.0%} from them"
+        told = f"On average they gather {drawn[inside].mean():.0%} from one another{others}."
+        found[f"Group {number}"] = f"{in_words(names, members)}. {told}"
+    return found | ({"Like no other": f"{in_words(names, alone)}."} if alone else {})
+
+
+def in_words(names: Sequence[str], members: Sequence[int]) -> str:
+    """The regions of a group by name, the commonest first, numbered from 1: `dog (2, 5), grass (1)`."""
+    numbers: dict[str, list[int]] = {}
+    for region in sorted(members):
+        numbers.setdefault(names[region], []).append(region + 1)
+    ordered = sorted(numbers.items(), key=lambda item: -len(item[1]))
+    return ", ".join(f"{name} ({', '.join(map(str, found))})" for name, found in ordered)
+
+
+def region_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
+    """Every region of a photograph, as the board shows it for one produced word.
+
+    Columns: region (from 1), name, box (left, top, right, bottom; pixels), attention of the word, fall of its
+    log-probability without the region; of GLIED also `own share`, the part of its group that is the region itself, and
+    `group partners`, the three others it gathers most from.
+    """
+    names = region_names(trace)
+    table = pd.DataFrame({"region": np.arange(1, len(names) + 1), "name": names})
+    table[["left", "top", "right", "bottom"]] = trace.boxes.round().astype(int)
+    table["attention"] = local(trace, head)[0][step]
+    table["fall"] = trace.visual_drop[step] if len(trace.visual_drop) else np.nan
+    if "vd" in trace.attention:
+        shares = groupings(trace, head)
+        table["own share"] = shares.diagonal()
+        table["group partners"] = [
+            _strongest(np.where(np.arange(len(row)) == i, 0, row), names) for i, row in enumerate(shares)
+        ]
+    return table
+
+
+def most_sought(shares: Float[np.ndarray, "N N"], names: Sequence[str]) -> str:
+    """The three regions that the average region gathers most from, as `3 dog 8.1%`."""
+    return _strongest(shares.mean(0), names)
+
+
+def _strongest(row: Float[np.ndarray, " N"], names: Sequence[str]) -> str:
+    best = np.argsort(-row, kind="stable")[:3].tolist()
+    return ", ".join(f"{i + 1} {names[i]} {row[i]:.1%}" for i in best if row[i] > 0)

@@ -1,0 +1,236 @@
+"""Readings of a photograph -> one HTML page that needs nothing but a browser: no script, no network."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis.attention import attention_table, local, spoken
+from analysis.beam import Node, finished_table
+from analysis.collocations import lift_table
+from analysis.groups import ALIKE, cluster_regions, groupings, in_words
+from analysis.stills import OUTLINED, beam_still, collocations_still, drawn, groups_still, heat_of, tags, tinted
+from glied.trace import Trace
+
+MOST = 6  # regions, and attributes, of each word
+NOTES = (
+    "Attention says where a value was read, not that the word depends on it. Beside each share stands the fall: how "
+    "far the word's log-probability drops when that region or attribute is taken away.",
+    "Regions overlap: what is taken away with one may still be seen in another, so falls can be small everywhere.",
+    "Attention comes before the new word is chosen: all candidates of a step share it.",
+    "A group is what the captioner mixes, not an object; a collocation is what goes together in its training captions.",
+    "Shares are the mean over heads, which hides heads that disagree. Names of regions are their detector's guesses.",
+)
+STYLE = """
+:root { color-scheme: light dark; --text: #1d2327; --ground: #fcfbf8; --line: #c9c5bb; --link: #0b5a5a }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8e6e1; --ground: #14181a; --line: #454b4e; --link: #7fd0d0 } }
+body { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; color: var(--text); background: var(--ground);
+  font: 1rem/1.55 system-ui, sans-serif }
+h1, h2, h3 { line-height: 1.25 } h2 { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem }
+a { color: var(--link) } img { border-radius: 6px }
+figure { margin: 1rem 0 } figcaption, .note { font-size: .875rem }
+.wide { overflow-x: auto }
+.said { font-size: 1.35rem; margin: .3rem 0 } .said small { font-size: .9rem }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding: .4rem 0 }
+th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; overflow-wrap: anywhere }
+.word { display: grid; gap: 0 1.5rem; border-top: 1px solid var(--line) }
+.word h4 { grid-column: 1 / -1; margin: 1rem 0 0; font-size: 1.2rem } .word small { font-weight: 400 }
+@media (min-width: 48rem) { .word { grid-template-columns: 3fr 2fr } }
+svg { display: block; width: 100%; max-height: 34rem; border-radius: 6px }
+@media print { section { break-inside: avoid } }
+"""
+HEAD = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>{STYLE}</style>"""
+END = "</main></body></html>"
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """What one captioner said of the photograph.
+
+    Attributes:
+        trace: of its best caption. `nodes`: of its beam, as `analysis.beam.beam_nodes` gives them.
+    """
+
+    trace: Trace
+    nodes: tuple[Node, ...]
+
+
+def page(title: str, alt: str, credit: str, address: str, photograph: bytes, accounts: Mapping[str, Account]) -> str:
+    """The report of a photograph as HTML.
+
+    Args:
+        alt: what it shows. `credit`: whose it is, if known. `address`: where the app opens it again, if anywhere.
+        photograph: its JPEG file.
+        accounts: name of each captioner -> what it said.
+    """
+    trace = next(iter(accounts.values())).trace
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        _drawing(trace, alt, f'<image id="photograph" href="{_url(photograph, "jpeg")}" {_whole(trace)}/>', credit),
+        *(_said(name, account.trace) for name, account in accounts.items()),
+        _address(address),
+        "<h2>How to read this</h2><ul>",
+        *(f"<li>{escape(note)}</li>" for note in NOTES),
+        "</ul>",
+        *(part for name, account in accounts.items() for part in _account(name, account)),
+        _attributes(trace),
+        "<h2>Where this comes from</h2>",
+        _table(_sources(accounts), "Checkpoints: the first digits of the SHA-256 of their files"),
+    ]
+    return HEAD + f"<title>GLIED Studio: {escape(title)}</title></head><body><main>" + "\n".join(parts) + END
+
+
+def _said(name: str, trace: Trace) -> str:
+    total = float(trace.log_probabilities.sum())
+    return f'<p class="said"><b>{escape(name)}:</b> {escape(trace.text)} <small>(log p {total:.2f})</small></p>'
+
+
+def _address(address: str) -> str:
+    if not address:
+        return '<p class="note">The photograph is a person\'s own; no address opens it again.</p>'
+    return f'<p class="note">In the app that made this page: <a href="{escape(address)}">{escape(address)}</a></p>'
+
+
+def _account(name: str, account: Account) -> list[str]:
+    """All about one captioner."""
+    trace = account.trace
+    parts = [
+        f"<h2>{escape(name)}: {escape(trace.text)}</h2>",
+        _table(finished_table(account.nodes), "The captions that the beam ended with; the ranking allows for length"),
+        "<h3>Beam search</h3>",
+        _still(beam_still(trace, account.nodes), "Beam search as a tree: " + _beam_in_words(account)),
+        "<h3>Where it looked, word by word</h3>",
+        *(_word(name, trace, step) for step in range(len(trace.words))),
+    ]
+    if "vd" in trace.attention:
+        members = cluster_regions(groupings(trace)).members
+        names = trace.labels or ("region",) * len(trace.boxes)
+        parts += [
+            "<h3>Region groupings</h3>",
+            _still(groups_still(trace), "Heat map of what each region gathers from each; the groups follow as a list"),
+            f"<p>Regions that gather and are gathered from alike (mean correlation {ALIKE} or more, our cut):</p><ul>",
+            *(f"<li>{escape(in_words(names, each))}</li>" for each in members),
+            "</ul><h3>Attribute collocations</h3>",
+            _still(collocations_still(trace), "Heat map of collocations; the strongest follow as a table"),
+            _table(_strongest(trace), "What each input word calls up most, as multiples of the even share"),
+        ]
+    return parts
+
+
+def _word(name: str, trace: Trace, step: int) -> str:
+    """One word: the photograph as it saw it, its regions and attributes with shares and falls."""
+    word, p = spoken(trace.words[step]), np.exp(trace.log_probabilities[step])
+    found = attention_table(trace, step)
+    tables = []
+    for kind in ("region", "attribute"):
+        rows = found.loc[found["kind"] == kind, ["name", "attention", "fall"]].head(MOST)
+        rows["attention"] = rows["attention"].map("{:.1%}".format)
+        rows["fall"] = rows["fall"].round(2) + 0.0  # no -0.00
+        tables.append(_table(rows.rename(columns={"name": kind}), f"{kind}s".capitalize()))
+    top = found[found["kind"] == "region"].head(3)
+    seen = ", ".join(f"{each} {share:.0%}" for each, share in zip(top["name"], top["attention"], strict=True))
+    return (
+        f'<section class="word"><h4>{step + 1}. {escape(word)} <small>(p {p:.2f})</small></h4>'
+        f"{_seen(trace, step, f'Where {name} looked for “{word}”: {seen}')}<div>{''.join(tables)}</div></section>"
+    )
+
+
+def _seen(trace: Trace, step: int, alt: str) -> str:
+    """The photograph under the heat of a word, its most attended regions outlined; the photograph itself is not
+    repeated."""
+    weights = local(trace)[0][step]
+    heat = heat_of(trace, weights)
+    buffer = io.BytesIO()
+    Image.fromarray((255 * tinted(heat, heat.max())).astype(np.uint8)).save(buffer, "PNG")
+    size = 0.024 * trace.size[0]
+    drawn = [
+        '<use href="#photograph"/>',
+        f'<image href="{_url(buffer.getvalue(), "png")}" {_whole(trace)}/>',
+    ]
+    found = tags(trace, weights, OUTLINED, size)
+    for tag in found:
+        x1, y1, x2, y2 = trace.boxes[tag.region].tolist()
+        share = weights[tag.region] / weights.max()
+        for colour, extra in (("#000", 2), ("#fff", 0)):
+            drawn.append(
+                f'<rect x="{x1:.0f}" y="{y1:.0f}" width="{x2 - x1:.0f}" height="{y2 - y1:.0f}" fill="none" '
+                f'stroke="{colour}" stroke-width="{1 + 2 * share + extra:.1f}" '
+                f'stroke-opacity="{0.4 + 0.6 * share:.2f}" vector-effect="non-scaling-stroke"/>'
+            )
+    for tag in found:
+        drawn.append(
+            f'<rect x="{tag.x:.0f}" y="{tag.y:.0f}" width="{tag.wide:.0f}" height="{tag.tall:.0f}" fill-opacity=".7"/>'
+            f'<text x="{tag.x + 0.35 * size:.0f}" y="{tag.y + 1.2 * size:.0f}" font-size="{size:.1f}" fill="#fff">'
+            f"{escape(tag.text)}</text>"
+        )
+    scale = f"Warm: up to {max(2, heat.max()):.1f} times the even share; dark: below it."
+    return _drawing(trace, alt, "".join(drawn), scale)
+
+
+def _drawing(trace: Trace, alt: str, inside: str, caption: str) -> str:
+    """A figure in pixels of the photograph. `inside`: SVG; the rest is text."""
+    width, height = trace.size
+    head = f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="xMinYMin" role="img" aria-label="{escape(alt)}">'
+    return f"<figure>{head}{inside}</svg><figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _whole(trace: Trace) -> str:
+    return f'width="{trace.size[0]}" height="{trace.size[1]}" preserveAspectRatio="none"'
+
+
+def _beam_in_words(account: Account) -> str:
+    kinds = pd.Series([node.status for node in account.nodes]).value_counts()
+    return ", ".join(f"{count} words {kind}" for kind, count in kinds.items())
+
+
+def _strongest(trace: Trace) -> pd.DataFrame:
+    rows = []
+    for pivot, lifts in lift_table(trace, {}).iterrows():
+        best = lifts.sort_values(ascending=False, kind="stable").head(5)
+        rows.append((pivot, ", ".join(f"{word} {value:.1f}×" for word, value in best.items())))
+    return pd.DataFrame(rows, columns=["input word", "attributes"])
+
+
+def _attributes(trace: Trace) -> str:
+    table = pd.DataFrame({"attribute": trace.attributes, "probability": trace.attribute_scores.astype(float)})
+    return "<h2>The attributes of the photograph</h2>" + _table(table, "What their detector found, the likeliest first")
+
+
+def _sources(accounts: Mapping[str, Account]) -> pd.DataFrame:
+    traces = {name: account.trace for name, account in accounts.items()}
+    return pd.DataFrame(
+        {
+            "captioner": list(traces),
+            "checkpoint": [trace.checkpoint for trace in traces.values()],
+            "regions": [f"{len(trace.boxes)} of {trace.source}" for trace in traces.values()],
+        }
+    )
+
+
+def _table(table: pd.DataFrame, title: str) -> str:
+    """Every cell escaped; numbers with two decimals, what is unknown as a dash."""
+    cells = table.to_html(
+        index=False, border=0, justify="left", escape=True, na_rep="–", float_format="{:.2f}".format, classes=[]
+    )
+    return f'<div class="wide">{cells.replace(">", f"><caption>{escape(title)}</caption>", 1)}</div>'
+
+
+def _still(figure: Figure, alt: str) -> str:
+    """A figure as a picture that scrolls where it is wider than the page."""
+    url = _url(drawn(figure, "svg"), "svg+xml")
+    return f'<figure class="wide" tabindex="0"><img src="{url}" alt="{escape(alt)}"></figure>'
+
+
+def _url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

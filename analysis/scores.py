@@ -1,0 +1,211 @@
+"""Reports of `evaluate` -> tables of scores, and what their numbers say in a sentence. Scores are times 100."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from glied.metrics import METRICS, interval, paired
+from glied.report import COMPARED, HEAD, PAPER, POINTED
+
+Report = Mapping[str, Any]
+Mean = Mapping[str, Any]  # mean, low, high, count: see glied.grounding
+SEEN = {
+    "global": "global attention (groups)",
+    "local": "local attention",
+    "chance": "a region at random",
+    "centre": "a box in the centre",
+    "ceiling": "the best region there is",
+}
+GROUPED = {"same": "of the same entity", "others": "of other entities", "near": "of none, but near"}
+HABITS = {
+    "length": "words a caption",
+    "words": "different words",
+    "ends_in_function_word": "end in a function word (%)",
+    "repeats_content_word": "repeat a content word (%)",
+    "novel": "not said in training (%)",
+}
+
+
+def alike(one: Report, other: Report) -> bool:
+    """Whether two reports are of the same photographs, cut into words alike, so that their scores compare."""
+    same = all(one[name] == other[name] for name in ("data", "split", "tokenizer"))
+    return same and one["images"].keys() == other["images"].keys()
+
+
+def shared_metrics(reports: Iterable[Report]) -> list[str]:
+    """The metrics that every photograph of every report has a score of its own for."""
+    images = [image for report in reports for image in report["images"].values()]
+    return [name for name in COMPARED if all(name in image for image in images)]
+
+
+def column(report: Report, metric: str) -> np.ndarray:
+    """The scores of its photographs, by id."""
+    return np.array([100 * image[metric] for _, image in sorted(report["images"].items())], float)
+
+
+def score_table(reports: Mapping[str, Report]) -> pd.DataFrame:
+    """Captioner x metric, where any has it; a 95 percent bootstrap interval beside a score that is the mean of its
+    photographs' scores (CIDEr and ROUGE-L; BLEU and METEOR belong to the corpus)."""
+    rows = []
+    for name, report in reports.items():
+        row: dict[str, Any] = {"captioner": name}
+        for metric in METRICS:
+            value = report["scores"].get(metric)
+            row[metric] = None if value is None else 100 * value
+            if value is not None and metric in shared_metrics([report]):
+                scores = column(report, metric)
+                if np.isclose(scores.mean(), 100 * value):
+                    row[f"{metric} low"], row[f"{metric} high"] = interval(scores)
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def difference_table(glied: Report, base: Report) -> pd.DataFrame:
+    """Metric by metric, GLIED minus Base: means over photographs, 95 percent interval and p of a paired bootstrap."""
+    rows = []
+    for metric in shared_metrics([glied, base]):
+        one, other = column(glied, metric), column(base, metric)
+        rows.append({"metric": metric, "Base": other.mean(), "GLIED": one.mean(), **paired(one, other)})
+    return pd.DataFrame(rows)
+
+
+def say_difference(row: Mapping[str, Any]) -> str:
+    """What a row of `difference_table` says."""
+    d, low, high = row["difference"], row["low"], row["high"]
+    apart = (
+        "GLIED scores more"
+        if low > 0
+        else "Base scores more"
+        if high < 0
+        else "these photographs do not tell them apart"
+    )
+    return f"{row['metric']}: {d:+.1f} (95 % interval {low:+.1f} to {high:+.1f}, p {row['p']:.2g}): {apart}."
+
+
+def photograph_table(glied: Report, base: Report, metric: str) -> pd.DataFrame:
+    """A row a photograph: id, both scores, GLIED minus Base, both captions."""
+    ids = sorted(glied["images"])
+    table = pd.DataFrame({"id": ids, "Base": column(base, metric), "GLIED": column(glied, metric)})
+    table["difference"] = table["GLIED"] - table["Base"]
+    for name, report in (("Base", base), ("GLIED", glied)):
+        table[f"{name} caption"] = [report["images"][id]["caption"] for id in ids]
+    return table
+
+
+def habit_table(reports: Mapping[str, Report]) -> pd.DataFrame:
+    """How captions are written, the captioners' and people's; perplexity is that of people's captions."""
+    rows = {name: {"perplexity": report["perplexity"], **report["habits"]} for name, report in reports.items()}
+    first = next(iter(reports.values()))
+    rows["people, first caption"] = first["human_habits"]
+    table = pd.DataFrame(rows.values()).assign(captioner=list(rows))
+    for name, title in HABITS.items():
+        table[title] = table.pop(name) * (100 if "%" in title else 1) if name in table else None
+    return table[["captioner", "perplexity", *HABITS.values()]].dropna(axis=1, how="all")
+
+
+def known_means(places: Iterable[tuple[dict[str, Any], Mean]]) -> pd.DataFrame:
+    """The means that there is one of, each beside what it is of."""
+    return pd.DataFrame([{**place, **mean} for place, mean in places if mean["mean"] is not None])
+
+
+def pointing_table(grounded: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:
+    """Captioner x what is pointed with: the share of object words whose most attended region covers the object.
+
+    Args:
+        grounded: title of a captioner -> what `glied.grounding.ground` found.
+        kind: of captions, `human` or `generated`.
+    """
+    return known_means(
+        ({"captioner": title, "pointed by": name}, found["pointing"][kind][name])
+        for title, found in grounded.items()
+        for name in POINTED
+        if name in found["pointing"].get(kind, {})
+    )
+
+
+def group_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Captioner x regions: how many times the even share a region's group takes them in."""
+    return known_means(
+        ({"captioner": title, "regions": name}, found["groupings"][name])
+        for title, found in grounded.items()
+        for name in GROUPED
+        if "groupings" in found
+    )
+
+
+def deletion_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Captioner x sense x order x number removed: fall of log p of the words of its captions."""
+    return known_means(
+        ({"captioner": title, "sense": sense, "order": order}, each)
+        for title, found in grounded.items()
+        for sense, orders in found["deletion"].items()
+        for order, curve in orders.items()
+        for each in curve
+    )
+
+
+def say_pointing(rows: pd.DataFrame) -> str:
+    """What the rows of one captioner in `pointing_table` say."""
+    found = {row["pointed by"]: row for row in rows.to_dict("records")}
+    if "local" not in found:
+        return "No object word was found to point from."
+    local = found["local"]
+    beside = [
+        f"{stand(local, found[n])} {SEEN[n]} ({found[n]['mean']:.1%})" for n in ("chance", "centre") if n in found
+    ]
+    said = [
+        f"The region that local attention weighs most covers the object for {local['mean']:.1%} of object words "
+        f"({local['low']:.1%} to {local['high']:.1%}), {' and '.join(beside)}"
+    ]
+    said += [f"{SEEN[n]} for {found[n]['mean']:.1%}" for n in ("global", "ceiling") if n in found]
+    return "; ".join(said) + "."
+
+
+def stand(one: Mean, other: Mean) -> str:
+    """Where `one` stands to `other` as far as their intervals tell."""
+    return (
+        "more often than"
+        if one["low"] > other["high"]
+        else "less often than"
+        if one["high"] < other["low"]
+        else "about as often as"
+    )
+
+
+def say_groups(rows: pd.DataFrame) -> str:
+    """What the rows of one captioner in `group_table` say."""
+    found = {row["regions"]: row for row in rows.to_dict("records")}
+    parts = [
+        f"regions {GROUPED[name]} {found[name]['mean']:.2f} times the even share" for name in GROUPED if name in found
+    ]
+    if not {"same", "near"} <= found.keys():
+        return f"A region's group takes in {', '.join(parts)}."
+    compared = f"{stand(found['same'], found['near'])} those that are merely near"
+    return f"A region's group takes in {', '.join(parts)}: regions of its own entity {compared}."
+
+
+def say_deletion(rows: pd.DataFrame) -> str:
+    """What the rows of one captioner and sense in `deletion_table` say."""
+    by = {(row["order"], row["removed"]): row for row in rows.to_dict("records")}
+    counts = [n for order, n in by if order == "attended" and ("random", n) in by]
+    if not counts:
+        return "No photograph had enough to take away."
+    sense, middle = rows["sense"].iloc[0], counts[len(counts) // 2]
+    attended, random = by["attended", middle], by["random", middle]
+    more = sum(by["attended", n]["low"] > by["random", n]["high"] for n in counts)
+    less = sum(by["attended", n]["high"] < by["random", n]["low"] for n in counts)
+    whole = f"more at {more} of {len(counts)} numbers removed" + (f" and less at {less}" if less else "")
+    return (
+        f"Without the {middle} {sense} that a word attends to most its log-probability falls by "
+        f"{attended['mean']:.2f} ({attended['low']:.2f} to {attended['high']:.2f}), without {middle} at random by "
+        f"{random['mean']:.2f} ({random['low']:.2f} to {random['high']:.2f}); the most attended matter {whole}, "
+        "as far as the intervals tell."
+    )
+
+
+def paper_table() -> pd.DataFrame:
+    """The paper's Table 1, on MSCOCO."""
+    rows: list[Sequence[str]] = [[cell.strip() for cell in line.strip("| ").split("|")] for line in PAPER.splitlines()]
+    return pd.DataFrame(rows, columns=["captioner", *HEAD[1:]])

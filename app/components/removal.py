@@ -1,0 +1,59 @@
+"""A photograph whose regions and attributes are struck out and put back by a click, or by Enter."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from analysis.attention import region_names, spoken
+from app.components.board import PHOTO, PHOTO_CSS
+from app.gallery import Photograph
+from glied.scene import Edit
+from glied.trace import Trace
+
+HERE = Path(__file__).parent
+_removal = st.components.v2.component(
+    "glied_removal", css=PHOTO_CSS + (HERE / "removal.css").read_text(), js=PHOTO + (HERE / "removal.js").read_text()
+)
+
+
+def removal(trace: Trace, photograph: Photograph, edit: Edit, key: str, on_edit: Callable[[], None]) -> None:
+    """Draws the scene of a trace with what `edit` takes away struck out; `on_edit` is called after every click."""
+    struck = [m for m, word in enumerate(trace.attributes) if word in edit.attributes]
+    shown = {"photo": photograph.url, "alt": photograph.alt, "regions": edit.regions, "struck": struck}
+    _removal(key=key, data=payload(trace) | shown, on_edit_change=on_edit)
+
+
+@lru_cache(maxsize=16)
+def payload(trace: Trace) -> dict[str, Any]:
+    """The regions and attributes of a scene, and how far the whole caption falls without each alone."""
+    return {
+        "digest": trace.digest,
+        "size": trace.size,
+        "boxes": trace.boxes.astype(float).round(1).tolist(),
+        "names": region_names(trace),
+        "attributes": [spoken(word) for word in trace.attributes],
+        "scores": trace.attribute_scores.astype(float).round(4).tolist(),
+        "region_falls": _falls(trace.visual_drop),
+        "attribute_falls": _falls(trace.attribute_drop),
+    }
+
+
+def _falls(drops: np.ndarray) -> list[float | None]:
+    """Summed over the words; None where there is no other to be left."""
+    return [None if np.isnan(fall) else round(float(fall), 4) for fall in drops.sum(0)]
+
+
+def taken(key: str, trace: Trace) -> tuple[tuple[int, ...], tuple[str, ...]] | None:
+    """The regions and attribute words that the browser struck out of this trace's scene; None for nonsense."""
+    match (st.session_state.get(key) or {}).get("edit"):
+        case {"trace": trace.digest, "regions": list(regions), "attributes": list(attributes)} if (
+            all(type(i) is int for i in [*regions, *attributes])
+            and set(regions) <= set(range(len(trace.boxes)))
+            and set(attributes) <= set(range(len(trace.attributes)))
+        ):
+            return tuple(sorted(set(regions))), tuple(trace.attributes[m] for m in sorted(set(attributes)))
+    return None

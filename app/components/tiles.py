@@ -1,0 +1,54 @@
+"""The gallery as tiles: a photograph, what each captioner says of it, and the way to Explore."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from analysis.attention import spoken
+from analysis.diff import align
+from app.catalogue import Record
+from app.gallery import Entry, thumbnail
+
+HERE = Path(__file__).parent
+SIDE = 320  # pixels
+_tiles = st.components.v2.component(
+    "glied_tiles", css=(HERE / "tiles.css").read_text(), js=(HERE / "tiles.js").read_text()
+)
+
+
+def tiles(shown: Sequence[dict[str, Any]]) -> str | None:
+    """Draws what `tile` made; the id of the one that was just opened, whatever the browser says it is."""
+    return _tiles(key="tiles", data={"tiles": shown}, on_opened_change=lambda: None).opened
+
+
+def tile(entry: Entry, record: Record | None, notes: Sequence[str]) -> dict[str, Any]:
+    """A photograph, its captions and lines of small print.
+
+    Raises:
+        GliedError: the file is damaged.
+    """
+    return {
+        "id": entry.id,
+        "title": entry.title,
+        "alt": entry.alt,
+        "photo": thumbnail(entry, SIDE),
+        "captions": _captions(record) if record else [],
+        "notes": notes,
+    }
+
+
+def _captions(record: Record) -> list[dict]:
+    """One line a captioner, its words and which of them the other does not share; one for both where they agree."""
+    if not record.differs:
+        return [_line("GLIED and Base", record.glied.words, [False] * len(record.glied.words))]
+    pairs = align(record.glied.words, record.base.words)
+    return [
+        _line("GLIED", record.glied.words, pairs.left_differs),
+        _line("Base", record.base.words, pairs.right_differs),
+    ]
+
+
+def _line(by: str, words: Sequence[str], differs: Sequence[bool]) -> dict:
+    return {"by": by, "words": [spoken(word) for word in words], "differs": differs}

@@ -1,0 +1,211 @@
+"""What a person can take away: pictures, tables, the trace, a report; and a trace that someone else has sent."""
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlencode
+
+import streamlit as st
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis.attention import attention_table, spoken
+from analysis.beam import Node, beam_nodes
+from analysis.page import Account, page
+from analysis.stills import beam_still, caption_still, collocations_still, drawn, groups_still, word_still
+from app.components.board import board
+from app.gallery import SIDE, Photograph, data_url, entries, folder
+from app.services import Engine, Reading, engine
+from app.texts import plain
+from app.uploads import MAX_BYTES, fitted, open_upload
+from glied.errors import GliedError
+from glied.trace import Trace, unpack
+
+UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
+TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A trace that came as a file, and the photograph that it is of."""
+
+    trace: Trace
+    photograph: Photograph
+
+
+def draw_export(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
+    """A popover of downloads, each made when it is clicked."""
+    trace = reading.trace
+    name = f"{_safe(photograph.id)}-{_name_of(trace.checkpoint) or trace.architecture}"
+    with st.popover("Export", icon=":material/download:"):
+        st.markdown(f"**Pictures** of “{plain(spoken(trace.words[step]))}” and of the caption")
+        for title, (part, make) in _figures(photograph, reading, step, head).items():
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(title, width="stretch")
+                _offer("PNG", f"{name}-{part}.png", "image/png", partial(_draw, make, "png"))
+                _offer("SVG", f"{name}-{part}.svg", "image/svg+xml", partial(_draw, make, "svg"))
+        st.markdown("**Numbers**")
+        with st.container(horizontal=True):
+            word = f"{name}-{step + 1}-{_safe(trace.words[step])}"
+            _offer(
+                "The word (CSV)",
+                f"{word}.csv",
+                "text/csv",
+                lambda: attention_table(trace, step, head).to_csv(index=False),
+            )
+            _offer(
+                "Trace (.npz)", f"{name}.npz", "application/octet-stream", lambda: trace.packed(_picture(photograph))
+            )
+            _offer("Trace (JSON)", f"{name}.json", "application/json", trace.json)
+        st.caption(
+            "The .npz file holds the photograph too: whoever gets it can open it on the page Explore, without a model."
+        )
+        st.markdown("**All of it**")
+        running, address = engine(), _address(photograph)
+        _offer(
+            "Report of the photograph (HTML)",
+            f"{_safe(photograph.id)}.html",
+            "text/html",
+            lambda: _report(running, photograph, trace, address),
+        )
+
+
+def open_shared() -> None:
+    """Takes a trace that someone has sent, and draws its board. No model runs."""
+    with st.expander("Open a shared trace", icon=":material/folder_open:"):
+        st.file_uploader(
+            "A trace (.npz) from Export. It stays in this session.",
+            type=["npz"],
+            max_upload_size=MAX_BYTES // 2**20,
+            key="shared_file",
+            on_change=_take_shared,
+        )
+        if "shared_refused" in st.session_state:
+            st.error(plain(st.session_state.shared_refused))
+        if "shared" in st.session_state:
+            _draw_shared(st.session_state.shared)
+
+
+def shared_from(data: bytes) -> Shared:
+    """A trace and its photograph from a file that may be anyone's.
+
+    Raises:
+        GliedError: it is damaged, too large or none of ours, or its photograph is missing or another.
+    """
+    if len(data) > MAX_BYTES:
+        raise GliedError(
+            f"Expected a trace of at most {MAX_BYTES // 2**20} MB, got {len(data) / 2**20:.1f}; export again."
+        )
+    trace, picture = unpack(data, "your file", UNPACKED)
+    if not picture:
+        raise GliedError("Expected a trace with its photograph, your file has none; use Export on the page Explore.")
+    image = open_upload(picture)
+    (width, height), (wide, tall) = trace.size, image.size
+    if abs(wide * height - tall * width) > TALLER * max(wide * height, tall * width):
+        raise GliedError(
+            f"Expected a photograph of {width} x {height} or its like, your file has {wide} x {tall}; export it again."
+        )
+    key = hashlib.sha256(picture).hexdigest()
+    url = data_url(fitted(image, SIDE))
+    return Shared(
+        trace, Photograph(key, "shared", "Shared photograph", "The photograph of the shared trace", "", image, url)
+    )
+
+
+def _draw_shared(shared: Shared) -> None:
+    trace, ours = shared.trace, _name_of(shared.trace.checkpoint)
+    known = f"the one that runs here as {engine().titles[ours]}" if ours else "none of those that run here"
+    st.caption(f"The file says that its checkpoint is {plain(trace.checkpoint)}: {known}. Nothing was run again.")
+    _shared_board(shared)
+
+
+@st.fragment
+def _shared_board(shared: Shared) -> None:
+    board(shared.trace, shared.photograph, key="shared_board")
+
+
+def _take_shared() -> None:
+    for name in ("shared", "shared_refused"):
+        st.session_state.pop(name, None)
+    if st.session_state.shared_file is None:
+        return
+    try:
+        st.session_state.shared = shared_from(st.session_state.shared_file.getvalue())
+    except GliedError as error:
+        st.session_state.shared_refused = str(error)
+
+
+def _offer(label: str, name: str, mime: str, make: Callable[[], str | bytes]) -> None:
+    st.download_button(
+        label, make, file_name=name, mime=mime, on_click="ignore", help=name, key=f"export {label} {name}"
+    )
+
+
+def _figures(
+    photograph: Photograph, reading: Reading, step: int, head: int
+) -> dict[str, tuple[str, Callable[[], Figure]]]:
+    """Title -> what its files are called, and how it is drawn."""
+    trace = reading.trace
+    word = f"{step + 1}-{_safe(trace.words[step])}"
+    found: dict[str, tuple[str, Callable[[], Figure]]] = {
+        "Where the word looked": (word, lambda: word_still(trace, step, _shown(photograph), head)),
+        "Where every word looked": ("words", lambda: caption_still(trace, _shown(photograph), head)),
+    }
+    if "vd" in trace.attention:
+        found["Region groupings"] = ("groups", lambda: groups_still(trace, head))
+        found["Attribute collocations"] = ("collocations", lambda: collocations_still(trace, head))
+    if reading.decoded:
+        found["Beam search"] = ("beam", lambda: beam_still(trace, _nodes(reading)))
+    return found
+
+
+def _draw(make: Callable[[], Figure], kind: str) -> bytes:
+    return drawn(make(), kind)
+
+
+def _nodes(reading: Reading) -> tuple[Node, ...]:
+    assert reading.decoded
+    assert reading.decoded.history
+    assert reading.outlook
+    return beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook)
+
+
+def _report(running: Engine, photograph: Photograph, trace: Trace, address: str) -> str:
+    """The report of a photograph by Base and GLIED, of the same training as the trace in view."""
+    pairs = [pair for pair in running.pairs.values() if _name_of(trace.checkpoint, running) in pair]
+    glied, base = pairs[0] if pairs else next(iter(running.pairs.values()))
+    readings = {running.titles[model]: running.read(photograph, model) for model in (base, glied)}
+    accounts = {title: Account(reading.trace, _nodes(reading)) for title, reading in readings.items()}
+    return page(photograph.title, photograph.alt, photograph.credit, address, _picture(photograph), accounts)
+
+
+def _address(photograph: Photograph) -> str:
+    """Where this app shows a photograph of the gallery; empty for a person's own."""
+    if photograph.id not in {entry.id for entry in entries(folder())[0]}:
+        return ""
+    home = (st.context.url or "").rstrip("/")
+    return f"{home}/explore?{urlencode({'photo': photograph.id})}"
+
+
+def _name_of(checkpoint: str, running: Engine | None = None) -> str | None:
+    """What the engine calls a checkpoint, if it is one of its own."""
+    models = (running or engine()).models
+    return next((name for name, model in models.items() if model.digest == checkpoint), None)
+
+
+def _picture(photograph: Photograph) -> bytes:
+    """The JPEG file that the page shows."""
+    return base64.b64decode(photograph.url.split(",", 1)[1])
+
+
+def _shown(photograph: Photograph) -> Image.Image:
+    return Image.open(io.BytesIO(_picture(photograph)))
+
+
+def _safe(text: str) -> str:
+    """Letters and digits of a name of ours, fit for any file system."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:40] or "photograph"

@@ -1,0 +1,23 @@
+"""Words and numbers as a page writes them: words come from files and people, so they are never markup."""
+
+import re
+
+import pandas as pd
+
+SIGNS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^@/])")
+
+
+def plain(text: str) -> str:
+    """The text with every sign escaped that Markdown, its directives or its formulas would read."""
+    return SIGNS.sub(r"\\\1", " ".join(text.split()))
+
+
+def marked(text: str) -> str:
+    """The text on a coloured ground and in bold, so that colour is not all."""
+    return f"**:orange-background[{plain(text)}]**"
+
+
+def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, in which no number that two digits write as 0.00 is negative."""
+    numbers = table.select_dtypes("number")
+    return table.assign(**numbers.mask((numbers < 0) & (numbers > -0.005), 0.0))

@@ -1,0 +1,95 @@
+"""A guided tour for a first visit: six steps, each on the page that it speaks about."""
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import streamlit as st
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stop: the page it is on, what to look at, what to try, and what not to conclude."""
+
+    page: str
+    title: str
+    look: str
+    try_: str
+    beware: str
+
+
+STEPS = (
+    Step(
+        "explore",
+        "Where it looked for each word",
+        "The brighter a region, the more attention it had just before the chosen word was said.",
+        "Choose another word of the caption, by mouse or with the arrow keys.",
+        "Attention does not tell why a word was said. The *fall* beside it is what the word's log-probability loses "
+        "without that region or attribute; the two often disagree.",
+    ),
+    Step(
+        "explore",
+        "Region groups",
+        "Before any word, GLIED lets every region gather what it needs of the others: its group. Base has no groups.",
+        "Choose *Region groups* under the caption, and move over the photograph.",
+        "A group is what GLIED takes together. It need not be one object, nor be what a word depends on.",
+    ),
+    Step(
+        "collocations",
+        "Attribute collocations",
+        "The word just said calls up the attributes that go with it. 1× is an even share; what is called up more than "
+        "that stands out.",
+        "Choose another pivot word and see which attributes it calls up most.",
+        "Words that are called up together may merely be frequent together in captions.",
+    ),
+    Step(
+        "decoding",
+        "How the caption was chosen",
+        "Beam search keeps a few beginnings of a caption and extends them all by a word, again and again.",
+        "Choose a word of a branch that was dropped, and let the captioner go on from there.",
+        "A dropped branch was less probable to the captioner. That does not make it a worse caption.",
+    ),
+    Step(
+        "compare",
+        "Base beside GLIED",
+        "The same photograph through both captioners. The words in which they differ are underlined.",
+        "Choose a word that differs, and see where each of them looked.",
+        "One photograph says nothing about which captioner is better; the page *Data set* compares them over many.",
+    ),
+    Step(
+        "whatif",
+        "What if it had not seen that?",
+        "Take regions or attributes away, add an attribute or change the caption, and let the captioner look again.",
+        "Take away the region with the most attention. Is the word still said?",
+        "This is the surest test here of what a word depends on, and still only of this caption of this photograph.",
+    ),
+)
+
+
+def go(at: int) -> NoReturn:
+    """To a step of the tour, on its page."""
+    st.session_state.tour = at
+    st.switch_page(f"views/{STEPS[at].page}.py", query_params={})  # without: refused where a widget owns one
+
+
+def end() -> None:
+    """No more tour."""
+    st.session_state.tour = None
+
+
+def draw(page: st.Page) -> None:
+    """The step in hand, above a page; nothing where no tour was begun."""
+    at = st.session_state.get("tour")
+    if at is None:
+        return
+    step = STEPS[at]
+    with st.container(border=True, key="tour"):
+        st.markdown(f"**Tour, {at + 1} of {len(STEPS)}: {step.title}**  \n{step.look}")
+        st.markdown(f"**Try:** {step.try_}  \n**Mind:** {step.beware}")
+        with st.container(horizontal=True):
+            if page.url_path != step.page and st.button("To the page of this step", key="tour_here"):
+                go(at)
+            if at and st.button("Back", icon=":material/arrow_back:", key="tour_back"):
+                go(at - 1)
+            if at + 1 < len(STEPS) and st.button("Next", icon=":material/arrow_forward:", key="tour_next"):
+                go(at + 1)
+            st.button("End the tour", icon=":material/close:", key="tour_end", on_click=end)

@@ -1,0 +1,386 @@
+"""Data set: the captioners' reports of `evaluate` as a page."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis import scores
+from analysis.figures import deletion_curves, mean_bars, score_scatter
+from analysis.scores import Report
+from app.gallery import MOST, entries, folder, human_captions, open_entry
+from app.pick import pick_pair
+from app.reports import report_or_why
+from app.services import engine
+from app.texts import plain
+from glied.errors import GliedError
+
+CURVES = Path(__file__).parents[2] / "docs" / "curves.png"
+BUSY = "Drawing samples of the photographs …"
+LISTED = 10  # wins, and losses
+PLAIN = {"displaylogo": False}
+ONE_DIGIT = {name: st.column_config.NumberColumn(format="%.1f") for name in ("difference", "Base", "GLIED")}
+COLUMNS = {
+    "p": st.column_config.NumberColumn(format="%.4f"),
+    "count": st.column_config.NumberColumn("photographs", format="%d"),
+    "removed": st.column_config.NumberColumn(format="%d"),
+    "different words": st.column_config.NumberColumn(format="%d"),
+}
+
+
+@st.cache_data(max_entries=8, show_spinner=BUSY)
+def score_table(stamps: tuple[str, ...], _reports: Mapping[str, Report]) -> pd.DataFrame:
+    """The table of scores, not bootstrapped again; `stamps` say of which reports."""
+    return scores.score_table(_reports)
+
+
+@st.cache_data(max_entries=8, show_spinner=BUSY)
+def difference_table(stamps: tuple[str, str], _glied: Report, _base: Report) -> pd.DataFrame:
+    """GLIED minus Base, likewise."""
+    return scores.difference_table(_glied, _base)
+
+
+def stamp(report: Report) -> str:
+    """What tells a report from others."""
+    return str([report[name] for name in ("checkpoint", "data", "split", "scores")])
+
+
+def show(table: pd.DataFrame, alt: str, name: str, digits: int = 1) -> None:
+    """A table, and the same as a file."""
+    numbers = table.select_dtypes("float").columns
+    formats = {column: st.column_config.NumberColumn(format=f"%.{digits}f") for column in numbers}
+    st.dataframe(table, hide_index=True, alt=alt, column_config=formats | COLUMNS, placeholder="–")
+    offer(table, name)
+
+
+def offer(table: pd.DataFrame, name: str) -> None:
+    """The table as a CSV file."""
+    st.download_button(
+        "CSV",
+        lambda: table.to_csv(index=False).encode(),
+        f"{name}.csv",
+        "text/csv",
+        key=f"csv {name}",
+        on_click="ignore",
+        icon=":material/download:",
+        help=f"{name}.csv",
+    )
+
+
+def find_reports() -> dict[str, Report]:
+    """The reports that compare with one another, the best captioner's first; a sentence for each of the others."""
+    found: dict[str, Report] = {}
+    for name, title in engine().titles.items():
+        report = report_or_why(engine().folder, name)
+        if isinstance(report, str):
+            st.info(report, icon=":material/info:")
+        elif found and not scores.alike(report, next(iter(found.values()))):
+            st.info(f"The report of {title} is of other photographs ({report['data']} {report['split']}): left out.")
+        else:
+            found[name] = report
+    return found
+
+
+def draw_origin(report: Report) -> None:
+    """Of which photographs the reports are, and how to make them again."""
+    beam = report["options"].get("beam")
+    st.markdown(
+        f"**{len(report['images']):,} photographs**, the split **{plain(report['split'])}** of the data set "
+        f"**{plain(report['data'])}**. Each captioner wrote one caption of each (beam {beam}), scored against what "
+        "people wrote. Every score is times 100; an interval is where the mean would lie in 95 of 100 draws of as many "
+        "photographs from these (10,000 resamples). It says nothing of another training run."
+    )
+    with st.expander("The command that makes such a report", icon=":material/terminal:"):
+        place = engine().folder.name
+        st.code(
+            f"python -m glied evaluate --data DIR --split {report['split']} --checkpoint {place}/NAME.safetensors "
+            f"--grounding --json {place}/NAME.json",
+            language="bash",
+            wrap_lines=True,
+        )
+        st.caption(
+            "DIR holds images/ and captions.json, and for --grounding entities.json; NAME is one of these: "
+            f"{', '.join(engine().models)}."
+        )
+
+
+def draw_scores(found: dict[str, Report]) -> None:
+    """Every captioner's scores with intervals."""
+    st.subheader("Scores")
+    titled = {engine().titles[name]: report for name, report in found.items()}
+    table = score_table(tuple(title + stamp(report) for title, report in titled.items()), titled)
+    show(table, "Scores of each captioner, with 95 % intervals", "scores")
+    for metric, sentence in sorted({(m, why) for r in found.values() for m, (_, why) in r["missing"].items()}):
+        st.caption(f"{plain(metric)} was not measured. {plain(sentence)}")
+    st.caption(
+        "Low and high are the ends of the interval of the score before them. BLEU and METEOR are those of the whole "
+        "split, not means over photographs: they have none here."
+    )
+
+
+def draw_differences(glied: Report, base: Report) -> None:
+    """GLIED minus Base on the same photographs."""
+    st.subheader("GLIED minus Base")
+    table = difference_table((stamp(glied), stamp(base)), glied, base)
+    st.markdown("\n".join(f"- {scores.say_difference(row)}" for row in table.to_dict("records")))
+    show(table, "GLIED minus Base by metric, with interval and p", "glied_minus_base", digits=2)
+    st.caption("Means over photographs of their own scores, a paired bootstrap; p is two-sided.")
+
+
+@st.fragment
+def draw_photographs(glied: Report, base: Report) -> None:
+    """Both captioners photograph by photograph: a chart and two lists to choose from, and the one that is chosen."""
+    st.subheader("Photograph by photograph")
+    metrics = scores.shared_metrics([glied, base])
+    if not metrics:
+        st.info("These reports have no score for single photographs.", icon=":material/info:")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        metric = st.segmented_control(
+            "Metric",
+            metrics,
+            default=metrics[0],
+            required=True,
+            key="metric",
+            bind="query-params",
+        )
+        table = scores.photograph_table(glied, base, metric or metrics[0])
+        chosen = st.selectbox(
+            "Photograph of the data set",
+            table["id"],
+            index=None,
+            placeholder="Type a part of its name",
+            key="point",
+            bind="query-params",
+            width=320,
+        )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        draw_choices(table, metric or metrics[0], chosen)
+    with right:
+        draw_photograph(chosen, glied, base, metrics)
+
+
+def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
+    """The scatter, wins and losses; each sets which photograph is chosen."""
+    every, wins, losses = st.tabs(["All", "GLIED gains most", "GLIED loses most"])
+    ids = set(table["id"])
+    with every:
+        st.plotly_chart(
+            score_scatter(table, metric, chosen),
+            key="scatter",
+            on_select=lambda: take_point(ids),
+            selection_mode="points",
+            config=PLAIN,
+            alt=f"{metric} of each photograph: Base across, GLIED upwards",
+        )
+        above, below = (table["difference"] > 0).sum(), (table["difference"] < 0).sum()
+        st.caption(
+            f"A marker is a photograph; above the line GLIED scores more ({above}), below it Base ({below}), on it "
+            f"they tie ({len(table) - above - below}). Choose one to see it."
+        )
+        offer(table, f"photographs_{metric}")
+    largest = table.sort_values(["difference", "id"], ascending=False)
+    for tab, name, rows in (
+        (wins, "wins", largest[largest["difference"] > 0].head(LISTED)),
+        (losses, "losses", largest[largest["difference"] < 0].tail(LISTED)[::-1]),
+    ):
+        with tab:
+            draw_list(rows.reset_index(drop=True), name, chosen)
+
+
+def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
+    """A list of photographs to choose from; the chosen one is marked."""
+    key = f"{name} {chosen}"  # a new table for each choice, so that it marks this one only
+    st.caption("Chosen for being extreme: look at them to learn, not to judge.")
+    st.dataframe(
+        rows[["difference", "Base", "GLIED", "Base caption", "GLIED caption", "id"]],
+        hide_index=True,
+        key=key,
+        on_select=lambda: take_row(key, list(rows["id"])),
+        selection_mode="single-row",
+        selection_default={
+            "selection": {"rows": rows.index[rows["id"] == chosen].tolist(), "columns": [], "cells": []}
+        },
+        column_config=ONE_DIGIT,
+        alt=f"GLIED's {len(rows)} largest {name} against Base",
+    )
+
+
+def take_point(ids: set[str]) -> None:
+    """The photograph behind the marker; nothing from a browser is trusted."""
+    for point in st.session_state.scatter.selection.points:
+        choose(next(iter(point.get("customdata") or [None])), ids)
+
+
+def take_row(key: str, ids: list[str]) -> None:
+    """The photograph of the row."""
+    for row in st.session_state[key].selection.rows:
+        choose(ids[row] if 0 <= row < len(ids) else None, set(ids))
+
+
+def choose(id: str | None, ids: set[str]) -> None:
+    """Makes a photograph of the reports the chosen one."""
+    if id in ids:
+        st.session_state.point = id
+
+
+def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[str]) -> None:
+    """One photograph: itself where the gallery has it, both captions, what people wrote, scores, and where to go on."""
+    if id is None:
+        st.info("Choose a marker, a row or a name: both captions come up here.", icon=":material/touch_app:")
+        return
+    st.markdown("**The photograph**")
+    entry = next((entry for entry in entries(folder())[0] if entry.id == id), None)
+    if entry:
+        try:
+            st.image(open_entry(entry).image, alt=entry.alt, width=320)
+        except GliedError as error:
+            st.error(str(error), icon=":material/error:")
+    for name, report in (("Base", base), ("GLIED", glied)):
+        st.caption(name)
+        st.text(report["images"][id]["caption"])
+    if written := human_captions(folder()).get(id):
+        st.caption("People")
+        st.text("\n".join(written))
+    own = {
+        name: [100 * report["images"][id][m] for m in metrics] for name, report in (("Base", base), ("GLIED", glied))
+    }
+    st.dataframe(
+        pd.DataFrame({"metric": metrics, **own}).assign(difference=lambda t: t["GLIED"] - t["Base"]),
+        hide_index=True,
+        column_config=ONE_DIGIT,
+        alt="Scores of both captions of this photograph",
+    )
+    if not entry:
+        st.caption(
+            f"This app shows no photograph {plain(id)}: it knows the first {MOST} of the folder that "
+            "`make app IMAGES=DIR` names."
+        )
+        return
+    with st.container(horizontal=True):
+        for page, title, icon in (("explore", "Explore", "travel_explore"), ("compare", "Compare", "compare")):
+            st.page_link(f"views/{page}.py", label=title, icon=f":material/{icon}:", query_params={"photo": id})
+
+
+def draw_habits(found: dict[str, Report]) -> None:
+    """Length, variety, repetition and novelty."""
+    st.subheader("How captions are written")
+    table = scores.habit_table({engine().titles[name]: report for name, report in found.items()})
+    show(table, "How each captioner and people write", "habits")
+    st.caption(
+        "Different words: how many over the whole split. Repeat: the same content word twice in a caption. Perplexity: "
+        "how surprised the captioner is by people's captions, the lower the better."
+    )
+
+
+def draw_grounding(grounded: dict[str, Mapping[str, Any]]) -> None:
+    """Is the attention true? Pointing, groups and removals, each with a sentence of what its numbers say."""
+    st.subheader("Is the attention true?")
+    if not grounded:
+        st.info("These reports were made without `--grounding`: no attention was measured.", icon=":material/info:")
+        return
+    photographs = next(iter(grounded.values()))["photographs"]
+    st.markdown(
+        f"Measured on {photographs:,} photographs whose phrases people tied to boxes; attention is the mean over "
+        "heads. Bars and points carry 95 % intervals over photographs."
+    )
+    draw_pointing(grounded)
+    draw_groups(grounded)
+    draw_deletion(grounded)
+
+
+def each_says(table: pd.DataFrame, say: Callable[[pd.DataFrame], str]) -> None:
+    """A sentence for each captioner."""
+    st.markdown("\n".join(f"- **{title}**: {say(rows)}" for title, rows in table.groupby("captioner", sort=False)))
+
+
+@st.fragment
+def draw_pointing(grounded: dict[str, Mapping[str, Any]]) -> None:
+    """Does the most attended region cover the object that the word names?"""
+    st.markdown("**Does attention point at the object?**")
+    kinds = {"human": "people’s captions", "generated": "the captioner’s own"}
+    kind = st.segmented_control(
+        "Object words of", list(kinds), format_func=kinds.__getitem__, default="human", required=True, key="kind"
+    )
+    table = scores.pointing_table(grounded, kind or "human")
+    if table.empty:
+        st.info("No object word of these captions has a box.", icon=":material/info:")
+        return
+    title = "share of object words"
+    st.plotly_chart(
+        mean_bars(table, "pointed by", scores.SEEN, title),
+        key="pointing",
+        config=PLAIN,
+        alt="How often the most attended region covers the object, beside chance, centre and the best region",
+    )
+    each_says(table, scores.say_pointing)
+    offer(table, f"pointing_{kind}")
+
+
+def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
+    """Do region groups keep to one entity?"""
+    table = scores.group_table(grounded)
+    if table.empty:
+        return
+    st.markdown("**Do groups keep to one thing?** (GLIED alone has groups)")
+    st.plotly_chart(
+        mean_bars(table, "regions", scores.GROUPED, "lift (1 = even share)", even=1.0),
+        key="groups",
+        config=PLAIN,
+        alt="Lift of a region's group on regions of the same entity, of others, and near ones of none",
+    )
+    each_says(table, scores.say_groups)
+    offer(table, "groups")
+
+
+def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
+    """Does the word suffer when what it attends to is taken away?"""
+    table = scores.deletion_table(grounded)
+    if table.empty:
+        return
+    st.markdown("**Does the word need what it attends to?**")
+    for side, sense in zip(st.columns(2, gap="large"), ("regions", "attributes"), strict=True):
+        with side:
+            st.plotly_chart(
+                deletion_curves(table, sense),
+                key=f"deletion {sense}",
+                config=PLAIN,
+                alt=f"Fall of log p when the most attended {sense} are taken away, and when random ones are",
+            )
+            each_says(table[table["sense"] == sense], scores.say_deletion)
+    offer(table, "removals")
+
+
+def draw_curves() -> None:
+    """How the shipped checkpoints were trained."""
+    st.subheader("Learning curves")
+    alt = "Four runs by epoch: training loss, reward of samples, and val CIDEr"
+    st.image(CURVES, alt=alt, width="stretch")
+    st.caption("The runs of the checkpoints that come with GLIED Studio, one seed each (`python -m glied curves`).")
+
+
+def draw_paper() -> None:
+    """The paper's own numbers, apart."""
+    with st.expander("The paper’s Table 1: MSCOCO, other photographs, not to be compared with the scores above"):
+        table = scores.paper_table()
+        st.dataframe(table, hide_index=True, alt="Table 1 of the paper, on MSCOCO, Karpathy's test split")
+        st.caption("* an ensemble; – means that the paper gives none.")
+
+
+st.title("How well do they caption?")
+found = find_reports()
+if found:
+    draw_origin(next(iter(found.values())))
+    draw_scores(found)
+    glied, base = pick_pair()
+    if glied in found and base in found:
+        draw_differences(found[glied], found[base])
+        draw_photographs(found[glied], found[base])
+    draw_habits(found)
+    titles = engine().titles
+    draw_grounding({titles[n]: found[n]["grounding"] for n in (base, glied) if "grounding" in found.get(n, {})})
+draw_curves()
+draw_paper()

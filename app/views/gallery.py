@@ -1,0 +1,168 @@
+"""Gallery: every photograph with what GLIED and Base say of it; search, order, a photograph of one's own, a tour."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import streamlit as st
+
+from app import tour
+from app.catalogue import Catalogue, Record, catalogue, gains, matches, terms
+from app.components.tiles import tile, tiles
+from app.gallery import MOST, Entry, entries, folder
+from app.pick import PER_PAGE, ask_upload
+from glied.errors import GliedError
+
+GALLERY, CONFIDENCE, GAIN = "Gallery order", "Lowest confidence first", "Biggest gain first"
+ATTRIBUTES = 4  # shown on a tile
+
+
+def draw_gallery(known: Catalogue, gain: Mapping[str, float], watching: bool) -> None:
+    """Search, filters and the photographs; redraws itself while captions are still to come."""
+    if watching and known.complete:
+        st.rerun()  # for the last time: what is drawn now no longer watches
+    query, differing, order = pick_order(bool(gain))
+    progress, pages = st.empty(), st.empty()  # a fragment must keep its layout while it redraws itself
+    with progress:
+        draw_progress(known)
+    found = chosen(known, query, differing, order, gain)
+    with pages:
+        page = pick_page(len(found))
+    known.wanted = found[(page - 1) * PER_PAGE : page * PER_PAGE]
+    draw_tiles(known.wanted, known, query, order, gain)
+    if not found:
+        st.info(nothing_found(known, query, differing), icon=":material/search_off:")
+    draw_failures(known)
+
+
+def pick_order(gain_known: bool) -> tuple[str, bool, str]:
+    """What to search for, whether captions must differ, and the order."""
+    orders = [GALLERY, CONFIDENCE] + ([GAIN] if gain_known else [])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        query = st.text_input(
+            "Search",
+            type="search",
+            placeholder="Search titles, captions, attributes",
+            label_visibility="collapsed",
+            max_chars=100,
+            live=True,
+            key="search",
+            bind="query-params",
+            width=300,
+        )
+        order = st.selectbox(
+            "Order",
+            orders,
+            key="sort",
+            bind="query-params",
+            label_visibility="collapsed",
+            width=230,
+            help="Confidence is the mean log-probability of the words of GLIED’s caption. Gain is the CIDEr of GLIED’s "
+            "caption minus that of Base’s, times 100, in the evaluation reports beside the checkpoints.",
+        )
+        differing = st.toggle("Base and GLIED differ", key="differ", bind="query-params")
+    return query or "", differing, order
+
+
+def chosen(known: Catalogue, query: str, differing: bool, order: str, gain: Mapping[str, float]) -> list[Entry]:
+    """The photographs to show, in order; those that could not be read are not among them."""
+
+    def rank(entry: Entry) -> float:
+        if order == GAIN:
+            return -gain.get(entry.id, -math.inf)
+        record = recorded(known, entry)
+        return record.confidence if record else math.inf
+
+    found = []
+    for entry in known.gallery:
+        record = recorded(known, entry)
+        if isinstance(known.records.get(entry), str) or not matches(query, entry, record):
+            continue
+        if not differing or (record and record.differs):
+            found.append(entry)
+    return found if order == GALLERY else sorted(found, key=rank)
+
+
+def recorded(known: Catalogue, entry: Entry) -> Record | None:
+    """What is known of a photograph so far."""
+    record = known.records.get(entry)
+    return None if isinstance(record, str) else record
+
+
+def draw_progress(known: Catalogue) -> None:
+    """How many photographs were looked at."""
+    done, all_ = len(known.records), len(known.gallery)
+    if done < all_:
+        st.progress(done / all_, f"Captions of {done} of {all_} photographs; the others join as they are read.")
+
+
+def nothing_found(known: Catalogue, query: str, differing: bool) -> str:
+    """Why there is nothing to show, and what to do."""
+    if not query and not differing:
+        return "None of the photographs could be read; see below."
+    wanted = f"has “{query}” in its title, captions or attributes" if query else "is described differently"
+    wanted += " and is described differently by Base and GLIED" if query and differing else ""
+    return f"No photograph {wanted}. " + (
+        "Try another word, or fewer." if known.complete else "Not all captions are there yet: wait, or try another."
+    )
+
+
+def pick_page(count: int) -> int:
+    """Which page of so many photographs."""
+    pages = -(-count // PER_PAGE)
+    return st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+
+
+def draw_tiles(shown: Sequence[Entry], known: Catalogue, query: str, order: str, gain: Mapping[str, float]) -> None:
+    """Some photographs; one that is opened is shown on Explore."""
+    drawn = []
+    for entry in shown:
+        record = recorded(known, entry)
+        with suppress(GliedError):  # damaged, as the catalogue will say when it comes to it
+            drawn.append(tile(entry, record, notes(entry, record, query, order, gain)))
+    opened = tiles(drawn)
+    if opened in [entry.id for entry in known.gallery]:
+        st.switch_page("views/explore.py", query_params={"photo": opened})
+
+
+def notes(entry: Entry, record: Record | None, query: str, order: str, gain: Mapping[str, float]) -> list[str]:
+    """What a tile says below the captions: attributes, those that were searched first, and what it was ordered by."""
+    lines = [] if record else ["Caption to come"]
+    if record and record.attributes:
+        asked = tuple(terms(query))
+        first = sorted(record.attributes, key=lambda word: not (asked and word.startswith(asked)))[:ATTRIBUTES]
+        lines.append(", ".join(f"{word} {record.attributes[word]:.0%}" for word in first))
+    if record and order == CONFIDENCE:
+        lines.append(f"log p per word {record.confidence:.2f}")
+    if order == GAIN:
+        lines.append(f"CIDEr {gain[entry.id]:+.0f} against Base" if entry.id in gain else "in no evaluation report")
+    return lines
+
+
+def draw_failures(known: Catalogue) -> None:
+    """The photographs that are left out, and why."""
+    failed = {entry.title: why for entry, why in known.records.copy().items() if isinstance(why, str)}
+    if failed:
+        with st.expander(f"Could not be read and left out: {len(failed)}"):
+            for title, why in failed.items():
+                st.text(f"{title}: {why}")
+
+
+st.title("See how an image captioner thinks")
+st.markdown(
+    "Choose a photograph to see where GLIED looked for each word, and which regions and words it takes together. "
+    "Underlined: where its caption differs from that of Base, a simpler captioner."
+)
+with st.container(horizontal=True):
+    if st.button("Take the tour", icon=":material/tour:", key="take_tour"):
+        tour.go(0)
+    if ask_upload():
+        st.switch_page("views/explore.py", query_params={})
+_, skipped = entries(folder())
+if skipped:
+    st.caption(
+        f"{skipped} file(s) of the folder were left out: unreadable, too small or large, or past the first {MOST}."
+    )
+known = catalogue()
+watching = not known.complete
+st.fragment(draw_gallery, run_every="2s" if watching else None)(known, gains(), watching)

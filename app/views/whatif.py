@@ -1,0 +1,267 @@
+"""What if: strike out regions and attributes, add a word, or edit the caption, and see what the captioner says then."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.attention import spoken
+from analysis.changes import caption_table, change_table
+from analysis.diff import align
+from app.components.removal import removal, taken
+from app.edits import Change, History, address_of, asked, in_words, sensible, why_not, why_not_said
+from app.gallery import Photograph
+from app.pick import pick_model, pick_photograph, show_gallery
+from app.services import Question, engine, traced, warn_if_unlike
+from app.texts import marked, plain, without_minus_zero
+from glied.errors import GliedError
+from glied.scene import AS_IT_IS, Edit
+from glied.trace import Trace
+from glied.vocabulary import Vocabulary, tokenize
+
+BOARD = "removal"
+
+
+def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
+    """The history of this photograph in the session, begun with what the address asks for; a toast for nonsense."""
+    first = "history" not in st.session_state
+    if first or st.session_state.history.photograph != photograph.key:
+        st.session_state.history = History(photograph.key)
+        st.session_state.pop("refused_word", None)
+        st.session_state.pop("refused_caption", None)
+    history: History = st.session_state.history
+    wish, problems = asked(st.query_params) if first and photograph.id != "yours" else (history.now, [])
+    change, more = sensible(wish, trace, vocabulary)
+    for problem in [*problems, *more]:
+        st.toast(plain(problem))
+    st.session_state.history = history.then(change)
+    address = {} if photograph.id == "yours" else address_of(change)
+    for name in ("out", "without", "add", "say"):
+        if name in st.query_params and name not in address:
+            del st.query_params[name]
+    if any(st.query_params.get(name) != text for name, text in address.items()):
+        st.query_params.update(address)
+
+
+# ---- what a person does
+
+
+def _change(edit: Edit | None = None, words: tuple[str, ...] | None = None) -> None:
+    now = st.session_state.history.now
+    st.session_state.history = st.session_state.history.then(Change(edit or now.edit, words or now.words))
+
+
+def _strike(trace: Trace) -> None:
+    if (found := taken(BOARD, trace)) is not None:
+        _change(Edit(*found, st.session_state.history.now.edit.added))
+
+
+def _add(trace: Trace, vocabulary: Vocabulary) -> None:
+    edit, text = st.session_state.history.now.edit, st.session_state.new_word.strip().lower()
+    why = why_not(text, edit.added, trace, vocabulary) if text else None
+    st.session_state.refused_word = why
+    if text and not why:
+        _change(Edit(edit.regions, edit.attributes, (*edit.added, text)))
+        st.session_state.new_word = ""
+
+
+def _take_out(word: str) -> None:
+    edit = st.session_state.history.now.edit
+    _change(Edit(edit.regions, edit.attributes, tuple(w for w in edit.added if w != word)))
+
+
+def _say() -> None:
+    words = tuple(tokenize(st.session_state.new_caption))
+    st.session_state.refused_caption = why_not_said(words)
+    if not st.session_state.refused_caption:
+        _change(words=words)
+
+
+def _go(step: int) -> None:
+    st.session_state.history = st.session_state.history.to(step)
+    st.session_state.refused_caption = st.session_state.refused_word = None
+
+
+def _start_over() -> None:
+    st.session_state.history = st.session_state.history.then(Change())
+    st.session_state.refused_caption = st.session_state.refused_word = None
+
+
+# ---- what is drawn
+
+
+def draw_scene(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
+    """The photograph and its attributes, to be struck out, and a place to add a word."""
+    edit = st.session_state.history.now.edit
+    removal(trace, photograph, edit, BOARD, on_edit=lambda: _strike(trace))
+    if edit.added:
+        with st.container(horizontal=True):
+            for word in edit.added:
+                st.button(
+                    plain(word),
+                    icon=":material/close:",
+                    key=f"added {word}",
+                    help=f"Take “{plain(word)}” out again",
+                    on_click=_take_out,
+                    args=(word,),
+                )
+    st.text_input(
+        "Add an attribute",
+        key="new_word",
+        max_chars=40,
+        placeholder="a word, such as ball",
+        on_change=_add,
+        args=(trace, vocabulary),
+    )
+    if st.session_state.get("refused_word"):
+        st.warning(plain(st.session_state.refused_word), icon=":material/error:")
+    st.caption(
+        "Click a region to strike it out, again to put it back; small ones lie on top, and below the photograph each "
+        "has its own button. Regions overlap: what is taken away with one may still be seen in another."
+    )
+
+
+def draw_history(trace: Trace) -> None:
+    """Every step in words, and the ways back and forth."""
+    history: History = st.session_state.history
+    last = len(history.steps) - 1
+    with st.container(horizontal=True):
+        st.button("Undo", icon=":material/undo:", disabled=not history.at, on_click=_go, args=(history.at - 1,))
+        st.button("Redo", icon=":material/redo:", disabled=history.at == last, on_click=_go, args=(history.at + 1,))
+        untouched = history.now == Change()
+        st.button("Start over", icon=":material/restart_alt:", disabled=untouched, on_click=_start_over)
+    if not last:
+        return
+    before = (Change(), *history.steps)
+    labels = [in_words(step, earlier, trace) for step, earlier in zip(history.steps, before, strict=False)]
+    st.session_state.history_step = history.at
+    with st.expander(f"History: {labels[history.at]}", icon=":material/history:"):
+        st.radio(
+            "Steps so far; choose one to return to it",
+            range(len(labels)),
+            format_func=lambda i: f"{i}. {labels[i]}",
+            key="history_step",
+            on_change=lambda: _go(st.session_state.history_step),
+        )
+
+
+def draw_captions(title: str, before: Trace, after: Trace, edit: Edit) -> None:
+    """What the captioner says of the photograph as it is and of the changed scene, the words that differ marked."""
+    pairs = align(before.words, after.words)
+    first, second = st.columns(2)
+    with first.container(border=True, gap="xxsmall"):
+        st.caption(f"{title} on the photograph as it is: log p {_signed(before.log_probabilities.sum())}")
+        st.markdown(_text(before, pairs.left_differs))
+    with second.container(border=True, gap="xxsmall"):
+        if edit == AS_IT_IS:
+            st.caption(f"{title} on the changed scene")
+            st.markdown("Strike out a region or an attribute, or add one, to see.")
+            return
+        same = ", the same words" if before.words == after.words else ""
+        st.caption(f"{title} on the changed scene: log p {_signed(after.log_probabilities.sum())}{same}")
+        st.markdown(_text(after, pairs.right_differs))
+
+
+def draw_effect(before: Trace, replayed: Trace) -> None:
+    """How every word of the caption before fares on the changed scene."""
+    st.subheader("The first caption on the changed scene")
+    table = change_table(before, replayed)
+    st.markdown(_told(table, float(replayed.log_probabilities.sum() - before.log_probabilities.sum())))
+    reach = max(1.0, float(table[["fell", "rose"]].to_numpy().max()))
+    bar = st.column_config.ProgressColumn(width="small", format="%.2f", min_value=0.0, max_value=reach)
+    st.dataframe(
+        without_minus_zero(table),
+        hide_index=True,
+        height="content",
+        column_config={
+            "fell": bar,
+            "rose": bar,
+            "before": st.column_config.NumberColumn("log p before", format="%.2f"),
+            "after": st.column_config.NumberColumn("log p after", format="%.2f"),
+            "likeliest": "likeliest there now",
+        },
+        alt="Change in log-probability of every word of the first caption",
+    )
+
+
+def _text(trace: Trace, differs: tuple[bool, ...]) -> str:
+    """The caption as Markdown, the words that differ marked."""
+    words = [marked(spoken(w)) if new else plain(spoken(w)) for w, new in zip(trace.words, differs, strict=True)]
+    return " ".join(words[:-1]) or "(no word)"
+
+
+def _told(table: pd.DataFrame, total: float) -> str:
+    if abs(total) < 0.005:
+        return "Its log p stays the same."
+    kind, verb = ("fell", "falls") if total < 0 else ("rose", "rises")
+    most = table.iloc[int(np.argmax(table[kind]))]
+    return f"Its log p {verb} by {abs(total):.2f}; **{plain(most.word)}** {verb} most, by {most[kind]:.2f}."
+
+
+def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change, vocabulary: Vocabulary) -> None:
+    """A place to write another caption, and how likely the captioner finds each of its words."""
+    title, words = engine().titles[model], change.words
+    st.subheader("Edit the caption")
+    if not st.session_state.get("refused_caption"):
+        st.session_state.new_caption = " ".join(words or own.words[:-1])
+    st.text_input(
+        f"Words for {title} to read, on the scene as it is now", key="new_caption", max_chars=1000, on_change=_say
+    )
+    if st.session_state.get("refused_caption"):
+        st.warning(plain(st.session_state.refused_caption), icon=":material/error:")
+    if words is None:
+        return
+    if unknown := [word for word in dict.fromkeys(words) if word not in vocabulary]:
+        listed = ", ".join(f"“{plain(word)}”" for word in unknown)
+        st.info(f"{title} has no word for {listed} and reads (unknown) there.", icon=":material/info:")
+    said = traced(photograph, model, Question(words=words, edit=change.edit, falls=False)).trace
+    table = caption_table(words, said, own)
+    sums = [float(trace.log_probabilities.sum()) for trace in (said, own)]
+    st.markdown(f"These words have log p {_signed(sums[0])}, {title}’s own, “{plain(own.text)}”, {_signed(sums[1])}.")
+    st.dataframe(
+        without_minus_zero(table),
+        hide_index=True,
+        height="content",
+        placeholder="–",
+        column_config={
+            "log_p": st.column_config.NumberColumn("log p", format="%.2f"),
+            "likeliest": f"{title} would have said",
+            "likeliest_p": st.column_config.NumberColumn("with probability", format="percent"),
+            "own": "word of its own caption",
+            "own_log_p": st.column_config.NumberColumn("log p of that", format="%.2f"),
+        },
+        alt=f"Log-probability of every word that was written, beside {title}’s own caption",
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+show_gallery()
+with st.container(horizontal=True, vertical_alignment="center"):
+    photograph = pick_photograph()
+    model = pick_model()
+title, vocabulary = engine().titles[model], engine().models[model].vocabulary
+before = traced(photograph, model).trace
+warn_if_unlike(before)
+settle(photograph, before, vocabulary)
+change = st.session_state.history.now
+captions = st.container()
+scene, effect = st.columns(2, gap="large")
+with scene:
+    draw_scene(photograph, before, vocabulary)
+with captions:
+    try:
+        after = traced(photograph, model, Question(edit=change.edit, falls=False)).trace
+    except GliedError as error:  # nothing left to see: the scene above stays, to put something back
+        draw_history(before)
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+    draw_captions(title, before, after, change.edit)
+    draw_history(before)
+with effect:
+    if change.edit != AS_IT_IS:
+        draw_effect(
+            before, traced(photograph, model, Question(words=before.words[:-1], edit=change.edit, falls=False)).trace
+        )
+    draw_caption(photograph, model, after, change, vocabulary)

@@ -1,0 +1,187 @@
+"""Compare: any two captioners, the words that differ, and an address that brings the view back."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from streamlit.testing.v1 import AppTest
+from test_uploads import PHOTOGRAPH
+
+from analysis.diff import difference_table, differing, evidence_table, score_table
+from app import services
+from app.state import Choice
+from app.texts import plain, without_minus_zero
+from glied.trace import trace
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def open_compare(open_app: Open) -> Open:
+    return lambda **address: open_app(**address).switch_page("views/compare.py").run()
+
+
+@pytest.fixture
+def with_rl(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_compare: Open) -> Open:
+    folder = Path(shutil.copytree(checkpoints, tmp_path / "both"))
+    for name in ("glied", "base"):
+        shutil.copy(folder / f"{name}.safetensors", folder / f"{name}-rl.safetensors")
+
+    def start(**address: str) -> AppTest:
+        monkeypatch.setenv("GLIED_CHECKPOINTS", str(folder))
+        return open_compare(**address)
+
+    return start
+
+
+def fine(app: AppTest) -> bool:
+    return not app.exception and not app.error
+
+
+def titles(app: AppTest) -> list[str]:
+    return [heading.value for heading in app.subheader][:2]
+
+
+def test_words_that_differ_are_paired_in_order():
+    assert differing(["a", "man", "sits", "here"], ["the", "man", "is", "sitting"]) == [(0, 0), (2, 2), (3, 3)]
+    assert differing(["a", "dog"], ["a", "red", "dog"]) == [(None, 1)]
+    assert differing(["a", "red", "big", "dog"], ["a", "dog"]) == [(1, None), (2, None)]
+    assert differing(["a"], ["a"]) == []
+
+
+def test_each_word_is_read_by_both_captioners():
+    glied, base, scene = tiny.checkpoint("glied"), tiny.checkpoint("base"), tiny.scene()
+    left, right = (
+        trace(base, scene, ["a", "dog", "runs"], removals=True),
+        trace(glied, scene, ["a", "red", "cat", "runs"]),
+    )
+    seen = trace(glied, scene, ["a", "dog", "runs"]), trace(base, scene, ["a", "red", "cat", "runs"])
+    table = difference_table(left, right, *seen)
+    assert table.left.tolist()[0] == "dog"
+    assert pd.isna(table.left[1])
+    assert table.right.tolist() == ["red", "cat"]
+    assert table.left_own[0] == pytest.approx(left.log_probabilities[1])
+    assert table.left_other[0] == pytest.approx(seen[0].log_probabilities[1])
+    assert table.right_own.tolist() == pytest.approx(right.log_probabilities[1:3].tolist())
+    assert table.right_other.tolist() == pytest.approx(seen[1].log_probabilities[1:3].tolist())
+    assert math.isnan(table.left_own[1])
+
+
+def test_evidence_is_the_top_region_and_attribute_and_their_falls():
+    found = trace(tiny.checkpoint("glied"), tiny.scene(), ["a", "dog"], removals=True)
+    row = evidence_table(found, [1]).iloc[0]
+    regions, attributes = found.attention["vl"].mean(0)[1], found.attention["al"].mean(0)[1]
+    assert row.region.startswith(f"{regions.argmax() + 1} ")
+    assert row.region_attention == pytest.approx(regions.max())
+    assert row.region_fall == pytest.approx(found.visual_drop[1, regions.argmax()])
+    assert row.attribute == found.attributes[attributes.argmax()]
+    assert row.attribute_fall == pytest.approx(found.attribute_drop[1, attributes.argmax()])
+    bare = trace(tiny.checkpoint("glied"), tiny.scene(), ["a", "dog"])
+    assert math.isnan(evidence_table(bare, [1]).region_fall[0])
+    assert evidence_table(bare, []).empty
+
+
+def test_scores_stand_beside_the_usual_size_of_their_difference():
+    left = {"a": {"CIDEr": 0.5, "METEOR": 0.2}, "b": {"CIDEr": 0.1}, "c": {"CIDEr": 9}}
+    right = {"a": {"CIDEr": 0.7}, "b": {"CIDEr": 0.2}, "d": {"CIDEr": 9}}
+    table = score_table(left, right, "a", ("CIDEr", "METEOR"))
+    assert table.index.tolist() == ["CIDEr"]
+    assert table.loc["CIDEr"].tolist() == pytest.approx([50, 70, 20, np.std([20, 10], ddof=1)])
+
+
+def test_words_are_never_markup_and_zeros_have_no_sign():
+    assert plain("<b> *a* [x](y) $z$ :red[x]") == r"\<b\> \*a\* \[x\]\(y\) \$z\$ \:red\[x\]"
+    found = without_minus_zero(pd.DataFrame({"word": ["a", "b", "c"], "p": [-0.004, 0.004, -0.006]}))
+    assert found.p.tolist() == [0, 0.004, -0.006]
+
+
+def test_compare_lists_the_words_that_differ(open_compare: Open):
+    app = open_compare(photo="chelsea")
+    assert fine(app)
+    assert titles(app) == ["Base", "GLIED"]
+    differ, evidence = app.dataframe[0].value, app.dataframe[1].value
+    assert len(differ) >= 1
+    assert set(evidence["captioner"]) <= {"Base", "GLIED"}
+    assert len(evidence) == differ[["Base says", "GLIED says"]].notna().to_numpy().sum()
+    sentences = next(text.value for text in app.markdown if text.value.startswith("- "))
+    assert len(sentences.splitlines()) == len(differ)
+
+
+def test_swap_turns_the_sides_round_and_the_address_with_them(open_compare: Open):
+    app = open_compare()
+    first = app.dataframe[0].value
+    app.button(key="swap").click().run()
+    assert fine(app)
+    assert titles(app) == ["GLIED", "Base"]
+    assert (app.query_params["left"], app.query_params["right"]) == ("GLIED", "Base")
+    assert app.dataframe[0].value["GLIED says"].tolist() == first["GLIED says"].tolist()
+
+
+def test_any_two_captioners(with_rl: Open):
+    app = with_rl(photo="chelsea")
+    assert titles(app) == ["Base", "GLIED"]
+    assert (app.selectbox(key="left").value, app.selectbox(key="right").value) == ("base-rl", "glied-rl")
+    app.selectbox(key="left").select("glied").run()
+    assert fine(app)
+    assert titles(app) == ["GLIED before RL", "GLIED"]
+    assert any("say the same" in text.value for text in app.markdown)  # the tiny one after RL is a copy
+
+
+def test_a_captioner_beside_itself_gets_one_sentence(open_compare: Open):
+    app = open_compare(left="GLIED")
+    assert fine(app)
+    assert "Both sides are GLIED" in app.info[0].value
+    assert not app.dataframe
+
+
+def test_an_unknown_captioner_in_the_address_gets_a_toast(open_compare: Open):
+    app = open_compare(left="<b>", photo="chelsea")
+    assert fine(app)
+    assert len(app.toast) == 1
+    assert titles(app) == ["Base", "GLIED"]
+
+
+def test_the_address_names_the_word_and_head_of_the_left_board(open_compare: Open):
+    app = open_compare(photo="chelsea", step="2", head="1")
+    assert (app.query_params["step"], app.query_params["head"]) == ("2", "1")
+    left, right = (json.loads(app.get("bidi_component")[at].proto.json) for at in (1, 2))
+    app.session_state["choice"] = Choice(left["digest"], 1, 2)
+    app.run()
+    assert (app.query_params["step"], app.query_params["head"]) == ("1", "2")
+    partner = right["pairs"].index(0)
+    app.session_state["choice"] = Choice(right["digest"], partner, 0)
+    app.run()
+    assert (app.query_params["step"], app.query_params["head"]) == (str(right["pairs"][partner]), "0")
+
+
+def test_scores_of_the_photograph_where_both_have_a_report(
+    open_compare: Open, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home, folder = tmp_path / "data", Path(shutil.copytree(checkpoints, tmp_path / "checkpoints"))
+    (home / "images").mkdir(parents=True)
+    PHOTOGRAPH.save(home / "images" / "a.png")
+    record = {"filename": "a.png", "split": "val", "sentences": [{"raw": "A dog."}]}
+    (home / "captions.json").write_text(json.dumps({"images": [record]}))
+    monkeypatch.setenv("GLIED_IMAGES", str(home))
+    app = open_compare(photo="a.png")
+    assert [text.value for text in app.text] == ["A dog."]
+    assert not any("its usual size" in table.value for table in app.dataframe)
+    os.environ["GLIED_CHECKPOINTS"] = str(folder)  # the fixture puts it back
+    digests = {name: model.digest for name, model in services.engine().models.items()}
+    for name, score in (("base", 0.5), ("glied", 0.75)):
+        images = {"a.png": {"caption": "a dog", "CIDEr": score}, "b.png": {"caption": "a dog", "CIDEr": 0.1}}
+        report = {"scores": {}, "images": images, "title": name, "checkpoint": digests[name], "data": "d"}
+        rest = {"split": "val", "missing": {}, "tokenizer": "python", "perplexity": 1, "habits": {}, "human_habits": {}}
+        (folder / f"{name}.json").write_text(json.dumps(report | rest))
+    app = open_compare(photo="a.png")
+    assert fine(app)
+    scores = next(table.value for table in app.dataframe if "its usual size" in table.value)
+    assert scores.loc["CIDEr", ["Base", "GLIED", "GLIED minus Base"]].tolist() == [50, 75, 25]
+    assert any("2 photographs" in text.value for text in app.caption)

@@ -1,0 +1,115 @@
+"""Pictures for papers: valid files that show what the trace holds, whatever its words are."""
+
+import io
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import tiny
+from conftest import HOSTILE
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis import stills
+from analysis.attention import local
+from analysis.beam import beam_nodes
+from glied.decode import DecodeOptions, caption
+from glied.trace import Trace, look_ahead, trace
+
+MATHS = "$\\frac{"  # what matplotlib would take for a formula
+PHOTOGRAPH = Image.linear_gradient("L").convert("RGB").resize((100, 90))
+
+
+def beam(name: str) -> tuple[Trace, tuple]:
+    """A caption of a tiny scene, and its beam."""
+    made, scene = tiny.checkpoint(name, (*tiny.WORDS, HOSTILE, MATHS)), tiny.scene()
+    (found,) = caption(made, [scene], DecodeOptions(beam=3, n_best=3), history=True)
+    words, history = found.captions[0].words, found.history
+    assert history
+    nodes = beam_nodes(history, words, look_ahead(made, scene, history.extended()))
+    return trace(made, scene, words, removals=True), nodes
+
+
+def figures(name: str) -> dict[str, Figure]:
+    seen, nodes = beam(name)
+    found = {
+        "word": stills.word_still(seen, 0, PHOTOGRAPH),
+        "caption": stills.caption_still(seen, PHOTOGRAPH, head=1),
+        "beam": stills.beam_still(seen, nodes),
+    }
+    if name == "glied":
+        found |= {"groups": stills.groups_still(seen), "collocations": stills.collocations_still(seen, head=2)}
+    return found
+
+
+@pytest.mark.parametrize("name", ["base", "glied"])
+def test_every_picture_is_a_png_and_an_svg_that_names_its_checkpoint(name: str):
+    for kind, figure in figures(name).items():
+        image = Image.open(io.BytesIO(stills.drawn(figure, "png")))
+        image.load()
+        assert image.format == "PNG"
+        assert len(set(image.convert("L").tobytes())) > 20, kind
+        svg = stills.drawn(figure, "svg")
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert b"<path" in svg
+        assert "checkpoint tiny-0" in figure.get_supxlabel()
+
+
+def test_words_are_never_formulas_nor_markup():
+    seen, nodes = beam("glied")
+    words = (HOSTILE, MATHS, *seen.words[2:])
+    named = replace(
+        seen, words=words, attributes=(MATHS, HOSTILE, *seen.attributes[2:]), labels=(MATHS, HOSTILE) * 2 + ("a",)
+    )
+    named = replace(named, inputs=("<bos>", *words[:-1]))
+    nodes = tuple(replace(node, words=(*node.words[:-1], MATHS)) for node in nodes)
+    for figure in (
+        stills.word_still(named, 0, PHOTOGRAPH),
+        stills.caption_still(named, PHOTOGRAPH),
+        stills.groups_still(named),
+        stills.collocations_still(named),
+        stills.beam_still(named, nodes),
+    ):
+        svg = stills.drawn(figure, "svg").decode()
+        elements = {element.tag.split("}")[1] for element in ElementTree.fromstring(svg).iter()}
+        assert "img" not in elements
+        assert not re.search(r"<img", svg)
+
+
+@pytest.mark.parametrize("name", ["base", "glied"])
+def test_heat_is_the_lift_of_what_lies_there(traces: dict[str, Trace], name: str):
+    seen = replace(traces[name], boxes=np.array([[0, 0, 50, 90], [50, 0, 100, 90]] + [[0, 0, 100, 90]] * 3, np.float32))
+    even = stills.heat_of(seen, np.full(5, 0.2))
+    np.testing.assert_allclose(even, 1)
+    heat = stills.heat_of(seen, np.array([1.0, 0, 0, 0, 0]))
+    left, right = heat[:, : heat.shape[1] // 2], heat[:, heat.shape[1] // 2 :]
+    assert (right == 0).all()
+    np.testing.assert_allclose(left, (1 / 4500) / (0.2 / 4500 + 3 * 0.2 / 9000))
+    nowhere = stills.heat_of(replace(seen, boxes=np.array([[0, 0, 50, 90]] * 5, np.float32)), np.full(5, 0.2))
+    assert (nowhere[:, -10:] == 0).all()
+
+
+def test_colours_are_dark_below_the_even_share_and_warm_above():
+    dark, none, warm = stills.tinted(np.array([[0.25, 1.0, 4.0]]), 4.0)[0]
+    assert dark[:3].max() < 0.1 < dark[3]
+    assert none[3] == 0
+    assert warm[0] > 0.7 > warm[1]
+    assert warm[3] == pytest.approx(stills.COVER)
+
+
+def test_the_most_attended_regions_are_named_on_the_photograph_and_apart(traces: dict[str, Trace]):
+    seen = replace(traces["glied"], labels=("dog", "grass", "ball", "sky", "tree"))
+    weights = np.array([0.4, 0.3, 0.25, 0.05, 0.0], np.float32)
+    found = stills.tags(seen, weights, 4, 3.0)
+    assert [tag.text for tag in found] == ["dog 40.0%", "grass 30.0%", "ball 25.0%"]  # 5 % is below the even share
+    for i, tag in enumerate(found):
+        assert tag.x >= 0
+        assert tag.x + tag.wide <= 100
+        assert tag.y >= 0
+        assert tag.y + tag.tall <= 90
+        for other in found[:i]:
+            assert abs(tag.x - other.x) >= min(tag.wide, other.wide) or abs(tag.y - other.y) >= tag.tall
+    assert not stills.tags(seen, np.full(5, 0.2, np.float32), 4, 3.0)
+    assert len(local(seen)[0]) == len(seen.words)

@@ -1,0 +1,294 @@
+"""What if: every change is answered, remembered, named in the address, and nonsense gets one sentence."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tiny
+from streamlit.testing.v1 import AppTest
+from test_uploads import PHOTOGRAPH, encoded
+
+from analysis.changes import caption_table, change_table
+from app.components.removal import payload
+from app.edits import STEPS, WORDS, Change, History, address_of, asked, in_words, sensible
+from glied.scene import Edit
+from glied.trace import Trace, trace
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def open_whatif(open_app: Open) -> Open:
+    return lambda **address: open_app(**address).switch_page("views/whatif.py").run()
+
+
+@pytest.fixture
+def found() -> Trace:
+    return trace(tiny.checkpoint(), tiny.scene(), ["a", "dog"], removals=True)
+
+
+def fine(app: AppTest) -> bool:
+    return not app.exception and not app.error
+
+
+def scene(app: AppTest) -> dict:
+    """What the browser gets of the photograph; the gallery's strip comes first."""
+    return json.loads(app.get("bidi_component")[1].proto.json)
+
+
+def strike(app: AppTest, regions: list[int], attributes: list[int]) -> AppTest:
+    """A click, as far as Python sees it."""
+    data = scene(app)
+    history = app.session_state["history"]
+    words = tuple(data["attributes"][m] for m in attributes)
+    app.session_state["history"] = history.then(Change(Edit(tuple(regions), words, history.now.edit.added)))
+    return app.run()
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+# ---- tables
+
+
+def test_change_is_split_into_falls_and_rises():
+    checkpoint, scene = tiny.checkpoint(), tiny.scene()
+    before = trace(checkpoint, scene, ["a", "dog", "runs"])
+    after = trace(checkpoint, Edit((1,)).apply(scene), ["a", "dog", "runs"])
+    table = change_table(before, after)
+    np.testing.assert_allclose(table.rose - table.fell, after.log_probabilities - before.log_probabilities, rtol=1e-6)
+    assert (np.minimum(table.rose, table.fell) == 0).all()
+    assert table.word.tolist() == ["a", "dog", "runs", "(end)"]
+    assert table.likeliest.tolist() == [words[0].replace("<eos>", "(end)") for words in after.alternatives]
+
+
+def test_other_words_stand_beside_the_captioners_own():
+    checkpoint, scene = tiny.checkpoint(), tiny.scene()
+    own, said = trace(checkpoint, scene, ["a", "dog"]), trace(checkpoint, scene, ["a", "unicorn", "runs"])
+    table = caption_table(["a", "unicorn", "runs"], said, own)
+    assert table.word.tolist() == ["a", "unicorn", "runs", "(end)"]
+    assert table.own.tolist()[:2] == ["a", "dog"]
+    assert table.own.isna().tolist() == [False, False, True, False]
+    np.testing.assert_allclose(table.log_p, said.log_probabilities, rtol=1e-6)
+    np.testing.assert_allclose(table.likeliest_p, np.exp(said.alternative_log_probabilities[:, 0]), rtol=1e-6)
+    assert table.own_log_p[1] == pytest.approx(own.log_probabilities[1])
+
+
+# ---- history and address
+
+
+def test_history_goes_back_and_forth_and_is_bounded():
+    changes = [Change(Edit((i,))) for i in range(STEPS + 5)]
+    history = History("photograph")
+    assert history.then(Change()) == history
+    for change in changes[:3]:
+        history = history.then(change)
+    assert history.to(1).now == changes[0]
+    assert history.to(1).then(changes[9]).steps == (Change(), changes[0], changes[9])
+    assert history.to(-4).at == 0
+    for change in changes[3:]:
+        history = history.then(change)
+    assert len(history.steps) == STEPS
+    assert history.now == changes[-1]
+
+
+def test_an_address_brings_the_change_back(found: Trace):
+    words = found.attributes
+    change = Change(Edit((0, 3), words[:2], ("ball",) if "ball" not in words else ("beach",)), ("a", "dog"))
+    again, problems = asked(address_of(change))
+    assert not problems
+    assert sensible(again, found, tiny.vocabulary()) == (change, [])
+    assert address_of(Change()) == {}
+
+
+def test_only_what_makes_sense_is_kept_and_the_rest_is_named(found: Trace):
+    there = found.attributes[0]
+    wish, problems = asked(
+        {"out": "2,2,0,x,1e3,99", "without": f"nothing,{there}", "add": f"{there},unicorn,Two words"}
+    )
+    assert len(problems) == 3  # 0, x, 1e3
+    change, more = sensible(wish, found, tiny.vocabulary())
+    assert change == Change(Edit((1,), (there,)))
+    assert len(more) == 5
+    assert sensible(Change(words=("a",) * (WORDS + 1)), found, tiny.vocabulary())[0] == Change()
+
+
+def test_steps_are_told_in_words(found: Trace):
+    there = found.attributes[0]
+    first, second = Change(Edit((2,), (there,), ("zebra",))), Change(Edit(), ("a", "*dog*"))
+    assert in_words(first, Change(), found).startswith("without region 3 (")
+    assert in_words(first, Change(), found).endswith(f"without “{there}”, with “zebra”")
+    assert in_words(second, first, found).endswith(r"“zebra” out again, caption “a \*dog\*”")
+    assert in_words(Change(), second, found) == "the captioner’s own words"
+    assert in_words(Change(), Change(), found) == "as it is"
+    assert in_words(Change(Edit(tuple(range(5)))), Change(), found) == "without 5 regions"
+
+
+def test_what_a_browser_sends_is_checked(found: Trace):
+    def script():
+        import streamlit as st
+
+        from app.components.removal import taken
+
+        st.session_state.answer = taken("removal", st.session_state.trace)
+
+    good = {"trace": found.digest, "regions": [3, 0, 3], "attributes": [1]}
+    bad = [
+        None,
+        3,
+        {},
+        good | {"trace": "t"},
+        good | {"regions": [5]},
+        good | {"regions": [-1]},
+        good | {"regions": "0"},
+    ]
+    bad += [good | {"regions": [True]}, good | {"attributes": [4]}, good | {"attributes": ["dog"]}]
+    for sent in [*bad, good]:
+        app = AppTest.from_function(script)
+        app.session_state["trace"] = found
+        app.session_state["removal"] = {"edit": sent}
+        expected = ((0, 3), (found.attributes[1],)) if sent is good else None
+        assert app.run().session_state["answer"] == expected
+        assert not app.exception
+
+
+def test_payload_sums_the_falls_over_the_caption(found: Trace):
+    data = payload(found)
+    np.testing.assert_allclose(data["region_falls"], found.visual_drop.sum(0), atol=1e-4)
+    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
+    assert payload(lone)["region_falls"] == payload(lone)["attribute_falls"] == [None]
+    assert json.dumps(payload(lone), allow_nan=False)
+
+
+# ---- the page
+
+
+def test_a_change_is_answered_word_by_word_and_undone(open_whatif: Open):
+    app = open_whatif(photo="chelsea")
+    assert fine(app)
+    assert not app.dataframe
+    strike(app, [0, 4], [1])
+    assert fine(app)
+    table = app.dataframe[0].value
+    assert {"word", "fell", "rose", "likeliest"} <= set(table)
+    assert table[["fell", "rose"]].to_numpy().max() > 0
+    data = scene(app)
+    assert (data["regions"], data["struck"]) == ([0, 4], [1])
+    assert app.query_params["out"] == "1,5"
+    assert app.query_params["without"] == data["attributes"][1]
+    press(app, "Undo")
+    assert fine(app)
+    assert not app.dataframe
+    assert "out" not in app.query_params
+    press(app, "Redo")
+    assert app.query_params["out"] == "1,5"
+    press(app, "Start over")
+    assert "out" not in app.query_params
+    app.radio(key="history_step").set_value(1).run()
+    assert app.query_params["out"] == "1,5"
+
+
+def test_an_address_is_restored(open_whatif: Open):
+    app = open_whatif(photo="coffee", out="2,3", say="a dog")
+    assert fine(app)
+    assert not app.toast
+    assert scene(app)["regions"] == [1, 2]
+    assert app.text_input(key="new_caption").value == "a dog"
+    assert len(app.dataframe) == 2
+
+
+def test_a_senseless_address_gets_toasts(open_whatif: Open):
+    app = open_whatif(out="0,999", add="unicorn")
+    assert fine(app)
+    assert len(app.toast) == 3
+    assert scene(app)["regions"] == []
+    assert not {"out", "add"} & set(app.query_params)
+
+
+def test_taking_everything_away_gets_one_sentence_and_can_be_undone(open_whatif: Open):
+    app = open_whatif()
+    strike(app, list(range(len(scene(app)["boxes"]))), [])
+    assert not app.exception
+    assert [error.value for error in app.error] == [
+        "Expected at least one region and one attribute to be left; put some back."
+    ]
+    assert fine(press(app, "Undo"))
+
+
+def test_a_word_is_added_and_taken_out_again(open_whatif: Open, monkeypatch: pytest.MonkeyPatch):
+    app = open_whatif()
+    strike(app, [], [0])
+    word = scene(app)["attributes"][0]
+    app.text_input(key="new_word").set_value("unicorn").run()
+    assert "no word “unicorn”" in app.warning[0].value.replace("\\", "")
+    app.text_input(key="new_word").set_value("two words").run()
+    assert "one word" in app.warning[0].value
+    app.text_input(key="new_word").set_value(word).run()
+    assert "already" in app.warning[0].value
+    app.text_input(key="new_word").set_value("").run()
+    assert not app.warning
+
+
+def test_a_new_word_becomes_an_attribute(open_whatif: Open, checkpoints):
+    from app.services import engine
+
+    app = open_whatif()
+    known = set(engine().models["glied"].vocabulary.words[4:-1])
+    missing = sorted(known - set(scene(app)["attributes"]))
+    if not missing:
+        pytest.skip("the tiny detector finds every word in this photograph")
+    app.text_input(key="new_word").set_value(missing[0].upper()).run()
+    assert fine(app)
+    assert app.query_params["add"] == missing[0]
+    assert len(app.dataframe) == 1
+    app.button(key=f"added {missing[0]}").click().run()
+    assert "add" not in app.query_params
+
+
+@pytest.mark.parametrize(("text", "sentence"), [("  ", "got no word"), ("!?", "got no word"), ("a " * 100, "got 100")])
+def test_a_caption_that_cannot_be_read_gets_one_sentence(open_whatif: Open, text: str, sentence: str):
+    app = open_whatif()
+    app.text_input(key="new_caption").set_value(text).run()
+    assert not app.exception
+    assert len(app.warning) == 1
+    assert sentence in app.warning[0].value
+    assert not app.dataframe
+    app.text_input(key="new_caption").set_value("a dog").run()
+    assert not app.warning
+    assert app.dataframe[0].value["word"].tolist() == ["a", "dog", "(end)"]
+
+
+def test_unknown_words_of_a_caption_are_named(open_whatif: Open):
+    app = open_whatif()
+    app.text_input(key="new_caption").set_value("A unicorn, on <b>").run()
+    assert fine(app)
+    assert "“unicorn”" in app.info[0].value
+    assert app.dataframe[0].value["word"].tolist() == ["a", "unicorn", "on", "b", "(end)"]
+    assert app.query_params["say"] == "a unicorn on b"
+    press(app, "Undo")
+    assert "say" not in app.query_params
+    assert not app.info
+
+
+def test_another_photograph_begins_anew_and_an_upload_stays_out_of_the_address(open_whatif: Open):
+    app = strike(open_whatif(), [1], [])
+    app.selectbox(key="photo").select("coffee").run()
+    assert scene(app)["regions"] == []
+    assert "out" not in app.query_params
+    app.file_uploader[0].upload("a.png", encoded(PHOTOGRAPH, "PNG"), "image/png").run()
+    strike(app, [1], [])
+    assert fine(app)
+    assert scene(app)["regions"] == [1]
+    assert not {"out", "photo"} & set(app.query_params)
+
+
+def test_the_change_stays_from_captioner_to_captioner_and_page_to_page(open_whatif: Open):
+    app = strike(open_whatif(), [1], [])
+    app.segmented_control(key="model").set_value("base").run()
+    assert fine(app)
+    assert scene(app)["regions"] == [1]
+    app.switch_page("views/about.py").run()
+    app.switch_page("views/whatif.py").run()
+    assert scene(app)["regions"] == [1]
