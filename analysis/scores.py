@@ -19,6 +19,7 @@ SEEN = {
     "ceiling": "the best region there is",
 }
 GROUPED = {"same": "of the same entity", "others": "of other entities", "near": "of none, but near"}
+BEYOND = {f"{name}_beyond": f"{title}, beyond the usual" for name, title in GROUPED.items()}
 HABITS = {
     "length": "words a caption",
     "words": "different words",
@@ -126,12 +127,13 @@ def pointing_table(grounded: Mapping[str, Mapping[str, Any]], kind: str) -> pd.D
 
 
 def group_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Captioner x regions: how many times the even share a region's group takes them in."""
+    """Captioner x regions: how many times the even share a region's group takes them in, and how many times what the
+    photograph's other regions take of them."""
     return known_means(
         ({"captioner": title, "regions": name}, found["groupings"][name])
         for title, found in grounded.items()
-        for name in GROUPED
-        if "groupings" in found
+        for name in (*GROUPED, *BEYOND)
+        if name in found.get("groupings", {})
     )
 
 
@@ -183,7 +185,9 @@ def say_groups(rows: pd.DataFrame) -> str:
     if not {"same", "near"} <= found.keys():
         return f"A region's group takes in {', '.join(parts)}."
     compared = f"{stand(found['same'], found['near'])} those that are merely near"
-    return f"A region's group takes in {', '.join(parts)}: regions of its own entity {compared}."
+    said = f"A region's group takes in {', '.join(parts)}: regions of its own entity {compared}."
+    usual = [f"{GROUPED[name]} {found[f'{name}_beyond']['mean']:.2f}" for name in GROUPED if f"{name}_beyond" in found]
+    return f"{said} Measured by what other regions take of them: {', '.join(usual)}." if usual else said
 
 
 def say_deletion(rows: pd.DataFrame) -> str:

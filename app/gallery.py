@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -12,12 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 from app.uploads import fitted, open_upload
+from glied.data import Photograph as Captioned
 from glied.data import load_dataset
 from glied.errors import GliedError
 from glied.images import MAX_PIXELS, MIN_SIDE, open_image
 
 FOLDER = "GLIED_IMAGES"
-MOST = 500
+MOST = 1000
 SIDE = 900  # pixels of the photograph that is shown
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -87,7 +89,10 @@ def _folder_of(package: str) -> Path:
 
 @lru_cache(maxsize=4)
 def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
-    """The gallery, a folder's first MOST photographs before ours, and how many of its files were left out."""
+    """The gallery, the first MOST photographs of a folder before ours, and how many of its files were left out.
+
+    Of a data set, those that nobody trains on come first.
+    """
     inside = tuple(
         Entry(name.split("/")[-1].split(".")[0], title, alt, credit, _folder_of(package) / name)
         for package, name, title, alt, credit in INSIDE
@@ -98,7 +103,9 @@ def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
     if not home.is_dir():
         raise GliedError(f"Expected a folder of photographs at {home}, there is none; correct IMAGES.")
     home = home / "images" if (home / "images").is_dir() else home
-    named = sorted(f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    known = {p.id: p.split in ("train", "restval") for p in _photographs(folder)}
+    found = (f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    named = sorted(found, key=lambda file: (known.get(file.name, False), file))
     good = [f for f in named[:MOST] if _readable(f)]
     own = tuple(Entry(f.name, f.stem, f"Photograph {f.stem}", "", f) for f in good)
     return own + inside, len(named) - len(good)
@@ -130,7 +137,7 @@ def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Pho
     return Photograph(key, "yours", "Your photograph", alt, "", image, url)
 
 
-@lru_cache(maxsize=2 * MOST)
+@lru_cache(maxsize=MOST)
 def thumbnail(entry: Entry, side: int = 128) -> str:
     """A data URL, `side` pixels a side at most."""
     return data_url(fitted(open_image(entry.path, at_least=2 * side), side))
@@ -145,14 +152,18 @@ def data_url(image: Image.Image, quality: int = 82) -> str:
 
 @lru_cache(maxsize=4)
 def human_captions(folder: str | None) -> dict[str, tuple[str, ...]]:
-    """File name -> what people wrote, where the folder or its parent is a data set in Karpathy's layout."""
+    """File name -> what people wrote, where the folder or its parent is a data set."""
+    return {p.id: p.captions for p in _photographs(folder)}
+
+
+def _photographs(folder: str | None) -> Sequence[Captioned]:
     home = Path(folder or "").expanduser()
     for data in [home, home.parent] if folder else []:
         try:
-            return {p.id: p.captions for p in load_dataset(data).photographs}
+            return load_dataset(data).photographs
         except GliedError:  # no data set, or another kind of captions.json
             continue
-    return {}
+    return ()
 
 
 def folder() -> str | None:

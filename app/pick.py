@@ -1,5 +1,7 @@
 """The widgets that every page shares: which photograph, which captioner."""
 
+from typing import Any
+
 import streamlit as st
 
 from app.components.strip import strip
@@ -79,6 +81,24 @@ def pick_pair() -> tuple[str, str]:
         help=RL,
     )
     return pairs[chosen or best]
+
+
+def pick_figure_file() -> None:
+    """As what the camera above a chart saves it."""
+    st.segmented_control(
+        "The camera above a chart saves",
+        ["PNG", "SVG"],
+        default="PNG",
+        required=True,
+        key="figure_file",
+        persist_state="session",
+    )
+
+
+def figure_config() -> dict[str, Any]:
+    """Plotly's configuration for every chart of a page."""
+    kind = str(st.session_state.get("figure_file") or "PNG").lower()
+    return {"displaylogo": False, "toImageButtonOptions": {"format": kind, "scale": 2}}
 
 
 def _settled() -> str:

@@ -68,9 +68,9 @@ class Models:
         return load_pair(self.checkpoint, self.attributes or (beside if beside.is_file() else shipped))
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     with replacing(path) as aside:
-        aside.write_text(json.dumps(value, indent=1) + "\n")
+        aside.write_text(json.dumps(value, indent=indent) + "\n")
     print(f"wrote {path}")
 
 
@@ -348,13 +348,13 @@ def evaluate_split(
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
     for habit, value in result["habits"].items():
         print(f"{habit:22s} {value:.4g} (people: {result['human_habits'][habit]:.4g})")
-    _write_json(out, result)
+    _write_json(out, result, indent=None)
     if grounding:
         start = time.perf_counter()
         captions = {id: image["caption"] for id, image in result["images"].items()}
         result["grounding"] = ground(model, detector, data, split, models.cache, captions)
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
-        _write_json(out, result)
+        _write_json(out, result, indent=None)
     print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
     with replacing(text) as aside:
         aside.write_text(markdown([*others, result]), encoding="utf-8")

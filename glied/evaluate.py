@@ -68,7 +68,10 @@ def evaluate(
         "perplexity": torch.cat(log_p).mean().neg().exp().item(),
         "habits": habits(captions.values(), known),
         "human_habits": habits((p.captions[0] for p in photographs), known),
-        "images": {id: {"caption": captions[id], **values} for id, values in scores.images.items()},
+        "images": {
+            id: {"caption": captions[id], **{name: round(value, 5) for name, value in values.items()}}
+            for id, values in scores.images.items()
+        },
         "checkpoint": checkpoint.digest,
         "data": dataset.name,
         "split": split,

@@ -34,6 +34,7 @@ FEEDS = {
     "base": {"local": "v", "attributes": "a"},
     "glied": {"global": "v", "local": "vl", "attributes": "al"},
 }
+GROUPED = ("same", "others", "near")
 REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
 FELLED = 300  # photographs that things are removed from: each removal is another pass
 PIVOTS = 20  # photographs in which a pivot and an attribute must meet to count as a collocation
@@ -112,16 +113,19 @@ def grouping_lift(
 
     Returns:
         for every region of an entity of the sentence, the mean lift of `same`, regions of that entity; `others`,
-        regions of the other entities of the sentence; `near`, as many of the nearest regions that are of none.
+        regions of the other entities of the sentence; `near`, as many of the nearest regions that are of none. And the
+        same with `_beyond`: over what the photograph's other regions take of those regions, since some are sought by
+        all.
     """
     N = len(boxes)
     group = weights.clone().fill_diagonal_(0)
     group = group / group.sum(1, keepdim=True).clamp_min(1e-12) * (N - 1)
+    beyond = group * (N - 2) / (group.sum(0) - group).clamp_min(1e-12)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     distance = torch.cdist(centres, centres)
     covers = [hit(overlap, found) for found in spoken.objects.values()]
     none = ~torch.stack(covers).any(0) if covers else torch.ones(N, dtype=torch.bool)
-    lifts: dict[str, list[float]] = {"same": [], "others": [], "near": []}
+    lifts: dict[str, list[float]] = {name + kind: [] for kind in ("", "_beyond") for name in GROUPED}
     for i, own in enumerate(covers):
         others = torch.stack([own, *covers[:i], *covers[i + 1 :]]).any(0) & ~own
         for q in own.nonzero()[:, 0].tolist():
@@ -129,11 +133,12 @@ def grouping_lift(
             same[q] = False
             near = none.nonzero()[:, 0]
             near = near[distance[q, near].argsort()[: int(others.sum())]]
-            if others.any() and len(near):
-                lifts["others"].append(group[q, others].mean().item())
-                lifts["near"].append(group[q, near].mean().item())
-            if same.any():
-                lifts["same"].append(group[q, same].mean().item())
+            for kind, lift in (("", group), ("_beyond", beyond)):
+                if others.any() and len(near):
+                    lifts["others" + kind].append(lift[q, others].mean().item())
+                    lifts["near" + kind].append(lift[q, near].mean().item())
+                if same.any():
+                    lifts["same" + kind].append(lift[q, same].mean().item())
     return lifts
 
 
@@ -209,8 +214,8 @@ class Collocations:
         for bag in bags:
             both.update((pivot, word) for pivot in bag & pivots for word in bag)
         rows: list[dict[str, Any]] = [
-            {"pivot": w, "attribute": a, "lift": float(lift), "together": both[w, a]}
-            | {"pmi": float(np.log((both[w, a] + 0.5) * len(bags) / (single[w] * single[a])))}
+            {"pivot": w, "attribute": a, "lift": round(float(lift), 4), "together": both[w, a]}
+            | {"pmi": round(float(np.log((both[w, a] + 0.5) * len(bags) / (single[w] * single[a]))), 4)}
             | {"photographs": len(self.lifts[w, a]), "where": _strongest(self.lifts[w, a])}
             for (w, a), lift in pairs.items()
             if single[w] and single[a]

@@ -141,10 +141,11 @@ def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     for title, found in grounded.items():
         if "groupings" in found:
-            lifts = [f"{name} {_mean(found['groupings'][name])}" for name in ("same", "others", "near")]
+            lifts = [f"{name.replace('_', ' ')} {_mean(mean)}" for name, mean in found["groupings"].items()]
             tables.append(
                 f"{title}: lift of a region's group on regions of the same entity, of others in the sentence, and on "
-                f"as many of the nearest that are of none: {', '.join(lifts)}."
+                f"as many of the nearest that are of none; the same beyond what other regions take of them: "
+                f"{', '.join(lifts)}."
             )
         if "collocations" in found:
             pairs = found["collocations"]

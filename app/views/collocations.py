@@ -12,7 +12,7 @@ from analysis.attention import first_step, spoken
 from analysis.collocations import cluster, frequent, lift_grid, lift_table, pair_table, ranked
 from analysis.figures import collocation_map, lift_against_pmi
 from app.gallery import MOST, Entry, Photograph, entries, folder, thumbnail
-from app.pick import pick_model, pick_photograph
+from app.pick import figure_config, pick_figure_file, pick_model, pick_photograph
 from app.reports import report_or_why
 from app.services import Question, engine, traced, warn_if_unlike
 from app.state import choose_point, refuse_unknown_captioner
@@ -25,7 +25,6 @@ SCOPES = ("This photograph", "The whole data set")
 ASKED = 8  # other words at once
 SHOWN = 24  # pivots at first
 ATTRIBUTES = 40  # attributes of the data set's map
-PLOT = {"displaylogo": False}
 COLUMNS = {
     "lift": st.column_config.NumberColumn(
         "lift", format="%.2f×", help="Attention as a multiple of the even share: weight times number of attributes"
@@ -86,7 +85,7 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
 def draw_map(figure: Any, alt: str) -> None:
     """A map; where the page is too narrow for its labels, it scrolls."""
     with st.container(key="wide"):
-        st.plotly_chart(figure, key="map", config=PLOT, alt=alt)
+        st.plotly_chart(figure, key="map", config=figure_config(), alt=alt)
     st.html("<style>.st-key-wide { overflow-x: auto } .st-key-wide > * { min-width: 44rem }</style>")
 
 
@@ -263,7 +262,7 @@ def draw_scatter(pairs: pd.DataFrame, pivot: str) -> None:
     st.plotly_chart(
         lift_against_pmi(pairs, pivot),
         key="scatter",
-        config=PLOT,
+        config=figure_config(),
         on_select=lambda: choose_point("scatter", "pivot", set(pairs["pivot"])),
         selection_mode="points",
         alt="Every pair of pivot and attribute: lift of attention against mutual information in the captions",
@@ -319,6 +318,7 @@ elif photograph:
     reading = traced(photograph, model)
     warn_if_unlike(reading.trace)
     draw_photograph(reading.trace, photograph, model)
+    pick_figure_file()
     if photograph.credit:
         st.caption(f"{photograph.title}: {photograph.credit}")
 elif isinstance(report := report_or_why(engine().folder, model), str):
@@ -334,3 +334,4 @@ else:
     draw_grid(pairs)
     draw_pairs(pairs)
     draw_extremes(report, pairs)
+    pick_figure_file()

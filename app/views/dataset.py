@@ -11,7 +11,7 @@ from analysis import scores
 from analysis.figures import deletion_curves, mean_bars, score_scatter
 from analysis.scores import Report
 from app.gallery import MOST, entries, folder, human_captions, open_entry
-from app.pick import pick_pair
+from app.pick import figure_config, pick_figure_file, pick_pair
 from app.reports import report_or_why
 from app.services import engine
 from app.texts import plain
@@ -20,7 +20,6 @@ from glied.errors import GliedError
 CURVES = Path(__file__).parents[2] / "docs" / "curves.png"
 BUSY = "Drawing samples of the photographs …"
 LISTED = 10  # wins, and losses
-PLAIN = {"displaylogo": False}
 ONE_DIGIT = {name: st.column_config.NumberColumn(format="%.1f") for name in ("difference", "Base", "GLIED")}
 COLUMNS = {
     "p": st.column_config.NumberColumn(format="%.4f"),
@@ -173,7 +172,7 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
             key="scatter",
             on_select=lambda: take_point(ids),
             selection_mode="points",
-            config=PLAIN,
+            config=figure_config(),
             alt=f"{metric} of each photograph: Base across, GLIED upwards",
         )
         above, below = (table["difference"] > 0).sum(), (table["difference"] < 0).sum()
@@ -313,7 +312,7 @@ def draw_pointing(grounded: dict[str, Mapping[str, Any]]) -> None:
     st.plotly_chart(
         mean_bars(table, "pointed by", scores.SEEN, title),
         key="pointing",
-        config=PLAIN,
+        config=figure_config(),
         alt="How often the most attended region covers the object, beside chance, centre and the best region",
     )
     each_says(table, scores.say_pointing)
@@ -327,9 +326,9 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
         return
     st.markdown("**Do groups keep to one thing?** (GLIED alone has groups)")
     st.plotly_chart(
-        mean_bars(table, "regions", scores.GROUPED, "lift (1 = even share)", even=1.0),
+        mean_bars(table, "regions", scores.GROUPED | scores.BEYOND, "lift (1 = even share, or the usual)", even=1.0),
         key="groups",
-        config=PLAIN,
+        config=figure_config(),
         alt="Lift of a region's group on regions of the same entity, of others, and near ones of none",
     )
     each_says(table, scores.say_groups)
@@ -347,7 +346,7 @@ def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
             st.plotly_chart(
                 deletion_curves(table, sense),
                 key=f"deletion {sense}",
-                config=PLAIN,
+                config=figure_config(),
                 alt=f"Fall of log p when the most attended {sense} are taken away, and when random ones are",
             )
             each_says(table[table["sense"] == sense], scores.say_deletion)
@@ -382,5 +381,6 @@ if found:
     draw_habits(found)
     titles = engine().titles
     draw_grounding({titles[n]: found[n]["grounding"] for n in (base, glied) if "grounding" in found.get(n, {})})
+    pick_figure_file()
 draw_curves()
 draw_paper()

@@ -2,8 +2,10 @@
 
 import streamlit as st
 
+from analysis.attention import first_step
 from analysis.beam import beam_nodes, finished_table, node_table
 from app.components.tree import tree, words_in
+from app.export import draw_export
 from app.gallery import Photograph
 from app.pick import pick_model, pick_photograph, show_gallery
 from app.services import BEAM, Question, Reading, traced, warn_if_unlike
@@ -128,6 +130,7 @@ else:
     st.query_params.pop("prefix", None)
 warn_if_unlike(reading.trace)
 tree(reading, photograph, len(prefix), KEY, on_forced=lambda: take_forced(photograph))
+draw_export(photograph, reading, first_step(reading.trace), 0)
 draw_tables(reading, len(prefix))
 if photograph.credit:
     st.caption(f"{photograph.title}: {photograph.credit}")

@@ -9,7 +9,7 @@ from analysis.groups import ALIKE, cluster_regions, described, groupings, most_s
 from app.components.board import board
 from app.export import draw_export, open_shared
 from app.gallery import Photograph
-from app.pick import pick_model, pick_photograph, show_gallery
+from app.pick import figure_config, pick_model, pick_photograph, show_gallery
 from app.services import Reading, engine, traced, warn_if_unlike
 from app.state import chosen, refuse_unknown_captioner
 from app.texts import plain
@@ -73,7 +73,7 @@ def draw_groups(trace: Trace, head: int) -> None:
     st.plotly_chart(
         group_map(shares, groups, names, scale != "an even share"),
         key="groups",
-        config={"displaylogo": False},
+        config=figure_config(),
         alt="Heat map of region groupings: how much each region gathers from each other, in groups",
     )
     told = described(shares, groups, names)

@@ -10,7 +10,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
 
-from app import catalogue
+from app import catalogue, gallery
 from app.catalogue import Catalogue, Record
 from app.gallery import entries, human_captions, open_entry, thumbnail
 from glied.decode import Caption
@@ -40,11 +40,24 @@ def test_bad_files_of_a_folder_are_counted_not_shown(tmp_path: Path):
     assert skipped == 2
 
 
-def test_only_the_first_500_are_listed(tmp_path: Path):
-    Image.new("RGB", (16, 16)).save(tmp_path / "000.png")
-    for i in range(1, 510):
-        (tmp_path / f"{i:03}.png").hardlink_to(tmp_path / "000.png")
-    assert len(entries(str(tmp_path))[0]) == 500 + 10
+def test_only_the_first_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gallery, "MOST", 5)
+    for i in range(8):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{i}.png")
+    found, skipped = entries(str(tmp_path))
+    assert [entry.id for entry in found[:5]] == [f"{i}.png" for i in range(5)]
+    assert (len(found), skipped) == (5 + 10, 3)
+
+
+def test_photographs_that_nobody_trains_on_come_first(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    splits = {"a.png": "train", "b.png": "val", "c.png": "restval", "d.png": "test"}
+    for name in splits:
+        Image.new("RGB", (16, 16)).save(tmp_path / "images" / name)
+    records = [{"filename": n, "split": split, "sentences": [{"raw": "A dog."}]} for n, split in splits.items()]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": records}))
+    for folder in (tmp_path, tmp_path / "images"):
+        assert [entry.id for entry in entries(str(folder))[0][:4]] == ["b.png", "d.png", "a.png", "c.png"]
 
 
 def test_a_folder_that_is_not_there_gets_a_sentence(tmp_path: Path):

@@ -46,7 +46,12 @@ def test_groups_of_entities() -> None:
     assert found["others"] == pytest.approx([0.5 * 4, 1, 1])
     assert found["near"] == pytest.approx([0.1 * 4, 1, 1])
     assert found["same"] == pytest.approx([0.2 * 4, 1])
-    assert grouping_lift(weights, overlap, boxes, Spoken([], [], {})) == {"same": [], "others": [], "near": []}
+    # the other regions take an even share of each, but region 0, who takes 2 of 1, 0.4 of 2, and 0.8 of 3 and 4
+    usual = {take: (take + 1 + 1) / 3 for take in (2, 0.4, 0.8)}
+    assert found["same_beyond"] == pytest.approx([0.8, 1])
+    assert found["others_beyond"] == pytest.approx([2, 1 / usual[2], (1 + 1 / usual[0.8]) / 2])
+    assert found["near_beyond"] == pytest.approx([0.4, 1 / usual[0.4], (1 / usual[0.4] + 1 / usual[0.8]) / 2])
+    assert not any(grouping_lift(weights, overlap, boxes, Spoken([], [], {})).values())
 
 
 @pytest.mark.parametrize("architecture", ["base", "glied"])
