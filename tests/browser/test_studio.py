@@ -119,3 +119,112 @@ def test_two_visitors_at_once_each_get_their_own(open_page: Open):
     expect(two).to_have_url(re.compile(r"step=5"))
     assert "step=2" in one.url
     assert "motorcycle" in words(one)
+
+
+def test_the_gallery_is_searched_opened_and_toured(open_page: Open):
+    page = open_page()
+    expect(page.locator(".tile")).to_have_count(10)
+    expect(page.get_by_text("Captions of")).to_have_count(0)
+    page.get_by_placeholder("Search titles, captions, attributes").fill("motorcycle")
+    expect(page.locator(".tile")).to_have_count(1)
+    page.locator(".tile").click()
+    expect(page).to_have_url(re.compile(r"explore.*photo=motorcycle_left"))
+    expect(page.locator(".words button").first).to_be_visible()
+    page.goto(page.url.split("explore")[0])
+    settled(page).get_by_role("button", name="Take the tour").click()
+    for at, place in enumerate(("explore", "explore", "collocations", "decoding", "compare", "whatif"), 1):
+        expect(page.get_by_text(f"Tour, {at} of 6")).to_be_visible()
+        expect(page).to_have_url(re.compile(place))
+        if at < 6:
+            settled(page).get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="End the tour").click()
+    expect(page.get_by_text("Tour, 6 of 6")).to_have_count(0)
+
+
+def test_a_beam_is_walked_without_the_server_and_forced_with_it(open_page: Open):
+    page = open_page("decoding?photo=camera")
+    sent = frames(page)
+    page.reload()
+    settled(page)
+    nodes = page.get_by_role("treeitem")
+    expect(nodes.first).to_be_visible()
+    page.wait_for_timeout(1000)
+    before, said = len(sent), page.locator(".about h3").inner_text()
+    nodes.nth(8).hover()
+    expect(page.locator(".about h3")).not_to_have_text(said)
+    nodes.first.focus()
+    for key in ("ArrowRight", "ArrowDown", "Enter", "Escape", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert len(sent) == before
+    page.locator(".alternatives button").nth(2).click()
+    expect(page).to_have_url(re.compile(r"prefix="))
+    expect(page.get_by_text("Beginning with")).to_be_visible()
+    settled(page).get_by_role("button", name="Back to the free caption").click()
+    expect(page).not_to_have_url(re.compile(r"prefix="))
+
+
+def test_two_captioners_move_together(open_page: Open):
+    page = open_page("compare?photo=camera")
+    left, right = (page.locator(".words").nth(i) for i in (0, 1))
+    expect(right).to_be_visible()
+    left.locator("button").nth(4).click()
+    expect(page).to_have_url(re.compile(r"step=4"))
+    assert right.locator('button[aria-pressed="true"]').count() == 1
+    caption = words(page, 0)
+    settled(page).get_by_role("button", name="Swap").click()
+    expect(page).to_have_url(re.compile(r"left="))
+    settled(page)
+    expect(page.locator(".words").nth(1)).to_have_attribute("aria-label", "The caption, word by word")
+    assert words(page, 1) == caption
+
+
+def test_what_if_a_region_were_gone(open_page: Open):
+    page = open_page("whatif?photo=camera")
+    page.locator(".minis button").nth(2).click()
+    expect(page).to_have_url(re.compile(r"out=3"))
+    expect(page.get_by_text("Its log p")).to_be_visible()
+    path = page.url.split("/", 3)[3]
+    settled(page).get_by_role("button", name="Undo").click()
+    expect(page).not_to_have_url(re.compile(r"out="))
+    again = open_page(path)
+    expect(again.get_by_text("Its log p")).to_be_visible()
+    again.get_by_label("Add an attribute").fill("zebra5")
+    again.keyboard.press("Enter")
+    expect(again.get_by_text("zebra5").first).to_be_visible()
+    assert "add=" not in again.url
+
+
+def test_collocations_of_a_photograph_and_of_the_data_set(open_page: Open):
+    page = open_page("collocations?photo=camera")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    page.get_by_role("radio", name="The whole data set").click()
+    expect(page.get_by_text("rank correlation of")).to_be_visible()
+    settled(page)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(2)
+
+
+def test_the_data_set_opens_a_photograph(open_page: Open):
+    page = open_page("dataset")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    point = page.locator(".js-plotly-plot .scatterlayer .point").first
+    point.scroll_into_view_if_needed()
+    point.click(force=True)
+    expect(page).to_have_url(re.compile(r"point="))
+
+
+def test_what_is_taken_away_can_be_opened_again(open_page: Open, tmp_path):
+    page = open_page("explore?photo=camera")
+    caption = words(page)
+    page.get_by_role("button", name="Export").click()
+    for label, ending in (("SVG", b"</svg>\n"), ("Trace (.npz)", b""), ("Report of the photograph (HTML)", b"</html>")):
+        with page.expect_download(timeout=90_000) as download:
+            page.get_by_role("button", name=label, exact=True).first.click()
+        file = tmp_path / download.value.suggested_filename
+        download.value.save_as(file)
+        assert file.read_bytes().endswith(ending)
+    page.keyboard.press("Escape")
+    other = open_page("explore")
+    other.get_by_text("Open a shared trace").click()
+    other.locator('input[type="file"]').last.set_input_files(tmp_path / "camera-glied-rl.npz")
+    expect(other.get_by_text("Nothing was run again")).to_be_visible()
+    assert words(other, 1) == caption
