@@ -245,7 +245,7 @@ def draw_pairs_of(pairs: pd.DataFrame, pivot: str) -> None:
     elsewhere = [id for id in where if id not in gallery]
     if elsewhere:
         st.text(
-            f"{', '.join(elsewhere)}: not in this gallery. `make app IMAGES=DIR` shows the first {MOST:,} of a folder."
+            f"{', '.join(elsewhere)}: not in this gallery; “make app IMAGES=DIR” shows the first {MOST:,} of a folder."
         )
 
 
