@@ -24,7 +24,7 @@ NOTES = (
     "far the word's log-probability drops when that region or attribute is taken away.",
     "Regions overlap: what is taken away with one may still be seen in another, so falls can be small everywhere.",
     "Attention comes before the new word is chosen: all candidates of a step share it.",
-    "A group is what the captioner mixes, not an object; a collocation is what goes together in its training captions.",
+    "A group is what the captioner mixes, not an object; a collocation is what the word just read gathers.",
     "Shares are the mean over heads, which hides heads that disagree. Names of regions are their detector's guesses.",
 )
 STYLE = """

@@ -172,7 +172,7 @@ def stand(one: Mean, other: Mean) -> str:
         if one["low"] > other["high"]
         else "less often than"
         if one["high"] < other["low"]
-        else "about as often as"
+        else "not clearly more or less often than"
     )
 
 
@@ -187,7 +187,10 @@ def say_groups(rows: pd.DataFrame) -> str:
     compared = f"{stand(found['same'], found['near'])} those that are merely near"
     said = f"A region's group takes in {', '.join(parts)}: regions of its own entity {compared}."
     usual = [f"{GROUPED[name]} {found[f'{name}_beyond']['mean']:.2f}" for name in GROUPED if f"{name}_beyond" in found]
-    return f"{said} Measured by what other regions take of them: {', '.join(usual)}." if usual else said
+    if len(usual) < len(GROUPED):
+        return said
+    compared = f"{stand(found['same_beyond'], found['near_beyond'])} those that are merely near"
+    return f"{said} Measured by what other regions take of them: {', '.join(usual)}; so its own entity {compared}."
 
 
 def say_deletion(rows: pd.DataFrame) -> str:

@@ -187,7 +187,7 @@ def _address(photograph: Photograph) -> str:
     """Where this app shows a photograph of the gallery; empty for a person's own."""
     if photograph.id not in {entry.id for entry in entries(folder())[0]}:
         return ""
-    home = (st.context.url or "").rstrip("/")
+    home = (st.context.url or "").rstrip("/").removesuffix("/explore").removesuffix("/decoding")  # pages with exports
     return f"{home}/explore?{urlencode({'photo': photograph.id})}"
 
 

@@ -10,6 +10,7 @@ if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
 import streamlit as st  # noqa: E402
 
 from app import tour  # noqa: E402
+from app.texts import plain  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
 
 ICON = str(Path(__file__).with_name("icon.svg"))
@@ -38,4 +39,4 @@ try:
     tour.draw(page)
     page.run()
 except GliedError as error:
-    st.error(str(error), icon=":material/error:")
+    st.error(plain(str(error)), icon=":material/error:")

@@ -32,7 +32,7 @@ def _number(name: str, default: int | None) -> int | None:
     if text.isascii() and text.isdigit() and len(text) < 4:
         return int(text)
     if text:
-        st.toast(f"The address asked for {name} “{text[:20]}”, which is none; the usual one is shown.")
+        st.toast(f"The address asked for {name} “{plain(text[:20])}”, which is none; the usual one is shown.")
     return default
 
 

@@ -189,6 +189,8 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     demand(all(isinstance(each, tuple) for each in lists), "its words are no lists")
     for text in [*names, *(word for each in lists for word in each)]:
         demand(isinstance(text, str) and len(text) <= LONGEST, "a word is none, or too long")
+        text.encode()  # a lone surrogate is no text
+    demand(all(type(side) is int and side > 0 for side in texts["size"]), "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
     k, steps = len(attention["x"]), len(arrays["visual_drop"])
     demand(min(N, M, L, T, k) > 0 and len(texts["labels"]) in (0, N), "it has no regions, attributes or words")

@@ -69,7 +69,7 @@ export default function ({ data, parentElement, setStateValue }) {
     group.update = () => [...group.children].forEach((b) => b.setAttribute("aria-pressed", b.value === get()))
     return group
   }
-  const modeTabs = tabs({ word: ["The word", "Where the model looked for each word"], groups: ["Region groups", "Which regions belong together: GLIED Eq. (9)"] }, mode, (value) => { stop(); memory.mode = value })
+  const modeTabs = tabs({ word: ["The word", "Where the model looked for each word"], groups: ["Region groups", "What each region gathers from the others: GLIED Eq. (9)"] }, mode, (value) => { stop(); memory.mode = value })
   const lookTabs = tabs({ coarse: ["Groups first", "Attention over region groups: GLIED Eq. (12)"], fine: ["Regions revisited", "Attention over single regions, with the groups in view: GLIED Eq. (13)"] }, look, (value) => { memory.look = value })
   const itself = make("input", { type: "checkbox", change: () => { memory.itself = !itself.checked; draw() } })
   const itselfLabel = make("label", {}, itself, "Leave the region itself out")

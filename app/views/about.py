@@ -95,7 +95,7 @@ st.title("What you are looking at")
 st.markdown(
     "A captioner reads a photograph as **regions** and **attributes** (words found in it) and writes one word after "
     "another. **Base** attends to both directly. **GLIED** (*Exploring and Distilling Cross-Modal Information for "
-    "Image Captioning*, IJCAI 2019) first distils them: regions into groups that belong together, attributes into "
+    "Image Captioning*, IJCAI 2019) first distils them: each region into a group of what it gathers from the others, attributes into "
     "collocations of the word just read; then, with that global view, it revisits single regions and attributes."
 )
 st.subheader("What attention does not tell")
@@ -104,7 +104,7 @@ st.markdown(
     "how far the word's log-probability drops when that region or attribute is taken away.\n"
     "- Regions overlap: what is taken away with one may still be seen in another, so falls can be small everywhere.\n"
     "- Attention comes before the new word is chosen, from the words so far: all candidates of a step share it.\n"
-    "- A group is what the model mixes, not an object; a collocation is what goes together in its training captions.\n"
+    "- A group is what the model mixes, not an object; a collocation is what the word just read gathers.\n"
     "- The mean over heads hides heads that disagree; look at them one by one."
 )
 draw_measured()

@@ -76,7 +76,7 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
     asked = ask_words(trace, photograph, model)
     lifts = lift_table(trace, asked, head)
     draw_map(
-        collocation_map(lifts, across=cluster(lifts.T) if order == "by likeness" else None, least=least),
+        collocation_map(lifts, across=None if order == "by score" else cluster(lifts.T), least=least),
         "Heat map of attribute collocations: pivot words by attributes of the photograph",
     )
     draw_pivot(trace, asked, lifts, model)
@@ -123,7 +123,11 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
     if strange:
         count = len(vocabulary) - len(SPECIAL)
         st.text(f"The captioner does not know {', '.join(strange[:ASKED])}; ask one of its {count:,} words.")
-    return {word: traced(photograph, model, Question(words=(word,))).trace for word in known[:ASKED]}
+    try:
+        return {word: traced(photograph, model, Question(words=(word,), falls=False)).trace for word in known[:ASKED]}
+    except GliedError as error:  # a fragment's errors do not reach main.py
+        st.error(plain(str(error)), icon=":material/error:")
+        return {}
 
 
 def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> None:

@@ -341,6 +341,7 @@ def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
     if table.empty:
         return
     st.markdown("**Does the word need what it attends to?**")
+    st.caption(f"Over {table['count'].max():,} photographs.")
     for side, sense in zip(st.columns(2, gap="large"), ("regions", "attributes"), strict=True):
         with side:
             st.plotly_chart(

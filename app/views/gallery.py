@@ -11,6 +11,7 @@ from app.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.components.tiles import tile, tiles
 from app.gallery import MOST, Entry, entries, folder
 from app.pick import PER_PAGE, ask_upload
+from app.texts import plain
 from glied.errors import GliedError
 
 GALLERY, CONFIDENCE, GAIN = "Gallery order", "Lowest confidence first", "Biggest gain first"
@@ -48,6 +49,7 @@ def pick_order(gain_known: bool) -> tuple[str, bool, str]:
             live=True,
             key="search",
             bind="query-params",
+            on_change=_turn_to_first,
             width=300,
         )
         order = st.selectbox(
@@ -55,13 +57,18 @@ def pick_order(gain_known: bool) -> tuple[str, bool, str]:
             orders,
             key="sort",
             bind="query-params",
+            on_change=_turn_to_first,
             label_visibility="collapsed",
             width=230,
             help="Confidence is the mean log-probability of the words of GLIED’s caption. Gain is the CIDEr of GLIED’s "
             "caption minus that of Base’s, times 100, in the evaluation reports beside the checkpoints.",
         )
-        differing = st.toggle("Base and GLIED differ", key="differ", bind="query-params")
+        differing = st.toggle("Base and GLIED differ", key="differ", bind="query-params", on_change=_turn_to_first)
     return query or "", differing, order
+
+
+def _turn_to_first() -> None:
+    st.session_state.page = 1
 
 
 def chosen(known: Catalogue, query: str, differing: bool, order: str, gain: Mapping[str, float]) -> list[Entry]:
@@ -100,7 +107,7 @@ def nothing_found(known: Catalogue, query: str, differing: bool) -> str:
     """Why there is nothing to show, and what to do."""
     if not query and not differing:
         return "None of the photographs could be read; see below."
-    wanted = f"has “{query}” in its title, captions or attributes" if query else "is described differently"
+    wanted = f"has “{plain(query)}” in its title, captions or attributes" if query else "is described differently"
     wanted += " and is described differently by Base and GLIED" if query and differing else ""
     return f"No photograph {wanted}. " + (
         "Try another word, or fewer." if known.complete else "Not all captions are there yet: wait, or try another."

@@ -19,13 +19,19 @@ from glied.trace import Trace
 from glied.vocabulary import Vocabulary, tokenize
 
 BOARD = "removal"
+KEPT = 20  # photographs whose changes a session remembers
 
 
 def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
     """The history of this photograph in the session, begun with what the address asks for; a toast for nonsense."""
     first = "history" not in st.session_state
     if first or st.session_state.history.photograph != photograph.key:
-        st.session_state.history = History(photograph.key)
+        kept: dict[str, History] = st.session_state.setdefault("histories", {})
+        if not first:
+            kept[st.session_state.history.photograph] = st.session_state.history
+        st.session_state.history = kept.pop(photograph.key, History(photograph.key))
+        for oldest in list(kept)[:-KEPT]:
+            del kept[oldest]
         st.session_state.pop("refused_word", None)
         st.session_state.pop("refused_caption", None)
     history: History = st.session_state.history
@@ -252,7 +258,8 @@ with scene:
     draw_scene(photograph, before, vocabulary)
 with captions:
     try:
-        after = traced(photograph, model, Question(edit=change.edit, falls=False)).trace
+        changed = Question(edit=change.edit, falls=False)
+        after = before if change.edit == AS_IT_IS else traced(photograph, model, changed).trace
     except GliedError as error:  # nothing left to see: the scene above stays, to put something back
         draw_history(before)
         st.error(str(error), icon=":material/error:")

@@ -292,3 +292,13 @@ def test_the_change_stays_from_captioner_to_captioner_and_page_to_page(open_what
     app.switch_page("views/about.py").run()
     app.switch_page("views/whatif.py").run()
     assert scene(app)["regions"] == [1]
+
+
+def test_changes_of_a_photograph_wait_for_one_to_come_back(open_whatif: Open):
+    app = open_whatif(photo="chelsea", out="2")
+    assert app.session_state["history"].now.edit.regions == (1,)
+    app.selectbox(key="photo").select("coffee").run()
+    assert app.session_state["history"].now.edit.regions == ()
+    app.selectbox(key="photo").select("chelsea").run()
+    assert app.session_state["history"].now.edit.regions == (1,)
+    assert app.query_params["out"] in ("2", ["2"])

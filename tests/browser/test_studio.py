@@ -37,7 +37,7 @@ def test_every_view_is_accessible(open_page: Open, view: str, scheme: str):
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_view_is_wider_than_a_telephone(open_page: Open, view: str):
     page = open_page(view, viewport={"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
 
 
 def test_hovering_repaints_and_sends_nothing(open_page: Open):
@@ -96,7 +96,7 @@ def test_an_address_restores_the_view(open_page: Open):
 def test_uploads_good_and_bad(open_page: Open, tmp_path):
     page = open_page("explore")
     page.get_by_role("button", name="Use your own").click()
-    upload = page.locator('input[type="file"]').first
+    upload = page.get_by_test_id("stPopoverBody").locator('input[type="file"]')
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no photograph")
     upload.set_input_files(bad)
@@ -225,6 +225,6 @@ def test_what_is_taken_away_can_be_opened_again(open_page: Open, tmp_path):
     page.keyboard.press("Escape")
     other = open_page("explore")
     other.get_by_text("Open a shared trace").click()
-    other.locator('input[type="file"]').last.set_input_files(tmp_path / "camera-glied-rl.npz")
+    other.get_by_test_id("stExpander").locator('input[type="file"]').set_input_files(tmp_path / "camera-glied-rl.npz")
     expect(other.get_by_text("Nothing was run again")).to_be_visible()
     assert words(other, 1) == caption

@@ -422,3 +422,9 @@ def test_a_file_that_lies_about_its_size_is_refused() -> None:
         file.writestr("boxes.npy", head.getvalue() + bytes(64))
     with pytest.raises(GliedError, match="glied-trace-1"):
         unpack(buffer.getvalue())
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    whole = trace(tiny.checkpoint(), tiny.scene(), ("a", "dog"))
+    with pytest.raises(GliedError, match="UnicodeEncodeError"):
+        unpack(replace(whole, checkpoint="\udfff").packed())
