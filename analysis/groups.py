@@ -61,8 +61,8 @@ def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Groups:
 
 
 def described(shares: Float[np.ndarray, "N N"], groups: Groups, names: Sequence[str]) -> dict[str, str]:
-    """The groups in words: title -> its regions, what they gather from one another, what the others gather from them.
-    Regions that no other is like come last, together."""
+    """The groups in words: title -> its regions, what they gather from one another (not from
+    themselves), what the others gather from them. Regions that no other is like come last, together."""
     shares = shares - np.diag(shares.diagonal())  # what a region keeps of itself is no gathering
     together = [members for members in groups.members if len(members) > 1]
     alone = [region for members in groups.members if len(members) == 1 for region in members]

@@ -95,8 +95,9 @@ st.title("What you are looking at")
 st.markdown(
     "A captioner reads a photograph as **regions** and **attributes** (words found in it) and writes one word after "
     "another. **Base** attends to both directly. **GLIED** (*Exploring and Distilling Cross-Modal Information for "
-    "Image Captioning*, IJCAI 2019) first distils them: each region into a group of what it gathers from the others, attributes into "
-    "collocations of the word just read; then, with that global view, it revisits single regions and attributes."
+    "Image Captioning*, IJCAI 2019) first distils them: each region into a group of what it gathers from the others, "
+    "attributes into collocations of the word just read; then, with that global view, it revisits single regions and "
+    "attributes."
 )
 st.subheader("What attention does not tell")
 st.markdown(

@@ -127,11 +127,11 @@ def test_groups_are_told_in_words():
     names = ["grass", "dog", "grass"]
     tree = groups.cluster_regions(shares).tree
     assert groups.described(shares, groups.Groups(tree, [[0, 2], [1]]), names) == {
-        "Group 1": "grass (1, 3). On average they gather 75% from one another, the other regions 70% from them.",
+        "Group 1": "grass (1, 3). On average they gather 15% from one another, the other regions 70% from them.",
         "Like no other": "dog (2).",
     }
     assert groups.described(shares, groups.Groups(tree, [[0, 1, 2]]), names) == {
-        "Group 1": "grass (1, 3), dog (2). On average they gather 100% from one another."
+        "Group 1": "grass (1, 3), dog (2). On average they gather 50% from one another."
     }
     assert groups.most_sought(shares, names) == "1 grass 43.3%, 3 grass 30.0%, 2 dog 26.7%"
 
