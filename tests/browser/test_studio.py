@@ -227,4 +227,5 @@ def test_what_is_taken_away_can_be_opened_again(open_page: Open, tmp_path):
     other.get_by_text("Open a shared trace").click()
     other.get_by_test_id("stExpander").locator('input[type="file"]').set_input_files(tmp_path / "camera-glied-rl.npz")
     expect(other.get_by_text("Nothing was run again")).to_be_visible()
+    expect(other.locator(".words").nth(1).locator("button").first).to_be_visible()
     assert words(other, 1) == caption
