@@ -14,6 +14,7 @@ from app.gallery import MOST, entries, folder, human_captions, open_entry
 from app.pick import figure_config, pick_figure_file, pick_pair
 from app.reports import report_or_why
 from app.services import engine
+from app.state import choose_point
 from app.texts import plain
 from glied.errors import GliedError
 
@@ -170,7 +171,7 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
         st.plotly_chart(
             score_scatter(table, metric, chosen),
             key="scatter",
-            on_select=lambda: take_point(ids),
+            on_select=lambda: choose_point("scatter", "point", ids),
             selection_mode="points",
             config=figure_config(),
             alt=f"{metric} of each photograph: Base across, GLIED upwards",
@@ -208,22 +209,11 @@ def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
     )
 
 
-def take_point(ids: set[str]) -> None:
-    """The photograph behind the marker; nothing from a browser is trusted."""
-    for point in st.session_state.scatter.selection.points:
-        choose(next(iter(point.get("customdata") or [None])), ids)
-
-
 def take_row(key: str, ids: list[str]) -> None:
     """The photograph of the row."""
     for row in st.session_state[key].selection.rows:
-        choose(ids[row] if 0 <= row < len(ids) else None, set(ids))
-
-
-def choose(id: str | None, ids: set[str]) -> None:
-    """Makes a photograph of the reports the chosen one."""
-    if id in ids:
-        st.session_state.point = id
+        if 0 <= row < len(ids):
+            st.session_state.point = ids[row]
 
 
 def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[str]) -> None:
