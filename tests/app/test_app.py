@@ -22,6 +22,7 @@ from app.components.board import payload
 from app.gallery import entries, own_photograph
 from app.services import Engine
 from app.state import Choice
+from app.texts import plain
 from glied.equations import EQUATIONS
 from glied.errors import GliedError
 from glied.trace import Trace
@@ -203,8 +204,8 @@ def test_missing_checkpoints_get_one_sentence(open_app: Open, tmp_path: Path, mo
     app = open_app()
     assert not app.exception
     assert len(app.error) == 1
-    assert "glied.safetensors" in app.error[0].value
-    assert str(tmp_path) not in app.error[0].value
+    assert plain("glied.safetensors") in app.error[0].value
+    assert str(tmp_path) not in app.error[0].value.replace("\\", "")
 
 
 def test_a_folder_of_ones_own(explore: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -294,7 +295,7 @@ app = AppTest.from_file({str(root / "app" / "main.py")!r}, default_timeout=60).r
 print([error.value for error in app.error], list(app.exception))"""
     environment = os.environ | {"GLIED_CHECKPOINTS": str(tmp_path)}
     run = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, env=environment, capture_output=True)
-    assert run.stdout.decode().startswith('["Expected glied.safetensors'), run.stderr.decode()
+    assert run.stdout.decode().replace("\\", "").startswith('["Expected glied.safetensors'), run.stderr.decode()
     assert run.stdout.decode().endswith("[]\n")
 
 
