@@ -19,6 +19,7 @@ from glied.model import (
     Output,
     Shortcut,
     explicit,
+    linear,
     recorder,
 )
 
@@ -49,11 +50,12 @@ class Recurrent(Captioner):
     """What the LSTM captioners share: a state that goes from word to word."""
 
     inputs: tuple[int, ...] = ()  # width of each LSTM's input, in units of d
+    cells: list[nn.LSTMCell]
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         d = config.d
-        self.cells = nn.ModuleList(nn.LSTMCell(width * d, d) for width in self.inputs)
+        self.cells = nn.ModuleList(nn.LSTMCell(width * d, d) for width in self.inputs)  # type: ignore[assignment]
 
     def encode(self, inputs: Inputs) -> Memory:
         """Regions, and their mean."""
@@ -79,10 +81,14 @@ class Recurrent(Captioner):
         raise TypeError("Recurrent is abstract.")
 
     def turn(self, layer: int, given: Float[Tensor, "B C i"], state: State) -> tuple[Float[Tensor, "B C d"], tuple]:
-        """One turn of an LSTM: its output and its new state, which stays float32 over all words."""
-        with torch.autocast(given.device.type, enabled=False):
-            new = self.cells[layer](given.flatten(0, 1).to(state[layer][0].dtype), state[layer])
-        return new[0].view(*given.shape[:2], -1), new
+        """One turn of an LSTM: its output and its new state, which stays float32 over all words, while the matrix
+        products may be in bfloat16 (nn.LSTMCell's would all be float32)."""
+        cell, (h, c) = self.cells[layer], state[layer]
+        gates = linear(given.flatten(0, 1), cell.weight_ih, cell.bias_ih) + linear(h, cell.weight_hh, cell.bias_hh)
+        i, f, g, o = gates.to(c.dtype).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return h.view(*given.shape[:2], -1), (h, c)
 
     def forward(
         self, words: Int[Tensor, "B C L"], memory: Memory, cache: Keys | None = None, attend: Attend = explicit

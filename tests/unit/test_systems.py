@@ -38,6 +38,17 @@ def test_step_by_step_equals_one_pass(name: str) -> None:
         torch.testing.assert_close(step.c_tilde[:, :, 0], whole[:, :, t], rtol=0, atol=1e-12)
 
 
+def test_a_turn_is_an_lstms() -> None:
+    captioner = model("updown")
+    given, state = torch.randn(2, 3, 3 * 16).double(), [tuple(torch.randn(2, 6, 16).double())]
+    h, new = captioner.turn(0, given, state)
+    expected = captioner.cells[0](given.flatten(0, 1), state[0])
+    torch.testing.assert_close(new, expected, rtol=0, atol=1e-12)
+    assert torch.equal(h.flatten(0, 1), new[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert captioner.turn(0, given, state)[1][1].dtype == torch.float64
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_parameter_matters(name: str) -> None:
     captioner = build(replace(tiny.SMALL, architecture=name, vocabulary_size=16))
