@@ -27,8 +27,8 @@ from glied.model import Captioner
 
 
 @dataclass(frozen=True)
-class LoopOptions:
-    """What every training of a captioner has; recorded in its checkpoint.
+class StepOptions:
+    """What every training in steps has; recorded in what it writes.
 
     Attributes:
         epochs: passes over the photographs.
@@ -37,11 +37,8 @@ class LoopOptions:
         warmup: steps of linear warm-up.
         clip: largest norm of the gradient.
         weight_decay: of AdamW.
-        ema: decay of the exponential moving average of the weights, which is what is validated and kept; 0 for none.
-        patience: epochs without a better val CIDEr before stopping early.
-        accumulate: parts into which a process divides its photographs of a step.
         precision: `bf16` computes matrix products in bfloat16, weights stay float32.
-        seed: of the initial weights, dropout, samples and the order of photographs.
+        seed: of the initial weights and of everything that is drawn at random.
         save_minutes: minutes between two saved states.
     """
 
@@ -51,9 +48,6 @@ class LoopOptions:
     warmup: int = 1000
     clip: float = 1.0
     weight_decay: float = 0.01
-    ema: float = 0.999
-    patience: int = 5
-    accumulate: int = 1
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
     save_minutes: float = 5.0
@@ -67,9 +61,6 @@ class LoopOptions:
             warmup=(1, 10**7),
             clip=(0, 1e6),
             weight_decay=(0, 1),
-            ema=(0, 0.999999),
-            patience=(1, 10_000),
-            accumulate=(1, 10_000),
             seed=(0, 2**31 - 1),
             save_minutes=(0, 10_000),
         )
@@ -78,6 +69,25 @@ class LoopOptions:
     def bf16(self) -> bool:
         """Whether matrix products are computed in bfloat16."""
         return self.precision == "bf16"
+
+
+@dataclass(frozen=True)
+class LoopOptions(StepOptions):
+    """What every training of a captioner has; recorded in its checkpoint.
+
+    Attributes:
+        ema: decay of the exponential moving average of the weights, which is what is validated and kept; 0 for none.
+        patience: epochs without a better val CIDEr before stopping early.
+        accumulate: parts into which a process divides its photographs of a step.
+    """
+
+    ema: float = 0.999
+    patience: int = 5
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, ema=(0, 0.999999), patience=(1, 10_000), accumulate=(1, 10_000))
 
 
 # The loss of `part` of the photographs of a step, as its share of the loss of the `whole` step, and figures to show,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from glied.data import load_dataset, report
 from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.images import open_image
-from glied.loop import learning_rate, resume, settings, write_log
+from glied.loop import StepOptions, learning_rate, resume, settings, write_log
 from glied.phrases import choose_names
 from glied.provenance import provenance
 from glied.recall import Boxed, measure, read_entities
@@ -33,53 +33,29 @@ EXAMINED = 40  # proposals of a photograph that the head learns from, besides th
 
 
 @dataclass(frozen=True)
-class DetectorOptions:
+class DetectorOptions(StepOptions):
     """How the detector is trained; recorded in its file.
 
     Attributes:
-        epochs: passes over the photographs. images: photographs in a step.
         frozen: epochs at the start in which EfficientNet-Lite2 keeps its ImageNet weights.
-        rate: peak learning rate of AdamW after the warm-up, then a cosine down to 0; `trunk_rate` is EfficientNet's,
-            on the same schedule.
-        warmup: steps of linear warm-up.
-        weight_decay: of AdamW. clip: largest norm of the gradient.
+        trunk_rate: peak learning rate of EfficientNet-Lite2, on the same schedule as `rate`.
         zoom: smallest share of the sides that a random crop keeps.
         least: how often a noun or modifier must come in the training phrases to be a label.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32.
-        seed: of the weights, the order, crops, contrast and mirrorings.
-        save_minutes: minutes between two saved states.
     """
 
     epochs: int = 6
     images: int = 8
-    frozen: int = 3
-    rate: float = 5e-4
-    trunk_rate: float = 1e-4
     warmup: int = 500
     weight_decay: float = 0.05
     clip: float = 5.0
+    frozen: int = 3
+    trunk_rate: float = 1e-4
     zoom: float = 0.6
     least: int = 40
-    precision: Literal["bf16", "fp32"] = "bf16"
-    seed: int = 0
-    save_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        within(
-            self,
-            epochs=(1, 10_000),
-            images=(1, 10_000),
-            frozen=(0, 10_000),
-            rate=(0, 1),
-            trunk_rate=(0, 1),
-            warmup=(1, 10**7),
-            weight_decay=(0, 1),
-            clip=(0, 1e6),
-            zoom=(0.1, 1),
-            least=(1, 10**6),
-            seed=(0, 2**31 - 1),
-            save_minutes=(0, 10_000),
-        )
+        super().__post_init__()
+        within(self, frozen=(0, 10_000), trunk_rate=(0, 1), zoom=(0.1, 1), least=(1, 10**6))
 
 
 class Targets(NamedTuple):
@@ -307,7 +283,7 @@ def train_detector(data: Path, run: Path, out: Path, options: DetectorOptions) -
             pixels = torch.stack([p for p, _ in seen]).contiguous(memory_format=torch.channels_last)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state["step"], steps, group["peak"], options.warmup)
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
                 losses = detector_loss(net, pixels, [t for _, t in seen], frozen=epoch < options.frozen)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
