@@ -37,41 +37,46 @@ class Shared:
     photograph: Photograph
 
 
+@st.fragment
 def draw_export(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
     """A popover of downloads, each made when it is clicked."""
+    place = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
+    if place.open:
+        with place:
+            _draw_offers(photograph, reading, step, head)
+
+
+def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
     trace = reading.trace
     name = f"{_safe(photograph.id)}-{_name_of(trace.checkpoint) or trace.architecture}"
-    with st.popover("Export", icon=":material/download:"):
-        st.markdown(f"**Pictures** of “{plain(spoken(trace.words[step]))}” and of the caption")
-        for title, (part, make) in _figures(photograph, reading, step, head).items():
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(title, width="stretch")
-                _offer("PNG", f"{name}-{part}.png", "image/png", partial(_draw, make, "png"))
-                _offer("SVG", f"{name}-{part}.svg", "image/svg+xml", partial(_draw, make, "svg"))
-        st.markdown("**Numbers**")
-        with st.container(horizontal=True):
-            word = f"{name}-{step + 1}-{_safe(trace.words[step])}"
-            _offer(
-                "The word (CSV)",
-                f"{word}.csv",
-                "text/csv",
-                lambda: attention_table(trace, step, head).to_csv(index=False),
-            )
-            _offer(
-                "Trace (.npz)", f"{name}.npz", "application/octet-stream", lambda: trace.packed(_picture(photograph))
-            )
-            _offer("Trace (JSON)", f"{name}.json", "application/json", trace.json)
-        st.caption(
-            "The .npz file holds the photograph too: whoever gets it can open it on the page Explore, without a model."
-        )
-        st.markdown("**All of it**")
-        running, address = engine(), _address(photograph)
+    st.markdown(f"**Pictures** of “{plain(spoken(trace.words[step]))}” and of the caption")
+    for title, (part, make) in _figures(photograph, reading, step, head).items():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(title, width="stretch")
+            _offer("PNG", f"{name}-{part}.png", "image/png", partial(_draw, make, "png"))
+            _offer("SVG", f"{name}-{part}.svg", "image/svg+xml", partial(_draw, make, "svg"))
+    st.markdown("**Numbers**")
+    with st.container(horizontal=True):
+        word = f"{name}-{step + 1}-{_safe(trace.words[step])}"
         _offer(
-            "Report of the photograph (HTML)",
-            f"{_safe(photograph.id)}.html",
-            "text/html",
-            lambda: _report(running, photograph, trace, address),
+            "The word (CSV)",
+            f"{word}.csv",
+            "text/csv",
+            lambda: attention_table(trace, step, head).to_csv(index=False),
         )
+        _offer("Trace (.npz)", f"{name}.npz", "application/octet-stream", lambda: trace.packed(_picture(photograph)))
+        _offer("Trace (JSON)", f"{name}.json", "application/json", trace.json)
+    st.caption(
+        "The .npz file holds the photograph too: whoever gets it can open it on the page Explore, without a model."
+    )
+    st.markdown("**All of it**")
+    running, address = engine(), _address(photograph)
+    _offer(
+        "Report of the photograph (HTML)",
+        f"{_safe(photograph.id)}.html",
+        "text/html",
+        lambda: _report(running, photograph, trace, address),
+    )
 
 
 def open_shared() -> None:
@@ -125,7 +130,7 @@ def _draw_shared(shared: Shared) -> None:
 
 @st.fragment
 def _shared_board(shared: Shared) -> None:
-    board(shared.trace, shared.photograph, key="shared_board")
+    board(shared.trace, shared.photograph, key="shared_board", on_choice=lambda: None)  # no page follows it
 
 
 def _take_shared() -> None:

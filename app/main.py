@@ -10,6 +10,7 @@ if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
 import streamlit as st  # noqa: E402
 
 from app import tour  # noqa: E402
+from app.components.history import follow_history  # noqa: E402
 from app.texts import plain  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
 
@@ -20,7 +21,8 @@ st.html(
     "<style>.stMainBlockContainer { padding-top: 4.5rem; }"
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
-    '[data-testid="stCaptionContainer"] { opacity: .85; }</style>'
+    '[data-testid="stCaptionContainer"] { opacity: .85; }'
+    ".st-key-history { display: none; }</style>"
 )
 page = st.navigation(
     [
@@ -36,6 +38,7 @@ page = st.navigation(
     position="top",
 )
 try:
+    follow_history()
     tour.draw(page)
     page.run()
 except GliedError as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from analysis.attention import first_step
 from app.texts import plain
@@ -19,9 +20,17 @@ class Choice:
     head: int = 0
 
 
+def travelled() -> bool:
+    """Whether this run shows an address to which the browser went back or forward: then it wins over the session."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
 def start() -> Choice:
-    """The choice that this session's address asked for; a toast for what makes no sense."""
+    """The choice that the address asked for when this session began, or last went back or forward; a toast for what
+    makes no sense."""
     if "start" not in st.session_state:
+        st.session_state.starts = st.session_state.get("starts", 0) + 1
         st.session_state.start = Choice(step=_number("step", None), head=_number("head", 0) or 0)
         st.session_state.choice = st.session_state.start
     return st.session_state.start

@@ -1,11 +1,11 @@
 // The board. Hovering never sends anything; a choice (word, head) is sent once, when it is made.
 
 // What a person chose on one board holds on the next, on every page of this tab.
-const memory = (window.gliedBoards ??= { head: null, mode: "word", look: "fine", itself: true, steps: {} })
+const memory = (window.gliedBoards ??= { start: 0, head: 0, mode: "word", look: "fine", itself: true, steps: {} })
 
 export default function ({ data, parentElement, setStateValue }) {
   const old = parentElement.querySelector(".board")
-  const drawn = data.digest + data.partner + data.alt
+  const drawn = data.digest + data.partner + data.alt + data.start.count
   if (old?.drawn === drawn) {
     old.send = setStateValue
     return old.leave
@@ -18,7 +18,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const modes = data.groups && !data.partner ? ["word", "groups"] : ["word"]
 
   // ---- what is in view
-  if (memory.head === null) memory.head = data.start.head
+  if (memory.start !== data.start.count) Object.assign(memory, { start: data.start.count, head: data.start.head, steps: {} }) // Back or Forward
   const remembered = data.digest in memory.steps
   const starting = Object.keys(memory.steps).length ? null : data.start.step
   const paired = data.partner in memory.steps ? data.pairs.indexOf(memory.steps[data.partner]) : -1

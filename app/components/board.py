@@ -1,6 +1,7 @@
 """The board: a photograph, its regions and the words about it; what follows the pointer never leaves the browser."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import streamlit as st
 from analysis.attention import LOCAL, first_step, local, region_names, spoken
 from analysis.diff import align
 from app.gallery import Photograph
-from app.state import choose, start
+from app.state import start
 from glied.metrics import rank_correlation
 from glied.trace import Trace
 
@@ -22,11 +23,15 @@ _board = st.components.v2.component(
 )
 
 
-def board(trace: Trace, photograph: Photograph, key: str, partner: Trace | None = None) -> None:
-    """Draws the board of a trace; `partner` is the trace of the board beside it, which then moves along."""
+def board(
+    trace: Trace, photograph: Photograph, key: str, on_choice: Callable[[], None], partner: Trace | None = None
+) -> None:
+    """Draws the board of a trace; `on_choice` is called after every click on a word or head, which `app.state.choose`
+    takes over. `partner` is the trace of the board beside it, which then moves along."""
     first = start()
-    shown = {"photo": photograph.url, "alt": photograph.alt, "start": {"step": first.step, "head": first.head}}
-    _board(key=key, data=payload(trace, partner) | shown, on_choice_change=lambda: choose(key))
+    begun = {"step": first.step, "head": first.head, "count": st.session_state.starts}
+    shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun}
+    _board(key=key, data=payload(trace, partner) | shown, on_choice_change=on_choice)
 
 
 @lru_cache(maxsize=16)

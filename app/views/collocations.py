@@ -16,6 +16,7 @@ from app.pick import figure_config, pick_figure_file, pick_model, pick_photograp
 from app.reports import report_or_why
 from app.services import Question, engine, traced, warn_if_unlike
 from app.state import choose_point, refuse_unknown_captioner
+from app.tables import offer_csv, show_table
 from app.texts import plain
 from glied.errors import GliedError
 from glied.trace import Trace
@@ -130,6 +131,7 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         return {}
 
 
+@st.fragment
 def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> None:
     """The attributes of one pivot, beside what the captions say."""
     words = [*trace.inputs, *asked]
@@ -145,7 +147,7 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
     pairs = None if isinstance(report, str) else pair_table(report)
     falls = trace.attribute_drop[pivot].astype(float) if pivot < len(trace.inputs) else None
     table = ranked(lifts.iloc[pivot], words[pivot], pairs, falls)
-    draw_table(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv")
+    show_table(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv", COLUMNS)
     if falls is None:
         said = [f"“{plain(words[pivot])}” was asked alone, so there is no next word whose fall could be measured."]
     else:
@@ -159,20 +161,6 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
             "in fewer than 20 photographs of the report."
         )
     st.caption(" ".join(said))
-
-
-def draw_table(table: pd.DataFrame, alt: str, file: str) -> None:
-    """A table with its numbers explained, and the same as CSV."""
-    shown = {name: column for name, column in COLUMNS.items() if name in table}
-    st.dataframe(table, hide_index=True, column_config=shown, placeholder="–", alt=alt)
-    st.download_button(
-        "CSV", as_csv(table), file, "text/csv", key=f"csv {file}", on_click="ignore", icon=":material/download:"
-    )
-
-
-def as_csv(table: pd.DataFrame) -> str:
-    """The table as text, its photographs separated by blanks."""
-    return (table.assign(where=table["where"].map(" ".join)) if "where" in table else table).to_csv(index=False)
 
 
 def draw_agreement(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
@@ -233,10 +221,11 @@ def draw_pairs(pairs: pd.DataFrame) -> None:
     draw_scatter(pairs, pivot)
 
 
+@st.fragment
 def draw_pairs_of(pairs: pd.DataFrame, pivot: str) -> None:
     """The attributes of a pivot, and the photographs in which one of them is strongest."""
     own = pairs[pairs["pivot"] == pivot].drop(columns="pivot")
-    draw_table(own, f"Attributes that {pivot} calls up", f"pivot-{pivot}.csv")
+    show_table(own, f"Attributes that {pivot} calls up", f"pivot-{pivot}.csv", COLUMNS)
     attribute = st.selectbox(
         "The photographs where it fires: attribute", own["attribute"], key="attribute", bind="query-params", width=300
     )
@@ -283,15 +272,8 @@ def draw_extremes(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
         with tab:
             st.caption(rule)
             found = report["grounding"]["collocations"][name]
-            draw_table(pd.DataFrame(found, columns=list(pairs)), title, f"{name}.csv")
-    st.download_button(
-        f"All {len(pairs):,} pairs",
-        lambda: as_csv(pairs),
-        "collocations.csv",
-        "text/csv",
-        on_click="ignore",
-        icon=":material/download:",
-    )
+            show_table(pd.DataFrame(found, columns=list(pairs)), title, f"{name}.csv", COLUMNS)
+    offer_csv(pairs, "collocations.csv", f"All {len(pairs):,} pairs")
 
 
 refuse_unknown_captioner(engine().titles.values())

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -12,7 +13,7 @@ from app.gallery import Photograph, folder, human_captions
 from app.pick import RL, pick_photograph, show_gallery
 from app.reports import reports
 from app.services import Question, Reading, engine, traced, warn_if_unlike
-from app.state import chosen
+from app.state import choose, chosen
 from app.texts import plain, without_minus_zero
 from glied.report import COMPARED
 from glied.trace import Trace
@@ -72,7 +73,8 @@ def draw_boards(photograph: Photograph, left: Side, right: Side) -> None:
     ):
         with column:
             st.subheader(own.title)
-            board(own.trace, photograph, key=f"board_{place}", partner=other.trace)
+            key = f"board_{place}"
+            board(own.trace, photograph, key, on_choice=partial(choose, key), partner=other.trace)
     _keep_in_address(left.trace, right.trace)
 
 

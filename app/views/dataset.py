@@ -15,6 +15,7 @@ from app.pick import figure_config, pick_figure_file, pick_pair
 from app.reports import report_or_why
 from app.services import engine
 from app.state import choose_point
+from app.tables import offer_csv, show_table
 from app.texts import plain
 from glied.errors import GliedError
 
@@ -48,25 +49,10 @@ def stamp(report: Report) -> str:
 
 
 def show(table: pd.DataFrame, alt: str, name: str, digits: int = 1) -> None:
-    """A table, and the same as a file."""
+    """A table of scores, and the same as a file."""
     numbers = table.select_dtypes("float").columns
     formats = {column: st.column_config.NumberColumn(format=f"%.{digits}f") for column in numbers}
-    st.dataframe(table, hide_index=True, alt=alt, column_config=formats | COLUMNS, placeholder="–")
-    offer(table, name)
-
-
-def offer(table: pd.DataFrame, name: str) -> None:
-    """The table as a CSV file."""
-    st.download_button(
-        "CSV",
-        lambda: table.to_csv(index=False).encode(),
-        f"{name}.csv",
-        "text/csv",
-        key=f"csv {name}",
-        on_click="ignore",
-        icon=":material/download:",
-        help=f"{name}.csv",
-    )
+    show_table(table, alt, f"{name}.csv", formats | COLUMNS)
 
 
 def find_reports() -> dict[str, Report]:
@@ -181,7 +167,7 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
             f"A marker is a photograph; above the line GLIED scores more ({above}), below it Base ({below}), on it "
             f"they tie ({len(table) - above - below}). Choose one to see it."
         )
-        offer(table, f"photographs_{metric}")
+        offer_csv(table, f"photographs_{metric}.csv")
     largest = table.sort_values(["difference", "id"], ascending=False)
     for tab, name, rows in (
         (wins, "wins", largest[largest["difference"] > 0].head(LISTED)),
@@ -306,7 +292,7 @@ def draw_pointing(grounded: dict[str, Mapping[str, Any]]) -> None:
         alt="How often the most attended region covers the object, beside chance, centre and the best region",
     )
     each_says(table, scores.say_pointing)
-    offer(table, f"pointing_{kind}")
+    offer_csv(table, f"pointing_{kind}.csv")
 
 
 def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
@@ -322,7 +308,7 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
         alt="Lift of a region's group on regions of the same entity, of others, and near ones of none",
     )
     each_says(table, scores.say_groups)
-    offer(table, "groups")
+    offer_csv(table, "groups.csv")
 
 
 def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
@@ -341,7 +327,7 @@ def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
                 alt=f"Fall of log p when the most attended {sense} are taken away, and when random ones are",
             )
             each_says(table[table["sense"] == sense], scores.say_deletion)
-    offer(table, "removals")
+    offer_csv(table, "removals.csv")
 
 
 def draw_curves() -> None:

@@ -9,6 +9,7 @@ from app.export import draw_export
 from app.gallery import Photograph
 from app.pick import pick_model, pick_photograph, show_gallery
 from app.services import BEAM, Question, Reading, traced, warn_if_unlike
+from app.state import travelled
 from app.texts import plain
 from glied.errors import GliedError
 
@@ -38,7 +39,7 @@ def pick_beam() -> int:
 
 def beginning(photograph: Photograph) -> tuple[str, ...]:
     """The words that the caption of this photograph must begin with: those chosen, else those of the address."""
-    if "beginning" not in st.session_state:
+    if "beginning" not in st.session_state or travelled():
         asked = st.query_params.get("prefix", "").split()
         words = words_in({"prefix": asked})
         if asked and not words:

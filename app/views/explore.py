@@ -1,5 +1,7 @@
 """Explore: one photograph through one captioner, word by word and region by region."""
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
@@ -11,40 +13,63 @@ from app.export import draw_export, open_shared
 from app.gallery import Photograph
 from app.pick import figure_config, pick_model, pick_photograph, show_gallery
 from app.services import Reading, engine, traced, warn_if_unlike
-from app.state import chosen, refuse_unknown_captioner
+from app.state import Choice, choose, chosen, refuse_unknown_captioner
+from app.tables import show_table
 from app.texts import plain
 from glied.trace import Trace
 
+COLUMNS = {
+    "attention": st.column_config.NumberColumn(format="percent"),
+    "own share": st.column_config.NumberColumn("own share of its group", format="percent"),
+    "lift": st.column_config.NumberColumn("times the even share", format="%.2f"),
+    "fall": st.column_config.NumberColumn("fall in log p without it", format="%.3f"),
+}
 
-@st.fragment
-def draw_words(reading: Reading, photograph: Photograph) -> None:
-    """The board, and below it what follows the chosen word and head."""
+
+def follow() -> None:
+    """Takes over what was chosen on the board; another head concerns the groups too, which a word leaves alone."""
+    before: Choice = st.session_state.choice
+    choose("board")
+    if st.session_state.choice.head != before.head:
+        st.rerun(["word", "groups"])
+
+
+@st.fragment(key="word")
+def draw_word(reading: Reading, photograph: Photograph) -> None:
+    """The board, and what follows the word and head that are chosen on it."""
+    board(reading.trace, photograph, key="board", on_choice=follow)
     trace = reading.trace
-    board(trace, photograph, key="board")
     step, head = chosen(trace)
     draw_export(photograph, reading, step, head)
-    draw_groups(trace, head)
     word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {name_of(head)}"
-    with st.expander("What the chosen word looked at, as a table", icon=":material/table:"):
-        st.caption(f"The word is {word}.")
-        show_table(
-            attention_table(trace, step, head),
-            alt=f"Attention of the word {trace.words[step]} to each region and attribute",
-            file="word.csv",
-        )
-    with st.expander("The regions, as a table", icon=":material/table:"):
-        st.caption(
-            f"Boxes are in pixels of a photograph of {trace.size[0]} × {trace.size[1]}. "
-            f"Attention and fall are those of the word {word}."
-        )
-        show_table(
-            region_table(trace, step, head),
-            alt=f"The regions: name, box, group, and the attention of the word {trace.words[step]}",
-            file="regions.csv",
-        )
+    draw_table(
+        "What the chosen word looked at, as a table",
+        f"The word is {word}.",
+        lambda: attention_table(trace, step, head),
+        f"Attention of the word {trace.words[step]} to each region and attribute",
+        "word.csv",
+    )
+    draw_table(
+        "The regions, as a table",
+        f"Boxes are in pixels of a photograph of {trace.size[0]} × {trace.size[1]}. "
+        f"Attention and fall are those of the word {word}.",
+        lambda: region_table(trace, step, head),
+        f"The regions: name, box, group, and the attention of the word {trace.words[step]}",
+        "regions.csv",
+    )
 
 
-def draw_groups(trace: Trace, head: int) -> None:
+def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str, file: str) -> None:
+    """A table that is made once it is opened."""
+    place = st.expander(title, icon=":material/table:", key=file, on_change="rerun")
+    if place.open:
+        with place:
+            st.caption(said)
+            show_table(make(), alt, file, COLUMNS)
+
+
+@st.fragment(key="groups")
+def draw_groups(trace: Trace) -> None:
     """Region distilling: which regions gather from which, in the order of their likeness."""
     st.subheader("Region groups, put in order")
     if "vd" not in trace.attention:
@@ -54,6 +79,7 @@ def draw_groups(trace: Trace, head: int) -> None:
             icon=":material/info:",
         )
         return
+    head = chosen(trace)[1]
     shares, names = groupings(trace, head), region_names(trace)
     groups = cluster_regions(shares)
     st.caption(
@@ -85,24 +111,6 @@ def draw_groups(trace: Trace, head: int) -> None:
     )
 
 
-def show_table(table: pd.DataFrame, alt: str, file: str) -> None:
-    """A table that can be sorted, searched and downloaded."""
-    st.dataframe(
-        table,
-        hide_index=True,
-        alt=alt,
-        column_config={
-            "attention": st.column_config.NumberColumn(format="percent"),
-            "own share": st.column_config.NumberColumn("own share of its group", format="percent"),
-            "lift": st.column_config.NumberColumn("times the even share", format="%.2f"),
-            "fall": st.column_config.NumberColumn("fall in log p without it", format="%.3f"),
-        },
-    )
-    st.download_button(
-        "CSV", table.to_csv(index=False), file, "text/csv", icon=":material/download:", on_click="ignore"
-    )
-
-
 def name_of(head: int) -> str:
     """The head in view, in words."""
     return "mean over heads" if head == 0 else f"head {head}"
@@ -118,7 +126,8 @@ st.caption(
 )
 reading = traced(photograph, model)
 warn_if_unlike(reading.trace)
-draw_words(reading, photograph)
+draw_word(reading, photograph)
+draw_groups(reading.trace)
 with st.container(horizontal=True):
     st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
     st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")

@@ -12,6 +12,7 @@ from app.edits import Change, History, address_of, asked, in_words, sensible, wh
 from app.gallery import Photograph
 from app.pick import pick_model, pick_photograph, show_gallery
 from app.services import Question, engine, traced, warn_if_unlike
+from app.state import travelled
 from app.texts import marked, plain, without_minus_zero
 from glied.errors import GliedError
 from glied.scene import AS_IT_IS, Edit
@@ -24,18 +25,17 @@ KEPT = 20  # photographs whose changes a session remembers
 
 def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
     """The history of this photograph in the session, begun with what the address asks for; a toast for nonsense."""
-    first = "history" not in st.session_state
-    if first or st.session_state.history.photograph != photograph.key:
+    history: History = st.session_state.get("history") or History(photograph.key)
+    if history.photograph != photograph.key:
         kept: dict[str, History] = st.session_state.setdefault("histories", {})
-        if not first:
-            kept[st.session_state.history.photograph] = st.session_state.history
-        st.session_state.history = kept.pop(photograph.key, History(photograph.key))
+        kept[history.photograph] = history
+        history = kept.pop(photograph.key, History(photograph.key))
         for oldest in list(kept)[:-KEPT]:
             del kept[oldest]
         st.session_state.pop("refused_word", None)
         st.session_state.pop("refused_caption", None)
-    history: History = st.session_state.history
-    wish, problems = asked(st.query_params) if first and photograph.id != "yours" else (history.now, [])
+    obey = photograph.id != "yours" and ("history" not in st.session_state or travelled())
+    wish, problems = asked(st.query_params) if obey else (history.now, [])
     change, more = sensible(wish, trace, vocabulary)
     for problem in [*problems, *more]:
         st.toast(plain(problem))

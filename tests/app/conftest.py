@@ -1,6 +1,6 @@
 """A folder of tiny random checkpoints, and the app over it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,13 +50,15 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_app(checkpoints: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    """The app in a new session, its address given as keywords."""
+    """The app in a new session, its address given as keywords; what is `opened` does not wait for a click."""
     monkeypatch.setenv("GLIED_CHECKPOINTS", str(checkpoints))
     monkeypatch.delenv("GLIED_IMAGES", raising=False)
     st.cache_resource.clear()
 
-    def start(**address: str) -> AppTest:
+    def start(opened: Sequence[str] = (), **address: str) -> AppTest:
         app = AppTest.from_file(str(root / "app" / "main.py"), default_timeout=60)
+        for key in opened:
+            app.session_state[key] = True
         for name, value in address.items():
             app.query_params[name] = value
         return app.run()

@@ -17,7 +17,8 @@ from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
 
 from analysis.attention import first_step
-from app import services
+from app import services, state
+from app.components import history
 from app.components.board import payload
 from app.gallery import entries, own_photograph
 from app.services import Engine
@@ -28,12 +29,13 @@ from glied.errors import GliedError
 from glied.trace import Trace
 
 Open = Callable[..., AppTest]
+TABLES = ("word.csv", "regions.csv")
 
 
 @pytest.fixture
 def explore(open_app: Open) -> Open:
     """The page, its address given as keywords."""
-    return lambda **address: open_app(**address).switch_page("views/explore.py").run()
+    return lambda **address: open_app(opened=TABLES, **address).switch_page("views/explore.py").run()
 
 
 @pytest.fixture
@@ -45,8 +47,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def board(app: AppTest, at: int = 1) -> dict:
-    """What the browser gets of a board; the gallery's strip comes first."""
+def board(app: AppTest, at: int = 2) -> dict:
+    """What the browser gets of a board; the history and the gallery's strip come first."""
     return json.loads(app.get("bidi_component")[at].proto.json)
 
 
@@ -57,7 +59,7 @@ def fine(app: AppTest) -> bool:
 def test_explore_shows_the_board_the_groups_and_the_tables(explore: Open):
     app = explore()
     assert fine(app)
-    assert len(app.get("bidi_component")) == 2
+    assert len(app.get("bidi_component")) == 3
     assert len(app.get("plotly_chart")) == 1
     assert app.selectbox(key="photo").value == "grace_hopper"
     word, regions = (table.value for table in app.dataframe)
@@ -93,7 +95,7 @@ def test_compare_shows_both(open_app: Open):
     app = open_app().switch_page("views/compare.py").run()
     assert fine(app)
     assert {"Base", "GLIED"} <= {heading.value for heading in app.subheader}
-    assert len(app.get("bidi_component")) == 3
+    assert len(app.get("bidi_component")) == 4
     ended = [table.value for table in app.dataframe if "ranked by" in table.value]
     assert [len(table) for table in ended] == [3, 3]
     assert ended[0]["ranked by"].is_monotonic_decreasing
@@ -163,9 +165,25 @@ def test_an_address_that_makes_no_sense_falls_back_with_a_toast(explore: Open, a
 
 def test_an_address_opens_the_word_and_head_it_names(explore: Open):
     app = explore(photo="chelsea", step="2", head="1")
-    assert board(app)["start"] == {"step": 2, "head": 1}
+    assert board(app)["start"] == {"step": 2, "head": 1, "count": 1}
     choice = app.session_state["choice"]
     assert (choice.step, choice.head) == (2, 1)
+
+
+def test_an_address_to_which_the_browser_goes_back_wins_over_the_session(
+    explore: Open, monkeypatch: pytest.MonkeyPatch
+):
+    app = explore(photo="chelsea", step="2")
+    app.session_state["choice"] = Choice(app.session_state["choice"].trace, 0, 1)
+    app.query_params["step"] = "3"
+    assert app.run().query_params["step"] == "0"
+    for module in (state, history):
+        monkeypatch.setattr(module, "travelled", lambda: True)
+    app.query_params.update(step="3", head="2")
+    app.run()
+    assert fine(app)
+    assert board(app)["start"] == {"step": 3, "head": 2, "count": 2}
+    assert (app.session_state["choice"].step, app.session_state["choice"].head) == (3, 2)
 
 
 def test_an_upload_is_shown_and_kept_out_of_the_address(explore: Open):

@@ -151,7 +151,7 @@ def test_an_unknown_captioner_in_the_address_gets_a_toast(open_compare: Open):
 def test_the_address_names_the_word_and_head_of_the_left_board(open_compare: Open):
     app = open_compare(photo="chelsea", step="2", head="1")
     assert (app.query_params["step"], app.query_params["head"]) == ("2", "1")
-    left, right = (json.loads(app.get("bidi_component")[at].proto.json) for at in (1, 2))
+    left, right = (json.loads(app.get("bidi_component")[at].proto.json) for at in (2, 3))
     app.session_state["choice"] = Choice(left["digest"], 1, 2)
     app.run()
     assert (app.query_params["step"], app.query_params["head"]) == ("1", "2")

@@ -72,7 +72,7 @@ def offered(app: AppTest) -> list[str]:
 
 
 def explore(open_app: Open, **address: str) -> AppTest:
-    app = open_app(**address).switch_page("views/explore.py").run()
+    app = open_app(opened=["export"], **address).switch_page("views/explore.py").run()
     assert not app.exception
     assert not app.error
     return app
@@ -119,7 +119,7 @@ def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, 
 
 
 def test_files_are_never_named_by_strangers(open_app: Open, offers: dict[str, Callable]):
-    app = open_app()
+    app = open_app(opened=["export"])
     upload = encoded(Image.linear_gradient("L").convert("RGB").resize((64, 48)), "JPEG", comment=b"at home")
     app.file_uploader(key="upload").upload("../../secret plan.jpg", upload, "image/jpeg").run()
     app = app.switch_page("views/explore.py").run()

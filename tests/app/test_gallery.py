@@ -86,7 +86,7 @@ def tiles(app: AppTest) -> list[dict]:
     """What the browser gets of each tile."""
     assert not app.exception
     assert not app.error
-    (component,) = app.get("bidi_component")
+    _, component = app.get("bidi_component")
     return json.loads(component.proto.json)["tiles"]
 
 

@@ -34,7 +34,7 @@ def fine(app: AppTest) -> bool:
 
 def scene(app: AppTest) -> dict:
     """What the browser gets of the photograph; the gallery's strip comes first."""
-    return json.loads(app.get("bidi_component")[1].proto.json)
+    return json.loads(app.get("bidi_component")[2].proto.json)
 
 
 def strike(app: AppTest, regions: list[int], attributes: list[int]) -> AppTest:

@@ -93,6 +93,52 @@ def test_an_address_restores_the_view(open_page: Open):
     assert again.get_by_label("Attention head").first.input_value() == "2"
 
 
+def test_a_word_redraws_no_groups_and_a_head_does(open_page: Open):
+    page = open_page("explore?photo=camera&step=1")
+    answers: list = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: answers.append(frame)))
+    page.reload()
+    settled(page).get_by_text("What the chosen word looked at, as a table").click()
+    expect(page.get_by_text("The word is “man”, number 2")).to_be_visible()
+    answers.clear()
+    page.locator(".words button").nth(4).click()
+    expect(page.get_by_text("The word is “black”, number 5")).to_be_visible()
+    settled(page)
+    assert answers
+    assert not [frame for frame in answers if b"Before any word is said" in frame]
+    page.get_by_label("Attention head").first.select_option("2")
+    expect(page.get_by_text("head 2, as chosen above")).to_be_visible()
+    assert [frame for frame in answers if b"Before any word is said" in frame]
+
+
+def test_back_leads_to_the_photograph_and_the_page_before_as_they_were(open_page: Open):
+    page = open_page()
+    page.get_by_role("link", name="Explore").first.click()
+    for word, photograph in ((3, 1), (5, None)):
+        page.locator(".words button").nth(word).click()
+        expect(page).to_have_url(re.compile(f"step={word}"))
+        if photograph:
+            settled(page).locator(".strip button").nth(photograph).click()
+            expect(page).to_have_url(re.compile("photo=camera"))
+            settled(page)
+    page.get_by_role("radio", name="Base", exact=True).click()
+    expect(page).to_have_url(re.compile("model=Base"))
+    settled(page).wait_for_timeout(1000)
+    page.get_by_role("link", name="Compare").first.click()
+    expect(page).to_have_url(re.compile("compare.*step="))
+    settled(page).wait_for_timeout(1000)
+    page.go_back(wait_until="commit")
+    expect(page.get_by_role("radio", name="Base", exact=True)).to_be_checked()
+    assert "photo=camera" in page.url
+    settled(page).go_back(wait_until="commit")
+    expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=3"))
+    expect(page.locator(".words button").nth(3)).to_have_attribute("aria-pressed", "true")
+    settled(page).go_back(wait_until="commit")
+    expect(page.locator(".tile").first).to_be_visible()
+    settled(page).go_forward(wait_until="commit")
+    expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=3"))
+
+
 def test_uploads_good_and_bad(open_page: Open, tmp_path):
     page = open_page("explore")
     page.get_by_role("button", name="Use your own").click()

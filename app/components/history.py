@@ -1,0 +1,18 @@
+"""The browser's history: what Back leads to, and how the app follows it."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from app.state import travelled
+
+_history = st.components.v2.component("glied_history", js=Path(__file__).with_name("history.js").read_text())
+
+
+def follow_history() -> None:
+    """Another page or photograph makes an entry in the browser's history, and nothing else does; where Back or Forward
+    was pressed, the word and head of the address win over those that the session remembers."""
+    with st.container(key="history"):
+        _history(key="history_of_the_browser")
+    if travelled():
+        st.session_state.pop("start", None)
