@@ -19,7 +19,8 @@ from glied.config import ModelConfig
 
 
 class Inputs(NamedTuple):
-    """A batch of photographs. A mask is True where the entry is real; None where all of them are."""
+    """A batch of photographs. A mask is True where the entry is real; None where all of them are. One photograph
+    (B = 1) may have many masks: it is then encoded under each, sharing what no mask changes."""
 
     features: Float[Tensor, "B N R"]
     region_mask: Bool[Tensor, "B N"] | None
@@ -118,11 +119,11 @@ class Attention(nn.Module):
         shared = keys.key.dim() == 4  # the photograph's keys: captions become query positions
         q = self.query(x).view(*((B, C * L) if shared else (B, C, L)), self.heads, -1).transpose(-3, -2)
         A, weights = attend(q, keys.key, keys.value, keys.mask, self.dropout if self.training else 0.0)
-        h = self.output(A.transpose(-3, -2).reshape(B, C, L, -1))  # Eq. (2)
+        h = self.output(A.transpose(-3, -2).reshape(-1, C, L, self.output.in_features))  # Eq. (2)
         if self.ffn is not None and self.G is not None:
             h = self.G(self.ffn(h), h)  # Choice (1)
         if weights is not None and shared:
-            weights = weights.view(B, self.heads, C, L, -1).transpose(1, 2)
+            weights = weights.view(-1, self.heads, C, L, weights.shape[-1]).transpose(1, 2)
         return h, weights
 
 

@@ -20,7 +20,7 @@ from glied.data import stack
 from glied.decode import NEVER
 from glied.errors import GliedError
 from glied.files import replacing
-from glied.model import Inputs
+from glied.model import Inputs, Memory
 from glied.scene import Attributes, Scene, frozen
 from glied.vocabulary import BOS, EOS, UNK
 
@@ -28,6 +28,7 @@ FORMAT = "glied-trace-1"
 TOP = 10
 UNPACKED = 64 * 2**20  # bytes of a file's arrays, as it declares them; no more is ever unpacked
 LONGEST = 200  # characters of a word or label
+OVER_ATTRIBUTES = ("a", "ad", "al")  # attention functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +254,7 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         sayable = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf)
         top = sayable.topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
         chosen = log_p.gather(-1, torch.tensor(targets)[:, None])[:, 0]
-        regions, attributes = _drops(checkpoint, batch, inputs, targets, chosen) if removals else (None, None)
+        regions, attributes = _drops(checkpoint, batch, memory, inputs, targets, chosen) if removals else (None, None)
     N, M = len(scene.regions.boxes), len(scene.attributes.words)
     weights = memory.weights | output.weights
     return Trace(
@@ -326,20 +327,27 @@ def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
 
 
 def _drops(
-    checkpoint: Checkpoint, batch: Inputs, inputs: list[int], targets: list[int], chosen: torch.Tensor
+    checkpoint: Checkpoint,
+    batch: Inputs,
+    memory: Memory,
+    inputs: list[int],
+    targets: list[int],
+    chosen: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """[L, N] and [L, M]: log p(word) minus log p(word) without that region, without that attribute.
 
-    A photograph with a single region or attribute cannot lose it: NaN.
+    A photograph with a single region or attribute cannot lose it: NaN. Without a region the others group anew, so the
+    photograph is encoded once more under N masks; without an attribute it stays as it is, and M captions of it each
+    miss one.
     """
-    N, M = batch.features.shape[1], batch.attributes.shape[1]
-    without = ~torch.eye(N + M, dtype=torch.bool)
-    removed = Inputs(
-        batch.features.expand(N + M, -1, -1), without[:, :N], batch.attributes.expand(N + M, -1), without[:, N:]
-    )
-    model = checkpoint.model
-    output = model(torch.tensor([[inputs]]).expand(N + M, 1, -1), model.encode(removed))
-    log_p = model.logits(output.c_tilde[:, 0]).log_softmax(-1)
+    N, M, L = batch.features.shape[1], batch.attributes.shape[1], len(inputs)
+    model, words = checkpoint.model, torch.tensor([[inputs]])
+    fewer = model.encode(batch._replace(region_mask=~torch.eye(N, dtype=torch.bool)))
+    others = ~torch.eye(M, dtype=torch.bool).repeat_interleave(L, 0)[None, None]
+    keys = {name: k._replace(mask=others) if name in OVER_ATTRIBUTES else k for name, k in memory.keys.items()}
+    regions = model(words.expand(N, 1, L), fewer).c_tilde[:, 0]
+    attributes = model(words.expand(1, M, L), memory._replace(keys=keys)).c_tilde[0]
+    log_p = model.logits(torch.cat([regions, attributes])).log_softmax(-1)
     left = log_p.gather(-1, torch.tensor(targets).expand(N + M, -1)[..., None])[..., 0]
     drop = (chosen - left).T
     return drop[:, :N], drop[:, N:]

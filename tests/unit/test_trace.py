@@ -198,6 +198,16 @@ def test_drops_equal_a_fresh_trace_without_it(architecture: str) -> None:
     assert np.abs(whole.attribute_drop).max() > 1e-3
 
 
+@pytest.mark.parametrize("architecture", ["base", "glied"])
+def test_drops_look_at_the_features_of_one_photograph(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny.checkpoint(architecture)
+    looked: list[int] = []
+    real = made.model.regions
+    monkeypatch.setattr(made.model, "regions", lambda F: (looked.append(len(F)), real(F))[1])
+    trace(made, SCENE, WORDS, removals=True)
+    assert looked == [1, 1]
+
+
 def test_last_region_or_attribute_cannot_be_removed(architecture: str) -> None:
     replayed = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, removals=True)
     assert np.isnan(replayed.visual_drop).all()
