@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.gallery import Entry, entries, folder, read_entry
-from app.reports import reports
+from app.reports import comparable
 from app.services import Engine, engine
 from glied.decode import Caption
 from glied.errors import GliedError
@@ -98,8 +98,7 @@ def catalogue() -> Catalogue:
 
 def gains() -> dict[str, float]:
     """Photograph -> CIDEr of GLIED's caption minus that of Base's, times 100, where both have a report of it."""
-    found = reports(engine().folder)
-    glied, base = (found[name]["images"] if name in found else {} for name in next(iter(engine().pairs.values())))
+    glied, base = comparable(engine().folder, *next(iter(engine().pairs.values())))
     return {
         id: 100 * (glied[id]["CIDEr"] - base[id]["CIDEr"])
         for id in glied.keys() & base.keys()

@@ -75,7 +75,7 @@ def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int)
         "Report of the photograph (HTML)",
         f"{_safe(photograph.id)}.html",
         "text/html",
-        lambda: _report(running, photograph, trace, address),
+        lambda: _report(running, photograph, reading, address),
     )
 
 
@@ -179,12 +179,16 @@ def _nodes(reading: Reading) -> tuple[Node, ...]:
     return beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook)
 
 
-def _report(running: Engine, photograph: Photograph, trace: Trace, address: str) -> str:
-    """The report of a photograph by Base and GLIED, of the same training as the trace in view."""
-    pairs = [pair for pair in running.pairs.values() if _name_of(trace.checkpoint, running) in pair]
+def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
+    """The report of a photograph by Base and GLIED, of the same training as the caption in view, which stays as it is
+    in view: forced words and beam."""
+    own = _name_of(shown.trace.checkpoint, running)
+    pairs = [pair for pair in running.pairs.values() if own in pair]
     glied, base = pairs[0] if pairs else next(iter(running.pairs.values()))
-    readings = {running.titles[model]: running.read(photograph, model) for model in (base, glied)}
-    accounts = {title: Account(reading.trace, _nodes(reading)) for title, reading in readings.items()}
+    accounts = {}
+    for model in (base, glied):
+        reading = shown if model == own else running.read(photograph, model)
+        accounts[running.titles[model]] = Account(reading.trace, _nodes(reading))
     return page(photograph.title, photograph.alt, photograph.credit, address, _picture(photograph), accounts)
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from app.components.strip import strip
 from app.gallery import Photograph, entries, folder, open_entry, own_photograph
 from app.services import engine
+from app.texts import plain
 from app.uploads import MAX_BYTES, TYPES
 from glied.errors import GliedError
 
@@ -47,9 +48,15 @@ def pick_photograph() -> Photograph:
 
 
 def pick_model() -> str:
-    """Base or GLIED, and the same before self-critical training where they are there."""
+    """Base or GLIED, and the same before self-critical training where they are there; a toast for an address that asks
+    for another, where Streamlit shows the usual one."""
     titles = engine().titles
     best = next(iter(titles))
+    wanted = st.query_params.get("model")
+    if wanted and wanted not in titles.values():
+        st.toast(
+            f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
+        )
     chosen = st.segmented_control(
         "Captioner",
         list(titles),

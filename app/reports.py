@@ -5,15 +5,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from analysis.scores import alike
 from app.services import engine
 from glied.errors import GliedError
 from glied.report import read_report
+
+Images = Mapping[str, Mapping[str, Any]]  # photograph -> its caption and scores
 
 
 def reports(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Captioner ("glied-rl", ...) -> the report NAME.json beside its checkpoint, of that very checkpoint."""
     found = {name: report_or_why(folder, name) for name in engine().models}
     return {name: report for name, report in found.items() if not isinstance(report, str)}
+
+
+def comparable(folder: Path, left: str, right: str) -> tuple[Images, Images]:
+    """The photographs of the reports of two captioners; none where a report is missing or they do not compare."""
+    found = reports(folder)
+    if left not in found or right not in found or not alike(found[left], found[right]):
+        return {}, {}
+    return found[left]["images"], found[right]["images"]
 
 
 def report_or_why(folder: Path, name: str) -> Mapping[str, Any] | str:

@@ -1,6 +1,5 @@
 """What a person chose, the same on every page and in the address of the page."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import streamlit as st
@@ -43,15 +42,6 @@ def _number(name: str, default: int | None) -> int | None:
     if text:
         st.toast(f"The address asked for {name} “{plain(text[:20])}”, which is none; the usual one is shown.")
     return default
-
-
-def refuse_unknown_captioner(known: Iterable[str]) -> None:
-    """A toast if the address asks for a captioner that is not there: Streamlit then shows the usual one."""
-    wanted = st.query_params.get("model")
-    if wanted and wanted not in known:
-        st.toast(
-            f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
-        )
 
 
 def chosen(trace: Trace) -> tuple[int, int]:

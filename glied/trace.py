@@ -28,6 +28,7 @@ FORMAT = "glied-trace-1"
 TOP = 10
 UNPACKED = 64 * 2**20  # bytes of a file's arrays, as it declares them; no more is ever unpacked
 LONGEST = 200  # characters of a word or label
+HEADS = 64  # of a file's attention: more cannot be told apart on a page
 OVER_ATTRIBUTES = ("a", "ad", "al")  # attention functions
 
 
@@ -194,6 +195,7 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     demand(all(type(side) is int and side > 0 for side in texts["size"]), "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
     k, steps = len(attention["x"]), len(arrays["visual_drop"])
+    demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")
     demand(min(N, M, L, T, k) > 0 and len(texts["labels"]) in (0, N), "it has no regions, attributes or words")
     demand([len(row) for row in texts["alternatives"]] == [T] * L, "its alternatives do not agree")
     demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")

@@ -3,9 +3,9 @@
 // What a person chose on one board holds on the next, on every page of this tab.
 const memory = (window.gliedBoards ??= { start: 0, head: 0, mode: "word", look: "fine", itself: true, steps: {} })
 
-export default function ({ data, parentElement, setStateValue }) {
+export default function ({ data: sent, parentElement, setStateValue }) {
   const old = parentElement.querySelector(".board")
-  const drawn = data.digest + data.partner + data.alt + data.start.count
+  const drawn = sent.digest + sent.partner + sent.alt + sent.start.count
   if (old?.drawn === drawn) {
     old.send = setStateValue
     return old.leave
@@ -13,6 +13,7 @@ export default function ({ data, parentElement, setStateValue }) {
   old?.leave()
   old?.remove()
 
+  const data = { ...sent, ...JSON.parse(sent.trace) }
   const N = data.boxes.length
   const [width, height] = data.size
   const modes = data.groups && !data.partner ? ["word", "groups"] : ["word"]

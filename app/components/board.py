@@ -1,5 +1,6 @@
 """The board: a photograph, its regions and the words about it; what follows the pointer never leaves the browser."""
 
+import json
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -30,17 +31,22 @@ def board(
     takes over. `partner` is the trace of the board beside it, which then moves along."""
     first = start()
     begun = {"step": first.step, "head": first.head, "count": st.session_state.starts}
+    drawn = {"digest": trace.digest, "partner": partner.digest if partner else None, "trace": packed(trace, partner)}
     shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun}
-    _board(key=key, data=payload(trace, partner) | shown, on_choice_change=on_choice)
+    _board(key=key, data=drawn | shown, on_choice_change=on_choice)
 
 
 @lru_cache(maxsize=16)
+def packed(trace: Trace, partner: Trace | None) -> str:
+    """The payload as JSON: written once, not at every click, and read in the browser once, when it is drawn."""
+    return json.dumps(payload(trace, partner))
+
+
 def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
     """All that the board draws on the photograph, for every word, head and region."""
     fine, read = LOCAL[trace.architecture]
     pairs = align(trace.words, partner.words) if partner else None
     return {
-        "digest": trace.digest,
         "architecture": trace.architecture,
         "size": trace.size,
         "boxes": rounded(trace.boxes, 1),
@@ -63,7 +69,6 @@ def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
         "attribute_falls": rounded(trace.attribute_drop),
         "agreement": _agreements(trace),
         "first": first_step(trace),
-        "partner": partner.digest if partner else None,
         "pairs": pairs.left if pairs else None,
         "differs": pairs.left_differs if pairs else None,
     }

@@ -1,4 +1,5 @@
-// A photograph whose regions and attributes can be struck out and put back. What is struck is drawn at once and sent whole.
+// A photograph whose regions and attributes can be struck out and put back, and a place to add attributes. What was
+// changed is drawn at once and sent whole, so that nothing is lost however fast a person clicks.
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const old = parentElement.querySelector(".removal")
@@ -6,7 +7,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   old?.remove()
 
   const [width, height] = data.size
-  let send = setTriggerValue, regions = new Set(data.regions), attributes = new Set(data.struck), hovered = null
+  // `made` counts the changes; the server's answer to an earlier one does not undo a later one
+  let send = setTriggerValue, made = data.made, hovered = null
+  let regions = new Set(data.regions), attributes = new Set(data.struck), added = new Set(data.added)
 
   // ---- elements
   const { stage, crop, at, visit } = photograph(data, { tabindex: 0, role: "application",
@@ -27,7 +30,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     ...data.attributes.map((word, m) => make("button", { "aria-label": `Strike out the attribute ${word}`, style: `--score: ${Math.round(45 * data.scores[m])}%`,
       title: `${word}: probability ${percent(data.scores[m])}; ${effect(data.attribute_falls[m])}`, click: () => strikeWord(m) },
       word + " ", make("small", {}, data.scores[m].toFixed(2)))))
-  const removal = make("div", { class: "removal" }, stage, readout, minis, make("h4", {}, "Attributes, and the probability of each"), chips)
+  const more = make("div", { class: "chips", role: "group", "aria-label": "Attributes that you added" })
+  const word = make("input", { type: "text", maxlength: 40, placeholder: "a word, such as ball", autocomplete: "off", change: add })
+  const removal = make("div", { class: "removal" }, stage, readout, minis, make("h4", {}, "Attributes, and the probability of each"), chips,
+    make("label", {}, "Add an attribute", word), more)
 
   // ---- drawing
   function effect(fall) {
@@ -61,6 +67,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
       button.classList.toggle("now", i === hovered)
     })
     ;[...chips.children].forEach((button, m) => button.setAttribute("aria-pressed", attributes.has(m)))
+    more.replaceChildren(...[...added].map((name) =>
+      make("button", { "aria-label": `Take out ${name} again`, click: () => toggle(added, name) }, `${name} ×`)))
   }
 
   // ---- what a person does
@@ -72,13 +80,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
   function toggle(set, one) {
     if (!set.delete(one)) set.add(one)
     draw()
-    send("edit", { trace: data.digest, regions: [...regions], attributes: [...attributes] })
+    send("edit", { trace: data.digest, made: ++made, regions: [...regions], attributes: [...attributes], added: [...added] })
   }
   function strike(region) {
     if (region !== undefined) toggle(regions, region)
   }
   function strikeWord(attribute) {
     toggle(attributes, attribute)
+  }
+  function add() {
+    const name = word.value.trim().toLowerCase()
+    word.value = ""
+    if (name && !added.has(name)) toggle(added, name)
   }
   function press(event) {
     const next = hovered === null && event.key.startsWith("Arrow") ? 0 : hovered === null ? undefined : visit(hovered, event.key)
@@ -92,8 +105,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   removal.drawn = data.digest
   removal.update = (now, sender) => {
     send = sender
+    if (now.made < made) return
     regions = new Set(now.regions)
     attributes = new Set(now.struck)
+    added = new Set(now.added)
     draw()
   }
   parentElement.append(removal)

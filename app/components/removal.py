@@ -1,4 +1,4 @@
-"""A photograph whose regions and attributes are struck out and put back by a click, or by Enter."""
+"""A photograph whose regions and attributes are struck out and put back by a click, or by Enter, and others added."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,16 +15,18 @@ from glied.scene import Edit
 from glied.trace import Trace
 
 HERE = Path(__file__).parent
+MOST, LONGEST = 50, 40  # words added, characters of a word
 _removal = st.components.v2.component(
     "glied_removal", css=PHOTO_CSS + (HERE / "removal.css").read_text(), js=PHOTO + (HERE / "removal.js").read_text()
 )
 
 
 def removal(trace: Trace, photograph: Photograph, edit: Edit, key: str, on_edit: Callable[[], None]) -> None:
-    """Draws the scene of a trace with what `edit` takes away struck out; `on_edit` is called after every click."""
+    """Draws the scene of a trace as `edit` changes it; `on_edit` is called after every change."""
     struck = [m for m, word in enumerate(trace.attributes) if word in edit.attributes]
-    shown = {"photo": photograph.url, "alt": photograph.alt, "regions": edit.regions, "struck": struck}
-    _removal(key=key, data=payload(trace) | shown, on_edit_change=on_edit)
+    changed = {"regions": edit.regions, "struck": struck, "added": edit.added, "made": st.session_state.get("made", 0)}
+    shown = {"photo": photograph.url, "alt": photograph.alt}
+    _removal(key=key, data=payload(trace) | changed | shown, on_edit_change=on_edit)
 
 
 @lru_cache(maxsize=16)
@@ -47,13 +49,23 @@ def _falls(drops: np.ndarray) -> list[float | None]:
     return [None if np.isnan(fall) else round(float(fall), 4) for fall in drops.sum(0)]
 
 
-def taken(key: str, trace: Trace) -> tuple[tuple[int, ...], tuple[str, ...]] | None:
-    """The regions and attribute words that the browser struck out of this trace's scene; None for nonsense."""
+def taken(key: str, trace: Trace) -> Edit | None:
+    """The edit of this trace's scene that the browser asks for, its new words still to be judged; None for nonsense."""
     match (st.session_state.get(key) or {}).get("edit"):
-        case {"trace": trace.digest, "regions": list(regions), "attributes": list(attributes)} if (
+        case {
+            "trace": trace.digest,
+            "made": int(made),
+            "regions": list(regions),
+            "attributes": list(attributes),
+            "added": list(added),
+        } if (
             all(type(i) is int for i in [*regions, *attributes])
             and set(regions) <= set(range(len(trace.boxes)))
             and set(attributes) <= set(range(len(trace.attributes)))
+            and len(added) <= MOST
+            and all(isinstance(word, str) and len(word) <= LONGEST for word in added)
         ):
-            return tuple(sorted(set(regions))), tuple(trace.attributes[m] for m in sorted(set(attributes)))
+            st.session_state.made = made
+            struck = tuple(trace.attributes[m] for m in sorted(set(attributes)))
+            return Edit(tuple(sorted(set(regions))), struck, tuple(dict.fromkeys(added)))
     return None

@@ -15,7 +15,7 @@ from app.gallery import MOST, Entry, Photograph, entries, folder, thumbnail
 from app.pick import figure_config, pick_figure_file, pick_model, pick_photograph
 from app.reports import report_or_why
 from app.services import Question, engine, traced, warn_if_unlike
-from app.state import choose_point, refuse_unknown_captioner
+from app.state import choose_point
 from app.tables import offer_csv, show_table
 from app.texts import plain
 from glied.errors import GliedError
@@ -276,7 +276,6 @@ def draw_extremes(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     offer_csv(pairs, "collocations.csv", f"All {len(pairs):,} pairs")
 
 
-refuse_unknown_captioner(engine().titles.values())
 with st.container(horizontal=True, vertical_alignment="center"):
     scope = st.segmented_control(
         "Scope",

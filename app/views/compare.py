@@ -11,7 +11,7 @@ from analysis.diff import align, difference_table, differing, evidence_table, sc
 from app.components.board import board
 from app.gallery import Photograph, folder, human_captions
 from app.pick import RL, pick_photograph, show_gallery
-from app.reports import reports
+from app.reports import comparable
 from app.services import Question, Reading, engine, traced, warn_if_unlike
 from app.state import choose, chosen
 from app.texts import plain, without_minus_zero
@@ -207,9 +207,8 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     st.subheader("What people wrote")
     for caption in written:
         st.text(caption)
-    told = reports(engine().folder)
-    own, other = (told[side.model]["images"] if side.model in told else {} for side in (left, right))
-    if photograph.id not in own.keys() & other.keys():
+    own, other = comparable(engine().folder, left.model, right.model)
+    if photograph.id not in own:
         return
     st.markdown("**How near both captions come to that**")
     table = score_table(own, other, photograph.id, COMPARED)
@@ -221,7 +220,7 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     )
     st.caption(
         "Times 100, from the reports beside the checkpoints. A single word can move a photograph’s scores: its usual "
-        f"size is the standard deviation of the difference over the {len(own.keys() & other.keys())} photographs that "
+        f"size is the standard deviation of the difference over the {len(own)} photographs that "
         "both reports know. Only the mean over a data set tells captioners apart."
     )
 

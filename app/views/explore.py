@@ -12,8 +12,8 @@ from app.components.board import board
 from app.export import draw_export, open_shared
 from app.gallery import Photograph
 from app.pick import figure_config, pick_model, pick_photograph, show_gallery
-from app.services import Reading, engine, traced, warn_if_unlike
-from app.state import Choice, choose, chosen, refuse_unknown_captioner
+from app.services import Reading, traced, warn_if_unlike
+from app.state import Choice, choose, chosen
 from app.tables import show_table
 from app.texts import plain
 from glied.trace import Trace
@@ -117,7 +117,6 @@ def name_of(head: int) -> str:
 
 
 show_gallery()
-refuse_unknown_captioner(engine().titles.values())
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
     model = pick_model()

@@ -8,7 +8,7 @@ from analysis.attention import spoken
 from analysis.changes import caption_table, change_table
 from analysis.diff import align
 from app.components.removal import removal, taken
-from app.edits import Change, History, address_of, asked, in_words, sensible, why_not, why_not_said
+from app.edits import Change, History, address_of, asked, in_words, sensible, why_not_said
 from app.gallery import Photograph
 from app.pick import pick_model, pick_photograph, show_gallery
 from app.services import Question, engine, traced, warn_if_unlike
@@ -56,23 +56,12 @@ def _change(edit: Edit | None = None, words: tuple[str, ...] | None = None) -> N
     st.session_state.history = st.session_state.history.then(Change(edit or now.edit, words or now.words))
 
 
-def _strike(trace: Trace) -> None:
-    if (found := taken(BOARD, trace)) is not None:
-        _change(Edit(*found, st.session_state.history.now.edit.added))
-
-
-def _add(trace: Trace, vocabulary: Vocabulary) -> None:
-    edit, text = st.session_state.history.now.edit, st.session_state.new_word.strip().lower()
-    why = why_not(text, edit.added, trace, vocabulary) if text else None
-    st.session_state.refused_word = why
-    if text and not why:
-        _change(Edit(edit.regions, edit.attributes, (*edit.added, text)))
-        st.session_state.new_word = ""
-
-
-def _take_out(word: str) -> None:
-    edit = st.session_state.history.now.edit
-    _change(Edit(edit.regions, edit.attributes, tuple(w for w in edit.added if w != word)))
+def _take(trace: Trace, vocabulary: Vocabulary) -> None:
+    """What was changed on the photograph, but for new words that cannot become attributes."""
+    if (wish := taken(BOARD, trace)) is not None:
+        change, problems = sensible(Change(wish), trace, vocabulary)
+        st.session_state.refused_word = " ".join(problems)
+        _change(change.edit)
 
 
 def _say() -> None:
@@ -96,28 +85,9 @@ def _start_over() -> None:
 
 
 def draw_scene(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
-    """The photograph and its attributes, to be struck out, and a place to add a word."""
+    """The photograph and its attributes, to be struck out or added to."""
     edit = st.session_state.history.now.edit
-    removal(trace, photograph, edit, BOARD, on_edit=lambda: _strike(trace))
-    if edit.added:
-        with st.container(horizontal=True):
-            for word in edit.added:
-                st.button(
-                    plain(word),
-                    icon=":material/close:",
-                    key=f"added {word}",
-                    help=f"Take “{plain(word)}” out again",
-                    on_click=_take_out,
-                    args=(word,),
-                )
-    st.text_input(
-        "Add an attribute",
-        key="new_word",
-        max_chars=40,
-        placeholder="a word, such as ball",
-        on_change=_add,
-        args=(trace, vocabulary),
-    )
+    removal(trace, photograph, edit, BOARD, on_edit=lambda: _take(trace, vocabulary))
     if st.session_state.get("refused_word"):
         st.warning(plain(st.session_state.refused_word), icon=":material/error:")
     st.caption(

@@ -49,7 +49,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def board(app: AppTest, at: int = 2) -> dict:
     """What the browser gets of a board; the history and the gallery's strip come first."""
-    return json.loads(app.get("bidi_component")[at].proto.json)
+    sent = json.loads(app.get("bidi_component")[at].proto.json)
+    return sent | json.loads(sent["trace"])
 
 
 def fine(app: AppTest) -> bool:
@@ -266,7 +267,6 @@ def test_what_a_browser_sends_is_checked(sent: object):
 def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
     for trace, partner in ((traces["glied"], None), (traces["base"], traces["glied"])):
         found = payload(trace, partner)
-        payload.cache_clear()
         assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace, partner))
         assert found["first"] == first_step(trace)
         assert found["read"][1][2] == pytest.approx(trace.attention["a" if partner else "al"][1, 2].tolist(), abs=1e-4)

@@ -10,7 +10,7 @@ import streamlit as st
 import tiny
 from PIL import Image
 
-from app import catalogue as module
+from app import reports
 from app.catalogue import Catalogue, Record, catalogue, gains, matches
 from app.gallery import Entry, entries, open_entry
 from app.services import Engine
@@ -171,9 +171,11 @@ def test_gains_are_of_photographs_that_both_reports_know(
     monkeypatch.setenv("GLIED_CHECKPOINTS", str(checkpoints))
     st.cache_resource.clear()
     assert gains() == {}
-    glied = {"images": {"a": {"CIDEr": 1.5}, "b": {"CIDEr": 1.0}, "c": {"caption": "x"}}}
-    base = {"images": {"a": {"CIDEr": 1.2}, "c": {"CIDEr": 0.1}}}
-    monkeypatch.setattr(module, "reports", lambda folder: {"glied": glied, "base": base})
+    shared = {"data": "d", "split": "val", "tokenizer": "python"}
+    glied = shared | {"images": {"a": {"CIDEr": 1.5}, "c": {"caption": "x"}}}
+    base = shared | {"images": {"a": {"CIDEr": 1.2}, "c": {"CIDEr": 0.1}}}
+    monkeypatch.setattr(reports, "reports", lambda folder: {"glied": glied, "base": base})
     assert gains() == {"a": pytest.approx(30)}
-    monkeypatch.setattr(module, "reports", lambda folder: {"glied": glied})
-    assert gains() == {}
+    for other in ({"glied": glied}, {"glied": glied, "base": base | {"tokenizer": "PTB"}}):
+        monkeypatch.setattr(reports, "reports", lambda folder, other=other: other)
+        assert gains() == {}

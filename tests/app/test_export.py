@@ -22,6 +22,8 @@ from test_uploads import encoded
 from analysis.page import Account, page
 from app import export, services
 from app.export import shared_from
+from app.gallery import entries, open_entry
+from app.services import Question
 from glied.errors import GliedError
 from glied.trace import Trace, trace, unpack
 
@@ -116,6 +118,18 @@ def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, 
                 assert digest in read.text
     assert offers["grace_hopper-glied-beam.png"]().startswith(b"\x89PNG")
     assert b"<svg" in offers["grace_hopper-glied-words.svg"]()
+
+
+def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, Callable]):
+    app = open_app(opened=["export"], prefix="dog dog").switch_page("views/decoding.py").run()
+    assert not app.exception
+    free, forced = (
+        services.engine().read(open_entry(entries()[0][0]), "glied", question).trace.text
+        for question in (Question(), Question(prefix=("dog", "dog")))
+    )
+    told = Reader(offers["grace_hopper.html"]()).text
+    assert f"GLIED: {forced}" in told
+    assert f"GLIED: {free} (" not in told
 
 
 def test_files_are_never_named_by_strangers(open_app: Open, offers: dict[str, Callable]):
@@ -226,7 +240,7 @@ def test_a_shared_trace_opens_without_a_model(open_app: Open, seen: Trace, monke
     assert not app.error
     assert len(app.get("bidi_component")) == boards + 1
     shown = json.loads(app.get("bidi_component")[-1].proto.json)
-    assert (shown["digest"], shown["words"]) == (seen.digest, ["a", "dog", "runs", "(end)"])
+    assert (shown["digest"], json.loads(shown["trace"])["words"]) == (seen.digest, ["a", "dog", "runs", "(end)"])
     assert any("tiny" in caption.value and "none of those that run here" in caption.value for caption in app.caption)
     ours = replace(seen, checkpoint=services.engine().models["base"].digest)
     app.file_uploader(key="shared_file").set_value(("b.npz", ours.packed(JPEG), "application/octet-stream")).run()

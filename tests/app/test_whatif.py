@@ -5,13 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import streamlit as st
 import tiny
 from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
 
 from analysis.changes import caption_table, change_table
+from app.components import removal
 from app.components.removal import payload
 from app.edits import STEPS, WORDS, Change, History, address_of, asked, in_words, sensible
+from app.services import engine
 from glied.scene import Edit
 from glied.trace import Trace, trace
 
@@ -134,7 +137,7 @@ def test_what_a_browser_sends_is_checked(found: Trace):
 
         st.session_state.answer = taken("removal", st.session_state.trace)
 
-    good = {"trace": found.digest, "regions": [3, 0, 3], "attributes": [1]}
+    good = {"trace": found.digest, "made": 7, "regions": [3, 0, 3], "attributes": [1], "added": ["ball", "ball"]}
     bad = [
         None,
         3,
@@ -144,13 +147,22 @@ def test_what_a_browser_sends_is_checked(found: Trace):
         good | {"regions": [-1]},
         good | {"regions": "0"},
     ]
-    bad += [good | {"regions": [True]}, good | {"attributes": [4]}, good | {"attributes": ["dog"]}]
+    bad += [
+        good | {"made": "7"},
+        good | {"regions": [True]},
+        good | {"attributes": [4]},
+        good | {"attributes": ["dog"]},
+        good | {"added": [1]},
+        good | {"added": ["x" * 41]},
+        good | {"added": [str(i) for i in range(51)]},
+    ]
     for sent in [*bad, good]:
         app = AppTest.from_function(script)
         app.session_state["trace"] = found
         app.session_state["removal"] = {"edit": sent}
-        expected = ((0, 3), (found.attributes[1],)) if sent is good else None
+        expected = Edit((0, 3), (found.attributes[1],), ("ball",)) if sent is good else None
         assert app.run().session_state["answer"] == expected
+        assert ("made" in app.session_state) == (sent is good)
         assert not app.exception
 
 
@@ -217,33 +229,49 @@ def test_taking_everything_away_gets_one_sentence_and_can_be_undone(open_whatif:
     assert fine(press(app, "Undo"))
 
 
-def test_a_word_is_added_and_taken_out_again(open_whatif: Open, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def click(monkeypatch: pytest.MonkeyPatch) -> Callable[[AppTest, Edit], AppTest]:
+    """What the page does once the browser has asked for an edit."""
+
+    def asks(app: AppTest, edit: Edit) -> AppTest:
+        real = removal.removal
+
+        def clicked(*scene, on_edit):
+            monkeypatch.setattr(removal, "removal", real)
+            on_edit()
+            st.rerun()
+
+        monkeypatch.setattr(removal, "taken", lambda key, trace: edit)
+        monkeypatch.setattr(removal, "removal", clicked)
+        return app.run()
+
+    return asks
+
+
+@pytest.mark.parametrize(
+    ("word", "why"), [("unicorn", "no word “unicorn”"), ("two words", "one word"), ("", "already")]
+)
+def test_a_word_that_cannot_be_added_is_told_and_the_rest_is_kept(open_whatif: Open, click, word: str, why: str):
     app = open_whatif()
-    strike(app, [], [0])
-    word = scene(app)["attributes"][0]
-    app.text_input(key="new_word").set_value("unicorn").run()
-    assert "no word “unicorn”" in app.warning[0].value.replace("\\", "")
-    app.text_input(key="new_word").set_value("two words").run()
-    assert "one word" in app.warning[0].value
-    app.text_input(key="new_word").set_value(word).run()
-    assert "already" in app.warning[0].value
-    app.text_input(key="new_word").set_value("").run()
+    click(app, Edit((1,), (), (word or scene(app)["attributes"][0],)))
+    assert why in app.warning[0].value.replace("\\", "")
+    assert (scene(app)["regions"], scene(app)["added"]) == ([1], [])
+    click(app, Edit())
     assert not app.warning
 
 
-def test_a_new_word_becomes_an_attribute(open_whatif: Open, checkpoints):
-    from app.services import engine
-
+def test_words_are_added_and_taken_out_again(open_whatif: Open, click):
     app = open_whatif()
-    known = set(engine().models["glied"].vocabulary.words[4:-1])
-    missing = sorted(known - set(scene(app)["attributes"]))
+    known = engine().models["glied"].vocabulary.words[4:-1]
+    missing = [word for word in known if word not in scene(app)["attributes"]][:2]
     if not missing:
         pytest.skip("the tiny detector finds every word in this photograph")
-    app.text_input(key="new_word").set_value(missing[0].upper()).run()
+    click(app, Edit(added=tuple(missing)))
     assert fine(app)
-    assert app.query_params["add"] == missing[0]
+    assert app.query_params["add"] in (",".join(missing), [",".join(missing)])
+    assert scene(app)["added"] == missing
     assert len(app.dataframe) == 1
-    app.button(key=f"added {missing[0]}").click().run()
+    click(app, Edit())
     assert "add" not in app.query_params
 
 

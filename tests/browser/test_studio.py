@@ -240,6 +240,21 @@ def test_what_if_a_region_were_gone(open_page: Open):
     assert "add=" not in again.url
 
 
+def test_however_fast_a_scene_is_changed_nothing_is_lost(open_page: Open):
+    page = open_page("whatif?photo=camera")
+    for region in range(2, 7):
+        page.locator(".minis button").nth(region).evaluate("(button) => button.click()")
+    word = page.get_by_label("Add an attribute")
+    for text in ("guitar", "umbrella", "zebra5"):
+        word.fill(text)
+        word.press("Enter")
+    expect(page).to_have_url(re.compile(r"out=3%2C4%2C5%2C6%2C7.*add=guitar%2Cumbrella$"))
+    expect(page.get_by_text("no word “zebra5”")).to_be_visible()
+    settled(page)
+    expect(page.locator('.minis button[aria-pressed="true"]')).to_have_count(5)
+    expect(page.get_by_role("group", name="Attributes that you added").get_by_role("button")).to_have_count(2)
+
+
 def test_collocations_of_a_photograph_and_of_the_data_set(open_page: Open):
     page = open_page("collocations?photo=camera")
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()

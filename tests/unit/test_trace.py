@@ -402,6 +402,7 @@ def changed(name: str, value: float) -> dict:
         ({}, changed("attention.vd", 3e5), "sum to 1"),
         ({}, changed("attention.al", -1), "sum to 1"),
         ({}, {"photograph": np.zeros(3, np.float32)}, "TypeError"),
+        ({}, {"attention.x": np.ones((65, 6, 6), np.float32) / 6}, "65 heads, at most 64"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(texts: dict, arrays: dict, reason: str) -> None:
