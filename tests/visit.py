@@ -52,6 +52,7 @@ def settled(page: Page) -> Page:
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=90_000)
     expect(page.get_by_test_id("stSpinner")).to_have_count(0)
     expect(page.locator('[data-stale="true"]')).to_have_count(0)
-    page.wait_for_function("document.getAnimations().every((a) => a.constructor.name != 'CSSTransition')")
+    fading = "(a) => a.constructor.name == 'CSSTransition' && a.playState != 'finished'"  # in what is folded it stays
+    page.wait_for_function(f"!document.getAnimations().some({fading})")
     expect(page.get_by_test_id("stException")).to_have_count(0)
     return page
