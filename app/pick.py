@@ -1,6 +1,7 @@
 """The widgets that every page shares: which photograph, which captioner."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -11,6 +12,7 @@ from app.texts import plain
 from app.uploads import MAX_BYTES, TYPES
 from glied.errors import GliedError
 
+T = TypeVar("T")
 PER_PAGE = 24
 RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
 
@@ -47,59 +49,48 @@ def pick_photograph() -> Photograph:
     return open_entry(next(entry for entry in gallery if entry.id == id))
 
 
+def pick_one(label: str, options: Iterable[T], key: str, usual: T | None = None, **more: Any) -> T:
+    """One of a few options side by side: the `usual`, or the first, until another is chosen. An address in which it
+    is empty names none."""
+    if st.query_params.get(key) == "":
+        del st.query_params[key]
+    options = list(options)
+    usual = options[0] if usual is None else usual
+    chosen = st.segmented_control(label, options, default=usual, required=True, key=key, **more)
+    return usual if chosen is None else chosen
+
+
 def pick_model() -> str:
     """Base or GLIED, and the same before self-critical training where they are there; a toast for an address that asks
     for another, where Streamlit shows the usual one."""
     titles = engine().titles
-    best = next(iter(titles))
     wanted = st.query_params.get("model")
     if wanted and wanted not in titles.values():
         st.toast(
             f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
         )
-    chosen = st.segmented_control(
+    return pick_one(
         "Captioner",
-        list(titles),
+        titles,
+        "model",
         format_func=titles.__getitem__,
-        default=best,
-        required=True,
         label_visibility="collapsed",
-        key="model",
         bind="query-params",
         help=RL if len(titles) > 2 else None,
     )
-    return chosen or best  # an empty ?model=
 
 
 def pick_pair() -> tuple[str, str]:
     """GLIED and Base, after self-critical training or before it."""
     pairs = engine().pairs
-    best = next(iter(pairs))
     if len(pairs) == 1:
-        return pairs[best]
-    chosen = st.segmented_control(
-        "Training",
-        list(pairs),
-        default=best,
-        required=True,
-        label_visibility="collapsed",
-        key="training",
-        bind="query-params",
-        help=RL,
-    )
-    return pairs[chosen or best]
+        return next(iter(pairs.values()))
+    return pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params", help=RL)]
 
 
 def pick_figure_file() -> None:
     """As what the camera above a chart saves it."""
-    st.segmented_control(
-        "The camera above a chart saves",
-        ["PNG", "SVG"],
-        default="PNG",
-        required=True,
-        key="figure_file",
-        persist_state="session",
-    )
+    pick_one("The camera above a chart saves", ("PNG", "SVG"), "figure_file", persist_state="session")
 
 
 def figure_config() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from analysis.attention import first_step, spoken
 from analysis.collocations import cluster, frequent, lift_grid, lift_table, pair_table, ranked
 from analysis.figures import collocation_map, lift_against_pmi
 from app.gallery import MOST, Entry, Photograph, entries, folder, thumbnail
-from app.pick import figure_config, pick_figure_file, pick_model, pick_photograph
+from app.pick import figure_config, pick_figure_file, pick_model, pick_one, pick_photograph
 from app.reports import report_or_why
 from app.services import Question, engine, traced, warn_if_unlike
 from app.state import choose_point
@@ -63,12 +63,10 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
     """The pivots of one photograph: those of its caption and whatever word is asked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = pick_head(trace)
-        order = st.segmented_control(
+        order = pick_one(
             "Order of the attributes",
-            ["by likeness", "by score"],
-            default="by likeness",
-            required=True,
-            key="order",
+            ("by likeness", "by score"),
+            "order",
             bind="query-params",
             help="By likeness: attributes that the same words call up stand side by side, and the tree above joins "
             "them. By score: the attribute that the detector is surest of comes first.",
@@ -277,15 +275,7 @@ def draw_extremes(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
 
 
 with st.container(horizontal=True, vertical_alignment="center"):
-    scope = st.segmented_control(
-        "Scope",
-        SCOPES,
-        default=SCOPES[0],
-        required=True,
-        label_visibility="collapsed",
-        key="scope",
-        bind="query-params",
-    )
+    scope = pick_one("Scope", SCOPES, "scope", label_visibility="collapsed", bind="query-params")
     photograph = None if scope == SCOPES[1] else pick_photograph()
     model = pick_model()
 st.caption(

@@ -11,7 +11,7 @@ from analysis import scores
 from analysis.figures import deletion_curves, mean_bars, score_scatter
 from analysis.scores import Report
 from app.gallery import MOST, entries, folder, human_captions, open_entry
-from app.pick import figure_config, pick_figure_file, pick_pair
+from app.pick import figure_config, pick_figure_file, pick_one, pick_pair
 from app.reports import report_or_why
 from app.services import engine
 from app.state import choose_point
@@ -124,15 +124,8 @@ def draw_photographs(glied: Report, base: Report) -> None:
         st.info("These reports have no score for single photographs.", icon=":material/info:")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        metric = st.segmented_control(
-            "Metric",
-            metrics,
-            default=metrics[0],
-            required=True,
-            key="metric",
-            bind="query-params",
-        )
-        table = scores.photograph_table(glied, base, metric or metrics[0])
+        metric = pick_one("Metric", metrics, "metric", bind="query-params")
+        table = scores.photograph_table(glied, base, metric)
         chosen = st.selectbox(
             "Photograph of the data set",
             table["id"],
@@ -144,7 +137,7 @@ def draw_photographs(glied: Report, base: Report) -> None:
         )
     left, right = st.columns([3, 2], gap="large")
     with left:
-        draw_choices(table, metric or metrics[0], chosen)
+        draw_choices(table, metric, chosen)
     with right:
         draw_photograph(chosen, glied, base, metrics)
 
@@ -277,10 +270,8 @@ def draw_pointing(grounded: dict[str, Mapping[str, Any]]) -> None:
     """Does the most attended region cover the object that the word names?"""
     st.markdown("**Does attention point at the object?**")
     kinds = {"human": "people’s captions", "generated": "the captioner’s own"}
-    kind = st.segmented_control(
-        "Object words of", list(kinds), format_func=kinds.__getitem__, default="human", required=True, key="kind"
-    )
-    table = scores.pointing_table(grounded, kind or "human")
+    kind = pick_one("Object words of", kinds, "kind", format_func=kinds.__getitem__)
+    table = scores.pointing_table(grounded, kind)
     if table.empty:
         st.info("No object word of these captions has a box.", icon=":material/info:")
         return

@@ -7,7 +7,7 @@ from analysis.beam import beam_nodes, finished_table, node_table
 from app.components.tree import tree, words_in
 from app.export import draw_export
 from app.gallery import Photograph
-from app.pick import pick_model, pick_photograph, show_gallery
+from app.pick import pick_model, pick_one, pick_photograph, show_gallery
 from app.services import BEAM, Question, Reading, traced, warn_if_unlike
 from app.state import travelled
 from app.texts import plain
@@ -23,18 +23,16 @@ def pick_beam() -> int:
     if asked and asked not in map(str, BEAMS):
         del st.query_params["beam"]
         st.toast("The address asked for a beam that is not offered; the usual one is shown.")
-    chosen = st.segmented_control(
+    return pick_one(
         "Hypotheses kept",
         BEAMS,
+        "beam",
+        usual=BEAM,
         format_func=str,
-        default=BEAM,
-        required=True,
-        key="beam",
         bind="query-params",
         persist_state="session",
         help="How many hypotheses beam search keeps at each step; 1 is greedy decoding",
     )
-    return chosen or BEAM
 
 
 def beginning(photograph: Photograph) -> tuple[str, ...]:

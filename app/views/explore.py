@@ -11,7 +11,7 @@ from analysis.groups import ALIKE, cluster_regions, described, groupings, most_s
 from app.components.board import board
 from app.export import draw_export, open_shared
 from app.gallery import Photograph
-from app.pick import figure_config, pick_model, pick_photograph, show_gallery
+from app.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
 from app.services import Reading, traced, warn_if_unlike
 from app.state import Choice, choose, chosen
 from app.tables import show_table
@@ -88,16 +88,10 @@ def draw_groups(trace: Trace) -> None:
         f"{plain(most_sought(shares, names))}. Beyond what is usual, some gather alike and are gathered from alike: "
         f"they stand side by side, framed where their mean correlation is {ALIKE} or more, the dotted line in the tree."
     )
-    scale = st.segmented_control(
-        "1× is",
-        ["what is usual from that region", "an even share"],
-        default="what is usual from that region",
-        required=True,
-        key="group_scale",
-        persist_state="session",
-    )
+    usual = "what is usual from that region"
+    scale = pick_one("1× is", (usual, "an even share"), "group_scale", persist_state="session")
     st.plotly_chart(
-        group_map(shares, groups, names, scale != "an even share"),
+        group_map(shares, groups, names, scale == usual),
         key="groups",
         config=figure_config(),
         alt="Heat map of region groupings: how much each region gathers from each other, in groups",
