@@ -50,14 +50,18 @@ def pick_photograph() -> Photograph:
 
 
 def pick_one(label: str, options: Iterable[T], key: str, usual: T | None = None, **more: Any) -> T:
-    """One of a few options side by side: the `usual`, or the first, until another is chosen. An address in which it
-    is empty names none."""
-    if st.query_params.get(key) == "":
-        del st.query_params[key]
+    """One of a few options side by side: the `usual`, or the first, until another is chosen."""
+    forget_empty(key)
     options = list(options)
     usual = options[0] if usual is None else usual
     chosen = st.segmented_control(label, options, default=usual, required=True, key=key, **more)
     return usual if chosen is None else chosen
+
+
+def forget_empty(key: str) -> None:
+    """An address in which a widget's part is empty does not name it."""
+    if st.query_params.get(key) == "":
+        del st.query_params[key]
 
 
 def pick_model() -> str:

@@ -10,7 +10,7 @@ from app import tour
 from app.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.components.tiles import tile, tiles
 from app.gallery import MOST, Entry, entries, folder
-from app.pick import PER_PAGE, ask_upload
+from app.pick import PER_PAGE, ask_upload, forget_empty
 from app.texts import plain
 from glied.errors import GliedError
 
@@ -117,6 +117,7 @@ def nothing_found(known: Catalogue, query: str, differing: bool) -> str:
 def pick_page(count: int) -> int:
     """Which page of so many photographs."""
     pages = -(-count // PER_PAGE)
+    forget_empty("page")
     return st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
 
 

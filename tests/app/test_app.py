@@ -369,10 +369,15 @@ def test_a_photograph_unlike_those_learned_from_is_called_so(explore: Open, monk
         assert "unlike those the captioners have learned from" in app.info[0].value
 
 
-def test_an_empty_captioner_in_the_address_is_the_usual_one(explore: Open):
-    app = explore(model="")
+def test_what_is_empty_in_the_address_is_the_usual_and_goes(explore: Open, open_app: Open):
+    app = explore(model="", step="", photo="")
     assert fine(app)
     assert app.get("plotly_chart")
+    assert set(app.query_params) == {"photo", "step", "head"}
+    app = open_app(beam="", prefix="").switch_page("views/decoding.py").run()
+    assert fine(app)
+    assert set(app.query_params) == {"photo"}
+    assert not open_app(page="", search="").query_params.get("page")
 
 
 def test_checkpoints_after_self_critical_training_come_first(explore: Open, checkpoints: Path, tmp_path: Path):
