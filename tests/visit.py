@@ -51,6 +51,5 @@ def settled(page: Page) -> Page:
     """The page once its script has run and nothing went wrong."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=90_000)
     expect(page.get_by_test_id("stSpinner")).to_have_count(0)
-    expect(page.locator('[data-stale="true"]')).to_have_count(0)
     expect(page.get_by_test_id("stException")).to_have_count(0)
     return page
