@@ -31,6 +31,7 @@ def test_every_view_is_accessible(open_page: Open, view: str, scheme: str):
     page = open_page(view, color_scheme=scheme)
     # Streamlit pales what it is about to draw again: that moment is not the view
     page.add_style_tag(content='* { transition: none !important } [data-stale="true"] { opacity: 1 !important }')
+    page.evaluate("document.fonts.ready.then(() => true)")  # equations are wider without theirs, and scroll
     found = Axe().run(page).response["violations"]
     serious = {
         v["id"]: (v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"])
