@@ -26,6 +26,7 @@ from glied.errors import GliedError
 from glied.trace import Trace, unpack
 
 UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
+HEIGHT = 540  # pixels of the downloads
 TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
 
 
@@ -41,9 +42,11 @@ class Shared:
 def draw_export(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
     """A popover of downloads, each made when it is clicked."""
     place = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
-    if place.open:
-        with place:
+    with place:
+        if place.open:
             _draw_offers(photograph, reading, step, head)
+        else:
+            st.space(HEIGHT)  # it opens where there is room for what comes
 
 
 def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
