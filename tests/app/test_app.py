@@ -1,5 +1,6 @@
 """Every view draws, nothing but a new photograph runs a model, and every error is a sentence."""
 
+import gc
 import json
 import os
 import re
@@ -216,6 +217,13 @@ def test_a_bad_upload_gets_a_sentence_and_leaves_the_view(explore: Open):
     assert not app.exception
     assert "Expected a JPEG" in app.error[0].value
     assert app.selectbox(key="photo").value == "grace_hopper"
+
+
+def test_garbage_is_not_looked_for_in_what_stays_loaded(open_app: Open):
+    gc.unfreeze()
+    assert fine(open_app())
+    assert gc.get_freeze_count() > 10 * len(gc.get_objects())
+    gc.unfreeze()
 
 
 def test_missing_checkpoints_get_one_sentence(open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
