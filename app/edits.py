@@ -11,6 +11,7 @@ from glied.trace import Trace
 from glied.vocabulary import Vocabulary, tokenize
 
 STEPS = 50  # remembered, the oldest forgotten first
+ADDED = 50  # attributes that may be added
 WORDS = 40  # of a caption to replay; the longest that a captioner says has 20
 
 
@@ -60,7 +61,11 @@ def sensible(change: Change, trace: Trace, vocabulary: Vocabulary) -> tuple[Chan
     edit, N = change.edit, len(trace.boxes)
     problems = [f"There is no region {i + 1}; the photograph has {N}." for i in edit.regions if i >= N]
     problems += [f"“{w}” is no attribute of this photograph." for w in edit.attributes if w not in trace.attributes]
-    wrong = {word: why_not(word, edit.added[:m], trace, vocabulary) for m, word in enumerate(edit.added)}
+    if len(edit.added) > ADDED:
+        problems.append(
+            f"Expected at most {ADDED} added attributes, got {len(edit.added)}; the first {ADDED} are kept."
+        )
+    wrong = {word: why_not(word, edit.added[:m], trace, vocabulary) for m, word in enumerate(edit.added[:ADDED])}
     problems += [why for why in wrong.values() if why]
     kept = Edit(
         tuple(sorted({i for i in edit.regions if i < N})),

@@ -19,14 +19,14 @@ from analysis.page import Account, page
 from analysis.stills import beam_still, caption_still, collocations_still, drawn, groups_still, word_still
 from app.components.board import board
 from app.gallery import SIDE, Photograph, data_url, entries, folder
-from app.services import Engine, Reading, engine
+from app.services import BEAM, Engine, Question, Reading, engine
 from app.texts import plain
 from app.uploads import MAX_BYTES, fitted, open_upload
 from glied.errors import GliedError
 from glied.trace import Trace, unpack
 
 UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
-HEIGHT = 540  # pixels of the downloads
+HEIGHT = 540  # pixels of the downloads, about
 TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
 
 
@@ -183,16 +183,22 @@ def _nodes(reading: Reading) -> tuple[Node, ...]:
 
 
 def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
-    """The report of a photograph by Base and GLIED, of the same training as the caption in view, which stays as it is
-    in view: forced words and beam."""
+    """The report of a photograph by Base and GLIED, of the same training as the caption in view, both asked what that
+    captioner was asked: the beam and the words to begin with."""
     own = _name_of(shown.trace.checkpoint, running)
     pairs = [pair for pair in running.pairs.values() if own in pair]
     glied, base = pairs[0] if pairs else next(iter(running.pairs.values()))
     accounts = {}
     for model in (base, glied):
-        reading = shown if model == own else running.read(photograph, model)
-        accounts[running.titles[model]] = Account(reading.trace, _nodes(reading))
+        reading = running.read(photograph, model, shown.question)
+        accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, _nodes(reading))
     return page(photograph.title, photograph.alt, photograph.credit, address, _picture(photograph), accounts)
+
+
+def _asked(question: Question) -> str:
+    """What a captioner was asked beyond the usual, after its name."""
+    begun = f", made to begin with “{' '.join(question.prefix)}”" if question.prefix else ""
+    return begun + (f", beam {question.beam}" if question.beam != BEAM else "")
 
 
 def _address(photograph: Photograph) -> str:

@@ -19,9 +19,9 @@ def reports(folder: Path) -> dict[str, Mapping[str, Any]]:
     return {name: report for name, report in found.items() if not isinstance(report, str)}
 
 
-def comparable(folder: Path, left: str, right: str) -> tuple[Images, Images]:
+def comparable(left: str, right: str) -> tuple[Images, Images]:
     """The photographs of the reports of two captioners; none where a report is missing or they do not compare."""
-    found = reports(folder)
+    found = reports(engine().folder)
     if left not in found or right not in found or not alike(found[left], found[right]):
         return {}, {}
     return found[left]["images"], found[right]["images"]

@@ -49,9 +49,10 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What one captioner says of a photograph: every attention behind its caption or the words that it replayed; the
-    beam behind a caption; the attention before each word that beam search has weighed."""
+    """What one captioner says of a photograph when asked a question: every attention behind its caption or the words
+    that it replayed; the beam behind a caption; the attention before each word that beam search has weighed."""
 
+    question: Question
     trace: Trace
     decoded: Decoded | None
     outlook: Outlook | None
@@ -124,11 +125,12 @@ class Engine:
     def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
         checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
         if question.words is not None:
-            return Reading(trace(checkpoint, scene, question.words, removals=question.falls), None, None)
+            return Reading(question, trace(checkpoint, scene, question.words, removals=question.falls), None, None)
         options = DecodeOptions(beam=question.beam, n_best=question.beam)
         (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
         assert decoded.history is not None
         return Reading(
+            question,
             trace(checkpoint, scene, decoded.captions[0].words, removals=question.falls),
             decoded,
             look_ahead(checkpoint, scene, decoded.history.extended()),
@@ -145,8 +147,7 @@ class Engine:
 
 @st.cache_resource(show_spinner="Waking the captioners …", max_entries=1)
 def _engine(folder: Path) -> Engine:
-    """The engine; what it and the libraries hold is garbage never, and no longer looked through: Streamlit collects
-    garbage after every run of a page, which would make everybody wait for 0.14 s."""
+    """The engine. Streamlit collects garbage after every run of a page: what is loaded stays, and is not searched."""
     loaded = Engine(folder)
     gc.collect()
     gc.freeze()

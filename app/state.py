@@ -25,6 +25,12 @@ def travelled() -> bool:
     return context is not None and context.is_history_navigation
 
 
+def redraws_a_part() -> bool:
+    """Whether this run redraws a part of the page and leaves the rest."""
+    context = get_script_run_ctx()
+    return context is not None and bool(context.fragment_ids_this_run)
+
+
 def start() -> Choice:
     """The choice that the address asked for when this session began, or last went back or forward; a toast for what
     makes no sense."""

@@ -1,5 +1,5 @@
 // Streamlit makes an entry in the browser's history of every change of the address. Here only another page or another
-// photograph is one, so that Back leads to the view before; a word, a head or an edit replaces its entry.
+// photograph of the gallery is one, so that Back leads to the view before; a word, a head or an edit replaces its entry.
 export default function () {
   if (window.gliedHistory) return
   window.gliedHistory = true

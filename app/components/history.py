@@ -10,9 +10,9 @@ _history = st.components.v2.component("glied_history", js=Path(__file__).with_na
 
 
 def follow_history() -> None:
-    """Another page or photograph makes an entry in the browser's history, and nothing else does; where Back or Forward
-    was pressed, the word and head of the address win over those that the session remembers."""
+    """Another page or photograph of the gallery makes an entry in the browser's history, and nothing else does; where
+    Back or Forward was pressed, a word and head in the address win over those that the session remembers."""
     with st.container(key="history"):
         _history(key="history_of_the_browser")
-    if travelled():
+    if travelled() and {"step", "head"} & set(st.query_params):
         st.session_state.pop("start", None)

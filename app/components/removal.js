@@ -8,7 +8,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const [width, height] = data.size
   // `made` counts the changes; the server's answer to an earlier one does not undo a later one
-  let send = setTriggerValue, made = data.made, hovered = null
+  let send = setTriggerValue, made = data.made ?? 0, hovered = null
   let regions = new Set(data.regions), attributes = new Set(data.struck), added = new Set(data.added)
 
   // ---- elements
@@ -31,7 +31,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       title: `${word}: probability ${percent(data.scores[m])}; ${effect(data.attribute_falls[m])}`, click: () => strikeWord(m) },
       word + " ", make("small", {}, data.scores[m].toFixed(2)))))
   const more = make("div", { class: "chips", role: "group", "aria-label": "Attributes that you added" })
-  const word = make("input", { type: "text", maxlength: 40, placeholder: "a word, such as ball", autocomplete: "off", change: add })
+  const word = make("input", { type: "text", maxlength: data.longest, placeholder: "a word, such as ball", autocomplete: "off", change: add })
   const removal = make("div", { class: "removal" }, stage, readout, minis, make("h4", {}, "Attributes, and the probability of each"), chips,
     make("label", {}, "Add an attribute", word), more)
 
@@ -91,7 +91,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   function add() {
     const name = word.value.trim().toLowerCase()
     word.value = ""
-    if (name && !added.has(name)) toggle(added, name)
+    if (added.size >= data.most) readout.textContent = `At most ${data.most} attributes can be added; take one out first.`
+    else if (name && !added.has(name)) toggle(added, name)
   }
   function press(event) {
     const next = hovered === null && event.key.startsWith("Arrow") ? 0 : hovered === null ? undefined : visit(hovered, event.key)
@@ -105,7 +106,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   removal.drawn = data.digest
   removal.update = (now, sender) => {
     send = sender
-    if (now.made < made) return
+    if (now.made !== null && now.made < made) return // null: the server was started anew and has heard of none
     regions = new Set(now.regions)
     attributes = new Set(now.struck)
     added = new Set(now.added)

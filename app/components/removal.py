@@ -10,12 +10,13 @@ import streamlit as st
 
 from analysis.attention import region_names, spoken
 from app.components.board import PHOTO, PHOTO_CSS
+from app.edits import ADDED
 from app.gallery import Photograph
 from glied.scene import Edit
 from glied.trace import Trace
 
 HERE = Path(__file__).parent
-MOST, LONGEST = 50, 40  # words added, characters of a word
+LONGEST = 40  # characters of a word that is added
 _removal = st.components.v2.component(
     "glied_removal", css=PHOTO_CSS + (HERE / "removal.css").read_text(), js=PHOTO + (HERE / "removal.js").read_text()
 )
@@ -24,8 +25,8 @@ _removal = st.components.v2.component(
 def removal(trace: Trace, photograph: Photograph, edit: Edit, key: str, on_edit: Callable[[], None]) -> None:
     """Draws the scene of a trace as `edit` changes it; `on_edit` is called after every change."""
     struck = [m for m, word in enumerate(trace.attributes) if word in edit.attributes]
-    changed = {"regions": edit.regions, "struck": struck, "added": edit.added, "made": st.session_state.get("made", 0)}
-    shown = {"photo": photograph.url, "alt": photograph.alt}
+    changed = {"regions": edit.regions, "struck": struck, "added": edit.added, "made": st.session_state.get("made")}
+    shown = {"photo": photograph.url, "alt": photograph.alt, "most": ADDED, "longest": LONGEST}
     _removal(key=key, data=payload(trace) | changed | shown, on_edit_change=on_edit)
 
 
@@ -62,7 +63,7 @@ def taken(key: str, trace: Trace) -> Edit | None:
             all(type(i) is int for i in [*regions, *attributes])
             and set(regions) <= set(range(len(trace.boxes)))
             and set(attributes) <= set(range(len(trace.attributes)))
-            and len(added) <= MOST
+            and len(added) <= ADDED
             and all(isinstance(word, str) and len(word) <= LONGEST for word in added)
         ):
             st.session_state.made = made

@@ -207,7 +207,7 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     st.subheader("What people wrote")
     for caption in written:
         st.text(caption)
-    own, other = comparable(engine().folder, left.model, right.model)
+    own, other = comparable(left.model, right.model)
     if photograph.id not in own:
         return
     st.markdown("**How near both captions come to that**")

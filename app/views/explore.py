@@ -13,7 +13,7 @@ from app.export import draw_export, open_shared
 from app.gallery import Photograph
 from app.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
 from app.services import Reading, traced, warn_if_unlike
-from app.state import Choice, choose, chosen
+from app.state import Choice, choose, chosen, redraws_a_part
 from app.tables import show_table
 from app.texts import plain
 from glied.trace import Trace
@@ -27,10 +27,11 @@ COLUMNS = {
 
 
 def follow() -> None:
-    """Takes over what was chosen on the board; another head concerns the groups too, which a word leaves alone."""
+    """Takes over what was chosen on the board; another head concerns the groups too, which a word leaves alone. Where
+    the whole page is drawn anyway, another captioner may have been chosen with it, and is not to be lost."""
     before: Choice = st.session_state.choice
     choose("board")
-    if st.session_state.choice.head != before.head:
+    if st.session_state.choice.head != before.head and redraws_a_part():
         st.rerun(["word", "groups"])
 
 

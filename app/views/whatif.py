@@ -71,8 +71,10 @@ def _say() -> None:
         _change(words=words)
 
 
-def _go(step: int) -> None:
-    st.session_state.history = st.session_state.history.to(step)
+def _go(by: int) -> None:
+    """So many steps on from where the history stands now, which may be further than was drawn."""
+    history: History = st.session_state.history
+    st.session_state.history = history.to(history.at + by)
     st.session_state.refused_caption = st.session_state.refused_word = None
 
 
@@ -101,8 +103,8 @@ def draw_history(trace: Trace) -> None:
     history: History = st.session_state.history
     last = len(history.steps) - 1
     with st.container(horizontal=True):
-        st.button("Undo", icon=":material/undo:", disabled=not history.at, on_click=_go, args=(history.at - 1,))
-        st.button("Redo", icon=":material/redo:", disabled=history.at == last, on_click=_go, args=(history.at + 1,))
+        st.button("Undo", icon=":material/undo:", disabled=not history.at, on_click=_go, args=(-1,))
+        st.button("Redo", icon=":material/redo:", disabled=history.at == last, on_click=_go, args=(1,))
         untouched = history.now == Change()
         st.button("Start over", icon=":material/restart_alt:", disabled=untouched, on_click=_start_over)
     if not last:
@@ -116,7 +118,7 @@ def draw_history(trace: Trace) -> None:
             range(len(labels)),
             format_func=lambda i: f"{i}. {labels[i]}",
             key="history_step",
-            on_change=lambda: _go(st.session_state.history_step),
+            on_change=lambda: _go(st.session_state.history_step - st.session_state.history.at),
         )
 
 

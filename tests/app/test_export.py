@@ -121,15 +121,16 @@ def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, 
 
 
 def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, Callable]):
-    app = open_app(opened=["export"], prefix="dog dog").switch_page("views/decoding.py").run()
+    app = open_app(opened=["export"], prefix="dog dog", beam="2").switch_page("views/decoding.py").run()
     assert not app.exception
-    free, forced = (
-        services.engine().read(open_entry(entries()[0][0]), "glied", question).trace.text
-        for question in (Question(), Question(prefix=("dog", "dog")))
-    )
     told = Reader(offers["grace_hopper.html"]()).text
-    assert f"GLIED: {forced}" in told
-    assert f"GLIED: {free} (" not in told
+    for model, name in (("glied", "GLIED"), ("base", "Base")):
+        free, forced = (
+            services.engine().read(open_entry(entries()[0][0]), model, question).trace.text
+            for question in (Question(beam=2), Question(beam=2, prefix=("dog", "dog")))
+        )
+        assert f"{name}, made to begin with “dog dog”, beam 2: {forced} (log p" in told
+        assert f": {free} (log p" not in told
 
 
 def test_files_are_never_named_by_strangers(open_app: Open, offers: dict[str, Callable]):

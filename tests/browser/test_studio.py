@@ -32,6 +32,7 @@ def test_every_view_is_accessible(open_page: Open, view: str, scheme: str):
     # Streamlit pales what it is about to draw again: that moment is not the view
     page.add_style_tag(content='* { transition: none !important } [data-stale="true"] { opacity: 1 !important }')
     page.evaluate("document.fonts.ready.then(() => true)")  # equations are wider without theirs, and scroll
+    expect(page.locator(".stMainBlockContainer")).to_have_css("padding-top", "72px")  # once main.py's style is there
     found = Axe().run(page).response["violations"]
     serious = {
         v["id"]: (v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"])
@@ -260,6 +261,12 @@ def test_however_fast_a_scene_is_changed_nothing_is_lost(open_page: Open):
     settled(page)
     expect(page.locator('.minis button[aria-pressed="true"]')).to_have_count(5)
     expect(page.get_by_role("group", name="Attributes that you added").get_by_role("button")).to_have_count(2)
+    undo = page.get_by_role("button", name="Undo")
+    undo.click()
+    expect(page).to_have_url(re.compile(r"add=guitar$"))
+    settled(page)
+    undo.evaluate("(button) => { button.click(); button.click() }")
+    expect(page).to_have_url(re.compile(r"out=3%2C4%2C5%2C6$"))
 
 
 def test_collocations_of_a_photograph_and_of_the_data_set(open_page: Open):
