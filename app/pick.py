@@ -64,15 +64,20 @@ def forget_empty(key: str) -> None:
         del st.query_params[key]
 
 
-def pick_model() -> str:
-    """Base or GLIED, and the same before self-critical training where they are there; a toast for an address that asks
-    for another, where Streamlit shows the usual one."""
-    titles = engine().titles
-    wanted = st.query_params.get("model")
-    if wanted and wanted not in titles.values():
+def warn_of_unknown(key: str) -> None:
+    """A toast for an address that asks for a captioner which is not here; Streamlit shows the usual one and mends the
+    address."""
+    wanted = st.query_params.get(key)
+    if wanted and wanted not in engine().titles.values():
         st.toast(
             f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
         )
+
+
+def pick_model() -> str:
+    """Base or GLIED, and the same before self-critical training where they are there."""
+    titles = engine().titles
+    warn_of_unknown("model")
     return pick_one(
         "Captioner",
         titles,

@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.diff import align, difference_table, differing, evidence_table, score_table
 from app.components.board import board
 from app.gallery import Photograph, folder, human_captions
-from app.pick import RL, pick_photograph, show_gallery
+from app.pick import RL, pick_photograph, show_gallery, warn_of_unknown
 from app.reports import comparable
 from app.services import Question, Reading, engine, traced, warn_if_unlike
 from app.state import choose, chosen
@@ -46,9 +46,7 @@ def pick_sides() -> tuple[str, str]:
 
 def _pick(side: str, usual: str) -> str:
     titles = engine().titles
-    wanted = st.query_params.get(side)
-    if wanted and wanted not in titles.values():  # the widget then shows the usual one, and mends the address
-        st.toast(f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; another is shown.")
+    warn_of_unknown(side)
     chosen = st.selectbox(
         f"The captioner on the {side}",
         [usual, *(name for name in titles if name != usual)],
