@@ -102,7 +102,8 @@ def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.Data
             row += [name[top], float(weights[step, top]), float(drop[step, top]) if len(drop) else float("nan")]
         rows.append(row)
     kinds = [f"{kind}{part}" for kind in ("region", "attribute") for part in ("", "_attention", "_fall")]
-    return pd.DataFrame(rows, columns=["word", *kinds])
+    numbers = {kind: float for kind in kinds if "_" in kind}  # those of no rows too
+    return pd.DataFrame(rows, columns=["word", *kinds]).astype(numbers)
 
 
 def score_table(

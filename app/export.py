@@ -1,8 +1,8 @@
 """What a person can take away: pictures, tables, the trace, a report; and a trace that someone else has sent."""
 
 import base64
-import hashlib
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,16 +111,18 @@ def shared_from(data: bytes) -> Shared:
     trace, picture = unpack(data, "your file", UNPACKED)
     if not picture:
         raise GliedError("Expected a trace with its photograph, your file has none; use Export on the page Explore.")
-    image = open_upload(picture)
+    image = open_upload(picture, math.inf)  # as slender as the gallery has them
     (width, height), (wide, tall) = trace.size, image.size
     if abs(wide * height - tall * width) > TALLER * max(wide * height, tall * width):
         raise GliedError(
             f"Expected a photograph of {width} x {height} or its like, your file has {wide} x {tall}; export it again."
         )
-    key = hashlib.sha256(picture).hexdigest()
     url = data_url(fitted(image, SIDE))
     return Shared(
-        trace, Photograph(key, "shared", "Shared photograph", "The photograph of the shared trace", "", image, url)
+        trace,
+        Photograph(
+            image.info["sha256"], "shared", "Shared photograph", "The photograph of the shared trace", "", image, url
+        ),
     )
 
 

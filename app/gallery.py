@@ -1,7 +1,6 @@
 """The photographs to choose from: those inside the packages we use, and a folder of one's own."""
 
 import base64
-import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -123,8 +122,9 @@ def _readable(path: Path) -> bool:
 def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
     image = fitted(open_image(entry.path))
-    key = hashlib.sha256(entry.path.read_bytes()).hexdigest()
-    return Photograph(key, entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE)))
+    return Photograph(
+        image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE))
+    )
 
 
 open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people look at
@@ -132,9 +132,9 @@ open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people lo
 
 def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:
     """A person's upload or camera picture; its file name is never used."""
-    key, image = hashlib.sha256(data).hexdigest(), open_upload(data)
+    image = open_upload(data)
     url = data_url(fitted(image, SIDE))
-    return Photograph(key, "yours", "Your photograph", alt, "", image, url)
+    return Photograph(image.info["sha256"], "yours", "Your photograph", alt, "", image, url)
 
 
 @lru_cache(maxsize=MOST)

@@ -12,8 +12,8 @@ SLENDER = 6  # long side over short side
 TYPES = ("jpg", "jpeg", "png", "webp")
 
 
-def open_upload(data: bytes) -> Image.Image:
-    """An upright RGB photograph of at most SIDE pixels a side.
+def open_upload(data: bytes, slender: float = SLENDER) -> Image.Image:
+    """An upright RGB photograph of at most SIDE pixels a side, and at most `slender` times as long as wide.
 
     Raises:
         GliedError: more than MAX_BYTES or MAX_PIXELS, no JPEG, PNG or WebP, damaged, too small or too slender.
@@ -26,9 +26,9 @@ def open_upload(data: bytes) -> Image.Image:
     if not (webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
         raise GliedError("Expected a JPEG, PNG or WebP photograph, your file is of another kind; export it as JPEG.")
     image = open_image(data, "your file", MAX_PIXELS)
-    if max(image.size) > SLENDER * min(image.size):
+    if max(image.size) > slender * min(image.size):
         raise GliedError(
-            f"Expected a photograph at most {SLENDER} times as long as wide, your file has {image.width} x "
+            f"Expected a photograph at most {slender} times as long as wide, your file has {image.width} x "
             f"{image.height}; cut out a part."
         )
     return fitted(image)

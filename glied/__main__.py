@@ -331,8 +331,9 @@ def evaluate_split(
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
+    check_target(out)
     text, picture = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".md", ".png"))
-    for target in (out, text, picture):
+    for target in (text, picture):
         check_target(target)
     others = [read_report(path) for path in against]
     name = load_dataset(data).name
@@ -348,13 +349,12 @@ def evaluate_split(
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
     for habit, value in result["habits"].items():
         print(f"{habit:22s} {value:.4g} (people: {result['human_habits'][habit]:.4g})")
-    _write_json(out, result, indent=None)
     if grounding:
         start = time.perf_counter()
         captions = {id: image["caption"] for id, image in result["images"].items()}
         result["grounding"] = ground(model, detector, data, split, models.cache, captions)
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
-        _write_json(out, result, indent=None)
+    _write_json(out, result, indent=None)
     print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
     with replacing(text) as aside:
         aside.write_text(markdown([*others, result]), encoding="utf-8")
@@ -462,7 +462,7 @@ def bench_table2(
 ) -> None:
     """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
     _check_table(run, out, systems, SYSTEMS)
-    result = compare_systems(run.places("ablation"), systems, training)
+    result = compare_systems(run.places("table2"), systems, training)
     print(systems_table(result))
     _write_json(out, result)
 

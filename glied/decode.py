@@ -74,8 +74,9 @@ class DecodeOptions:
                 f"max_length must be between min_length ({self.min_length}) and 100, got "
                 f"{self.max_length}; change one of them."
             )
-        if self.method == "beam" and self.n_best > self.beam:
-            raise GliedError(f"n_best ({self.n_best}) cannot exceed the beam ({self.beam}); widen the beam.")
+        beam = 1 if self.method == "greedy" else self.beam
+        if self.method != "sample" and self.n_best > beam:
+            raise GliedError(f"n_best ({self.n_best}) cannot exceed the beam ({beam}); widen the beam, or sample.")
 
 
 @dataclass(frozen=True, eq=False)

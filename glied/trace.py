@@ -22,7 +22,7 @@ from glied.errors import GliedError
 from glied.files import replacing
 from glied.model import Inputs, Memory
 from glied.scene import Attributes, Scene, frozen
-from glied.vocabulary import BOS, EOS, UNK
+from glied.vocabulary import BOS, EOS, UNK, Vocabulary
 
 FORMAT = "glied-trace-1"
 TOP = 10
@@ -192,6 +192,7 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     for text in [*names, *(word for each in lists for word in each)]:
         demand(isinstance(text, str) and len(text) <= LONGEST, "a word is none, or too long")
         text.encode()  # a lone surrogate is no text
+    demand(len(texts["size"]) == 2, "its photograph has no size")
     demand(all(type(side) is int and side > 0 for side in texts["size"]), "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
     k, steps = len(attention["x"]), len(arrays["visual_drop"])
@@ -220,7 +221,6 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
         demand((w >= 0).all() and np.allclose(w.sum(-1), 1, atol=1e-3), "its attention does not sum to 1")
     for p in (arrays["attribute_scores"], arrays["attribute_regions"]):
         demand((p >= 0).all() and (p < 1.001).all(), "its attributes have no probabilities")
-    demand(len(texts["size"]) == 2 and all(type(side) is int for side in texts["size"]), "it has no size")
     (width, height), (x1, y1, x2, y2) = texts["size"], arrays["boxes"].T
     inside = (x1 > -1) & (y1 > -1) & (x2 < width + 1) & (y2 < height + 1) & (x1 < x2) & (y1 < y2)  # a pixel's grace
     demand(inside.all(), "its boxes do not lie on the photograph")
@@ -253,8 +253,7 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         memory = model.encode(batch)
         output = model(torch.tensor([[inputs]]), memory)
         log_p = model.logits(output.c_tilde).log_softmax(-1)[0, 0]
-        sayable = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf)
-        top = sayable.topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
+        likeliest, their_log_p = _likeliest(log_p, vocabulary)
         chosen = log_p.gather(-1, torch.tensor(targets)[:, None])[:, 0]
         regions, attributes = _drops(checkpoint, batch, memory, inputs, targets, chosen) if removals else (None, None)
     N, M = len(scene.regions.boxes), len(scene.attributes.words)
@@ -272,8 +271,8 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         inputs=tuple(vocabulary.words[i] for i in inputs),
         words=tuple(vocabulary.words[i] for i in targets),
         log_probabilities=chosen.numpy(),
-        alternatives=tuple(tuple(vocabulary.words[i] for i in row) for row in top.indices.tolist()),
-        alternative_log_probabilities=top.values.numpy(),
+        alternatives=likeliest,
+        alternative_log_probabilities=their_log_p,
         attention={name: w[0, 0].numpy() for name, w in weights.items() if w is not None},
         visual_drop=np.zeros((0, N)) if regions is None else regions.numpy(),
         attribute_drop=np.zeros((0, M)) if attributes is None else attributes.numpy(),
@@ -307,7 +306,7 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
     with torch.inference_mode():
         output = model(torch.tensor([rows]), model.encode(stack([scene], vocabulary)))
         log_p = model.logits(output.c_tilde[0, P, last]).log_softmax(-1)
-        top = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf).topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
+        likeliest, their_log_p = _likeliest(log_p, vocabulary)
     return Outlook(
         tuple(map(tuple, prefixes)),
         {
@@ -315,9 +314,18 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
             for n, w in output.weights.items()
             if w is not None and n not in ("x", "ad")
         },
-        tuple(tuple(vocabulary.words[i] for i in row) for row in top.indices.tolist()),
-        frozen(top.values.numpy()),
+        likeliest,
+        frozen(their_log_p),
     )
+
+
+def _likeliest(
+    log_p: Float[torch.Tensor, "R W"], vocabulary: Vocabulary
+) -> tuple[tuple[tuple[str, ...], ...], Float[np.ndarray, "R T"]]:
+    """The TOP most probable words of each of R rows that can be said, and their log-probabilities."""
+    sayable = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf)
+    top = sayable.topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
+    return tuple(tuple(vocabulary.words[i] for i in row) for row in top.indices.tolist()), top.values.numpy()
 
 
 def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:

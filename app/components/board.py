@@ -86,8 +86,9 @@ def _agreements(trace: Trace) -> list[list[list[float | None]]]:
     return found
 
 
-def rounded(array: np.ndarray, digits: int = 4) -> list:
-    """Nested lists that JSON can hold: NaN becomes None."""
+def rounded(array: np.ndarray, digits: int = 5) -> list:
+    """Nested lists that JSON can hold: NaN becomes None. Finer than what is shown, lest rounding twice make two views
+    of a number differ."""
     values = array.astype(float).round(digits).astype(object)
     values[~np.isfinite(array)] = None
     return values.tolist()

@@ -8,7 +8,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const [width, height] = data.size
   // `made` counts the changes; the server's answer to an earlier one does not undo a later one
-  let send = setTriggerValue, made = data.made ?? 0, hovered = null
+  let send = setTriggerValue, heard = data.made, made = data.made ?? 0, hovered = null
   let regions = new Set(data.regions), attributes = new Set(data.struck), added = new Set(data.added)
 
   // ---- elements
@@ -106,7 +106,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   removal.drawn = data.digest
   removal.update = (now, sender) => {
     send = sender
-    if (now.made !== null && now.made < made) return // null: the server was started anew and has heard of none
+    // null: the server has heard of none, as yet or, started anew, no longer
+    if (now.made === null ? heard === null && made > 0 : now.made < made) return
+    heard = now.made
     regions = new Set(now.regions)
     attributes = new Set(now.struck)
     added = new Set(now.added)

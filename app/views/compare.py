@@ -161,7 +161,7 @@ def _draw_evidence(left: Side, right: Side, places: list[tuple[int | None, int |
     )
     kinds = {name: SHARE if "attention" in column else LOG_P for column, name in names.items() if "_" in column}
     st.dataframe(
-        without_minus_zero(table).rename(columns=names),
+        without_minus_zero(table),
         hide_index=True,
         height="content",
         placeholder="–",

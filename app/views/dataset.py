@@ -63,7 +63,10 @@ def find_reports() -> dict[str, Report]:
         if isinstance(report, str):
             st.info(report, icon=":material/info:")
         elif found and not scores.alike(report, next(iter(found.values()))):
-            st.info(f"The report of {title} is of other photographs ({report['data']} {report['split']}): left out.")
+            st.info(
+                f"The report of {title} ({plain(report['data'])} {plain(report['split'])}) does not compare with those "
+                "below, its photographs or the cutting of words are others: left out."
+            )
         else:
             found[name] = report
     return found
@@ -244,11 +247,15 @@ def draw_habits(found: dict[str, Report]) -> None:
     )
 
 
-def draw_grounding(grounded: dict[str, Mapping[str, Any]]) -> None:
+def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -> None:
     """Is the attention true? Pointing, groups and removals, each with a sentence of what its numbers say."""
     st.subheader("Is the attention true?")
+    if without:
+        st.info(
+            f"Made without `--grounding`, so that no attention was measured: {', '.join(without)}.",
+            icon=":material/info:",
+        )
     if not grounded:
-        st.info("These reports were made without `--grounding`: no attention was measured.", icon=":material/info:")
         return
     photographs = next(iter(grounded.values()))["photographs"]
     st.markdown(
@@ -348,7 +355,11 @@ if found:
         draw_photographs(found[glied], found[base])
     draw_habits(found)
     titles = engine().titles
-    draw_grounding({titles[n]: found[n]["grounding"] for n in (base, glied) if "grounding" in found.get(n, {})})
+    pair = [n for n in (base, glied) if n in found]
+    draw_grounding(
+        {titles[n]: found[n]["grounding"] for n in pair if "grounding" in found[n]},
+        [titles[n] for n in pair if "grounding" not in found[n]],
+    )
     pick_figure_file()
 draw_curves()
 draw_paper()

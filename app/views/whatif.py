@@ -179,6 +179,8 @@ def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change,
     """A place to write another caption, and how likely the captioner finds each of its words."""
     title, words = engine().titles[model], change.words
     st.subheader("Edit the caption")
+    if "new_caption" not in st.session_state:  # a page left and entered again: nothing that was refused stands here
+        st.session_state.refused_caption = None
     if not st.session_state.get("refused_caption"):
         st.session_state.new_caption = " ".join(words or own.words[:-1])
     st.text_input(

@@ -85,7 +85,10 @@ def test_evidence_is_the_top_region_and_attribute_and_their_falls():
     assert row.attribute_fall == pytest.approx(found.attribute_drop[1, attributes.argmax()])
     bare = trace(tiny.checkpoint("glied"), tiny.scene(), ["a", "dog"])
     assert math.isnan(evidence_table(bare, [1]).region_fall[0])
-    assert evidence_table(bare, []).empty
+    none = evidence_table(bare, [])
+    assert none.empty
+    both = pd.concat([none, evidence_table(found, [1])])
+    assert both.select_dtypes("float").columns.equals(evidence_table(found, [1]).select_dtypes("float").columns)
 
 
 def test_scores_stand_beside_the_usual_size_of_their_difference():

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import figures, scores
-from app.services import Engine
+from app.services import Engine, engine
 from glied.metrics import interval, paired
 
 Open = Callable[..., AppTest]
@@ -264,17 +264,19 @@ def test_another_split_is_left_out(open_dataset: Open, folder: Path):
     rewrite(folder / "base.json", split="test")
     app = open_dataset()
     assert fine(app)
-    assert "of other photographs (flickr8k test)" in app.info[0].value
+    assert "Base (flickr8k test) does not compare" in app.info[0].value
 
 
-def test_reports_without_grounding_say_so(open_dataset: Open, folder: Path):
-    for name in ("glied", "base"):
+@pytest.mark.parametrize("without", [("glied",), ("base", "glied")])
+def test_reports_without_grounding_say_so(open_dataset: Open, folder: Path, without: tuple[str, ...]):
+    for name in without:
         kept = json.loads((folder / f"{name}.json").read_text())
         del kept["grounding"]
         (folder / f"{name}.json").write_text(json.dumps(kept))
     app = open_dataset()
     assert fine(app)
-    assert any("--grounding" in info.value for info in app.info)
+    told = ", ".join(engine().titles[name] for name in without)
+    assert any("--grounding" in info.value and info.value.endswith(f": {told}.") for info in app.info)
 
 
 def test_about_quotes_what_was_measured(open_dataset: Open):

@@ -201,6 +201,8 @@ def test_a_shared_trace_comes_back_with_its_photograph(seen: Trace):
     assert shared.trace == seen
     assert shared.photograph.image.size == (100, 90)
     assert shared.photograph.url.startswith("data:image/jpeg;base64,")
+    slender = replace(seen, size=(700, 90)).packed(encoded(Image.new("RGB", (700, 90)), "JPEG"))
+    assert shared_from(slender).photograph.image.size == (700, 90)  # more so than an upload may be
 
 
 def bomb() -> bytes:

@@ -280,11 +280,16 @@ def test_words_are_added_and_taken_out_again(open_whatif: Open, click):
 @pytest.mark.parametrize(("text", "sentence"), [("  ", "got no word"), ("!?", "got no word"), ("a " * 100, "got 100")])
 def test_a_caption_that_cannot_be_read_gets_one_sentence(open_whatif: Open, text: str, sentence: str):
     app = open_whatif()
+    own = app.text_input(key="new_caption").value
     app.text_input(key="new_caption").set_value(text).run()
     assert not app.exception
     assert len(app.warning) == 1
     assert sentence in app.warning[0].value
     assert not app.dataframe
+    app.switch_page("views/about.py").run()
+    app.switch_page("views/whatif.py").run()
+    assert not app.warning
+    assert app.text_input(key="new_caption").value == own
     app.text_input(key="new_caption").set_value("a dog").run()
     assert not app.warning
     assert app.dataframe[0].value["word"].tolist() == ["a", "dog", "(end)"]

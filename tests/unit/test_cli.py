@@ -243,6 +243,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_work(folder, monk
     arguments = ("--data", folder / "data", "--split", "val", "--checkpoint", folder / "glied.safetensors")
     assert run(monkeypatch, "evaluate", *arguments, "--json", folder / target) == 2
     assert "Expected to write" in capsys.readouterr().err
+    assert run(monkeypatch, "evaluate", *arguments, "--json", ".") == 2
 
 
 def test_extract_of_nothing_readable_fails(folder, tmp_path, monkeypatch, capsys):
