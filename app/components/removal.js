@@ -106,8 +106,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   removal.drawn = data.digest
   removal.update = (now, sender) => {
     send = sender
-    // null: the server has heard of none, as yet or, started anew, no longer
-    if (now.made === null ? heard === null && made > 0 : now.made < made) return
+    if (now.made === null && heard !== null) made = 0 // the server was started anew and has heard of none
+    if ((now.made ?? 0) < made) return
     heard = now.made
     regions = new Set(now.regions)
     attributes = new Set(now.struck)

@@ -261,12 +261,9 @@ def test_however_fast_a_scene_is_changed_nothing_is_lost(open_page: Open):
     settled(page)
     expect(page.locator('.minis button[aria-pressed="true"]')).to_have_count(5)
     expect(page.get_by_role("group", name="Attributes that you added").get_by_role("button")).to_have_count(2)
-    undo = page.get_by_role("button", name="Undo")
-    undo.click()
-    expect(page).to_have_url(re.compile(r"add=guitar$"))
-    settled(page)
-    undo.evaluate("(button) => { button.click(); button.click() }")
-    expect(page).to_have_url(re.compile(r"out=3%2C4%2C5%2C6$"))
+    for ending in ("add=guitar", "out=3%2C4%2C5%2C6%2C7", "out=3%2C4%2C5%2C6"):
+        settled(page).get_by_role("button", name="Undo").click()
+        expect(page).to_have_url(re.compile(f"{ending}$"))
 
 
 def test_collocations_of_a_photograph_and_of_the_data_set(open_page: Open):
