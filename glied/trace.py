@@ -192,8 +192,8 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     for text in [*names, *(word for each in lists for word in each)]:
         demand(isinstance(text, str) and len(text) <= LONGEST, "a word is none, or too long")
         text.encode()  # a lone surrogate is no text
-    demand(len(texts["size"]) == 2, "its photograph has no size")
-    demand(all(type(side) is int and side > 0 for side in texts["size"]), "its photograph has no size")
+    sized = len(texts["size"]) == 2 and all(type(side) is int and side > 0 for side in texts["size"])
+    demand(sized, "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
     k, steps = len(attention["x"]), len(arrays["visual_drop"])
     demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")
