@@ -181,7 +181,12 @@ def train(images: int = 2000) -> dict[str, Any]:
     for architecture in ("base", "glied"):
         for case in cases:
             rows.append({"model": architecture, **case, **_steps(architecture, case, texts, vocabulary, cider)})
-    return {"threads": torch.get_num_threads(), "vocabulary": len(vocabulary), "rows": rows}
+    return {
+        "threads": torch.get_num_threads(),
+        "precision": TrainOptions().precision,
+        "vocabulary": len(vocabulary),
+        "rows": rows,
+    }
 
 
 def _steps(
@@ -222,7 +227,10 @@ def _steps(
 
 def train_table(result: dict[str, Any]) -> str:
     """The steps as a table to read."""
-    lines = ["model  images captions regions    d   XE s   RL s  RL / XE  reward's share of RL"]
+    lines = [
+        f"{result['precision']}, {result['threads']} threads",
+        "model  images captions regions    d   XE s   RL s  RL / XE  reward's share of RL",
+    ]
     lines += [
         f"{r['model']:6s} {r['images']:6d} {r['captions']:8d} {r['regions']:7d} {r['d']:4d} {r['xe_seconds']:6.3f} "
         f"{r['rl_seconds']:6.3f} {r['rl_seconds'] / r['xe_seconds']:8.2f} {r['reward_share']:21.1%}"

@@ -49,4 +49,4 @@ def test_rewards_agree_and_steps_are_timed(monkeypatch):
     result = bench.train(images=30)
     expected = [(model, captions) for model in ("base", "glied") for captions in (2, 3)]
     assert [(row["model"], row["captions"]) for row in result["rows"]] == expected
-    assert len(bench.train_table(result).splitlines()) == 5
+    assert len(bench.train_table(result).splitlines()) == 6

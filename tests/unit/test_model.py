@@ -16,6 +16,7 @@ from glied.variants import build
 COUNTS = {
     "base": 9_110_879,
     "glied": 12_265_823,
+    "glied-context": 12_265_823,
     "base-wide": 12_261_215,
     "glied-wide": 18_566_495,
     "base-paper": 12_264_287,

@@ -23,7 +23,7 @@ from glied.attributes import top_words
 from glied.checkpoint import load, load_attribute_detector
 from glied.data import Dataset, Photograph, encode_captions
 from glied.errors import GliedError
-from glied.loop import learning_rate
+from glied.loop import fastest, learning_rate
 from glied.model import Inputs
 from glied.train import Places, TrainOptions, cross_entropy, train_captioner
 from glied.train_attributes import average_precision, sureness
@@ -248,6 +248,22 @@ def test_captions_are_encoded_with_bos_and_eos_and_cut_without_eos():
     assert tokens[0, 0].tolist() == [BOS, 4, 5, EOS, PAD]
     assert tokens[0, 1].tolist() == [BOS, 4, 4, 4, PAD]
     assert tokens[0, 2].tolist() == [BOS, PAD, PAD, PAD, PAD]
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, "fp32"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+        ({"neon": True, "bf16": True}, "bf16"),
+        ({"neon": True}, "fp32"),
+    ],
+)
+def test_the_default_precision_is_bf16_only_in_hardware(monkeypatch, known, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert fastest() == TrainOptions().precision == expected
 
 
 def test_learning_rate_warms_up_then_falls_to_zero():
