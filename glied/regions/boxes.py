@@ -29,26 +29,6 @@ def roi_align(
     return functional.avg_pool2d(read[0].view(D, n, s, s).transpose(0, 1), samples)
 
 
-def roi_pool(
-    features: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"], stride: int, size: int
-) -> Float[Tensor, "N D size size"]:
-    """RoIPool (Girshick 2015): corners rounded to cells, both ends included, each box cut into size x size
-    overlapping bins of whole cells, each the maximum of its cells; 0 where a bin lies outside the map.
-
-    As torchvision, whose float32 bins are one cell off for a few lengths (57, 62, 114, 121 cells).
-    """
-    cells = boxes / stride
-    pooled = []
-    for x1, y1, x2, y2 in (cells + 0.5 * cells.sign()).trunc().long().tolist():  # half away from zero
-        x2, y2 = max(x1, x2) + 1, max(y1, y2) + 1
-        inside = features[:, max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
-        left, top = min(max(-x1, 0), x2 - x1), min(max(-y1, 0), y2 - y1)
-        outside = (left, x2 - x1 - left - inside.shape[2], top, y2 - y1 - top - inside.shape[1])
-        pooled.append(functional.adaptive_max_pool2d(functional.pad(inside, outside, value=-torch.inf), size))
-    stacked = torch.stack(pooled) if pooled else features.new_zeros(0, len(features), size, size)
-    return stacked.masked_fill(stacked == -torch.inf, 0)
-
-
 def iou(a: Float[Tensor, "N 4"], b: Float[Tensor, "M 4"]) -> Float[Tensor, "N M"]:
     """Intersection over union of every box of `a` with every box of `b` (x1 y1 x2 y2); 0 between empty boxes."""
     low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])

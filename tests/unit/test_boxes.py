@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from pooling import roi_pool
 
-from glied.regions.boxes import batched_nms, iou, nms, roi_align, roi_pool
+from glied.regions.boxes import batched_nms, iou, nms, roi_align
 
 
 def read(plane: np.ndarray, x: float, y: float) -> float:

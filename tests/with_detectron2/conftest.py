@@ -5,9 +5,10 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import torch
+from pooling import roi_pool
 from torch import Tensor, nn
 
-from glied.regions.boxes import batched_nms, nms, roi_pool
+from glied.regions.boxes import batched_nms, nms
 
 
 class RoIPool(nn.Module):
