@@ -42,10 +42,8 @@ def test_model_stands_on_torch_and_config(root: Path) -> None:
 def test_arrows_inside_glied(root: Path) -> None:
     """A file imports only those above it; decoding and tracing know nothing of training."""
     order = "errors config equations files weights scene vocabulary phrases images java metrics model systems variants "
-    order += (
-        "regions attributes data checkpoint decode trace provenance train_attributes recall evaluate grounding report "
-    )
-    order += "texts loop train pretrain reward reinforce train_detector ablation bench __main__"
+    order += "regions attributes data checkpoint decode trace provenance loop train_attributes recall evaluate "
+    order += "grounding report texts train pretrain reward reinforce train_detector ablation bench __main__"
     rank = {name: i for i, name in enumerate(order.split())}
     for file in (root / "glied").rglob("*.py"):
         own = file.relative_to(root / "glied").with_suffix("").parts[0]
