@@ -261,7 +261,8 @@ def test_however_fast_a_scene_is_changed_nothing_is_lost(open_page: Open):
     settled(page)
     expect(page.locator('.minis button[aria-pressed="true"]')).to_have_count(5)
     expect(page.get_by_role("group", name="Attributes that you added").get_by_role("button")).to_have_count(2)
-    for ending in ("add=guitar", "out=3%2C4%2C5%2C6%2C7", "out=3%2C4%2C5%2C6"):
+    fewer = "out=3(%2C[456]){0,3}"  # changes that reach the server at once are one step of its history
+    for ending in ("add=guitar", "out=3%2C4%2C5%2C6%2C7", fewer):
         settled(page).get_by_role("button", name="Undo").click()
         expect(page).to_have_url(re.compile(f"{ending}$"))
 
