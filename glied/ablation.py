@@ -28,7 +28,6 @@ ROWS = {
     "glied-vl": "both, local visual only",
     "glied-al": "both, local attributes only",
     "glied": "GLIED",
-    "glied-context": "GLIED, position after attribute distilling",
     "glied-wide": "GLIED, heads twice as wide",
     "glied-paper": "GLIED, feed-forward networks (the paper's 18.3M)",
 }

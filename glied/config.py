@@ -66,8 +66,8 @@ PRESETS = {
     "glied-wide": ModelConfig(d_head=128),
     "base-paper": ModelConfig(architecture="base", ffn=1024),
     "glied-paper": ModelConfig(ffn=1024, share_local_output=True),
-    # the ablation's
     "glied-context": ModelConfig(position="context"),
+    # the ablation's
     "base+vd": ModelConfig(architecture="base+vd"),
     "base+aa": ModelConfig(architecture="base+aa"),
     "base+ad": ModelConfig(architecture="base+ad"),
