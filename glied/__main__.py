@@ -152,11 +152,11 @@ class CaptionerRun(Run):
     """Which captioner, from which weights.
 
     Attributes:
-        preset: '' for the paper's slides, `context` (GLIED alone), `wide` or `paper` (see glied/config.py).
+        preset: '' for the paper's slides, `context` (GLIED alone), `narrow`, `wide` or `paper` (see glied/config.py).
         initial: a checkpoint of the same captioner to start from, from `train text` say.
     """
 
-    preset: Literal["", "context", "wide", "paper"] = ""
+    preset: Literal["", "context", "narrow", "wide", "paper"] = ""
     initial: Path | None = None
 
 

@@ -62,7 +62,9 @@ class ModelConfig:
 PRESETS = {
     "base": ModelConfig(architecture="base"),
     "glied": ModelConfig(),
-    "base-wide": ModelConfig(architecture="base", d_head=128),
+    "base-narrow": ModelConfig(architecture="base", d_head=32),
+    "glied-narrow": ModelConfig(d_head=32),  # of Base's size
+    "base-wide": ModelConfig(architecture="base", d_head=128),  # of GLIED's size
     "glied-wide": ModelConfig(d_head=128),
     "base-paper": ModelConfig(architecture="base", ffn=1024),
     "glied-paper": ModelConfig(ffn=1024, share_local_output=True),

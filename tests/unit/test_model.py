@@ -17,6 +17,8 @@ COUNTS = {
     "base": 9_110_879,
     "glied": 12_265_823,
     "glied-context": 12_265_823,
+    "base-narrow": 7_535_711,
+    "glied-narrow": 9_115_487,
     "base-wide": 12_261_215,
     "glied-wide": 18_566_495,
     "base-paper": 12_264_287,
