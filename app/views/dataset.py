@@ -329,11 +329,14 @@ def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
 
 
 def draw_curves() -> None:
-    """How the shipped checkpoints were trained."""
+    """The self-critical training of the shipped checkpoints, and of another seed."""
     st.subheader("Learning curves")
-    alt = "Four runs by epoch: training loss, reward of samples, and val CIDEr"
+    alt = "Four self-critical runs by epoch: reward of samples, and val CIDEr"
     st.image(CURVES, alt=alt, width="stretch")
-    st.caption("The runs of the checkpoints that come with GLIED Studio, one seed each (`python -m glied curves`).")
+    st.caption(
+        "Self-critical training of Base and GLIED, two seeds each (`python -m glied curves`); the checkpoints that "
+        "come with GLIED Studio are those of seed 0."
+    )
 
 
 def draw_paper() -> None:
