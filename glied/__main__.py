@@ -184,7 +184,9 @@ def train_glied(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[Tr
 
 @train_app.command(name="text")
 def train_text(
-    name: Positional[Literal["base", "glied", "base-wide", "glied-wide", "base-paper", "glied-paper"]],
+    name: Positional[
+        Literal["base", "glied", "base-narrow", "glied-narrow", "base-wide", "glied-wide", "base-paper", "glied-paper"]
+    ],
     captions: Annotated[
         tuple[Path, ...], arg(help="JSON {id: [captions]} or COCO's; coco: those inside pycocoevalcap")
     ],

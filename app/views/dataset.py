@@ -329,13 +329,13 @@ def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
 
 
 def draw_curves() -> None:
-    """The self-critical training of the shipped checkpoints, and of another seed."""
+    """The self-critical training of the shipped self-critical checkpoints, and of another seed."""
     st.subheader("Learning curves")
     alt = "Four self-critical runs by epoch: reward of samples, and val CIDEr"
     st.image(CURVES, alt=alt, width="stretch")
     st.caption(
-        "Self-critical training of Base and GLIED, two seeds each (`python -m glied curves`); the checkpoints that "
-        "come with GLIED Studio are those of seed 0."
+        "Self-critical training of Base and GLIED, two seeds each (`python -m glied curves`); the self-critical "
+        "checkpoints that come with GLIED Studio are those of seed 0."
     )
 
 
