@@ -163,14 +163,14 @@ function photograph(data, attributes = {}) {
     }
   }
 
-  // A label in the first corner of its box, or the middle, where no other label lies.
+  // A label in the first corner of its box, or the middle, or above or below it, where no other label lies.
   function label(i, text, taken, zoom, css = "") {
     const [x1, y1, x2, y2] = data.boxes[i]
     const w = (10 + 7 * text.length) / zoom, h = 20 / zoom, gap = 4 / zoom
     const spots = [[x1 + gap, y1 + gap], [x2 - w - gap, y1 + gap], [x1 + gap, y2 - h - gap], [x2 - w - gap, y2 - h - gap],
-      [(x1 + x2 - w) / 2, y1 + gap], [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2], [(x1 + x2 - w) / 2, y2 - h - gap]]
-    const free = spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
-    const [x, y] = [Math.max(0, Math.min(free[0], width - w)), Math.max(0, free[1])]
+      [(x1 + x2 - w) / 2, y1 + gap], [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2], [(x1 + x2 - w) / 2, y2 - h - gap],
+      [x1, y1 - h - gap], [x1, y2 + gap]].map(([x, y]) => [Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - h))])
+    const [x, y] = spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
     taken.push([x, y, w])
     tags.append(make("span", { class: css, style: `left: ${(100 * x) / width}%; top: ${(100 * y) / height}%` }, text))
   }

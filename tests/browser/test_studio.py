@@ -67,6 +67,18 @@ def test_hovering_repaints_and_sends_nothing(open_page: Open):
     assert len(sent) == before
 
 
+@pytest.mark.parametrize(("photo", "step"), [("camera", 1), ("hopper", 4)])
+def test_no_label_lies_on_another(open_page: Open, photo: str, step: int):
+    page = open_page(f"explore?photo={photo}&step={step}")
+    labels = page.locator(".stage span")
+    expect(labels).to_have_count(5)
+    boxes = [label.bounding_box() for label in labels.all()]
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            aside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+            assert aside or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+
+
 def test_a_word_by_mouse_and_keyboard_goes_to_the_address(open_page: Open):
     page = open_page("explore?photo=camera&step=1")
     expect(page.locator(".panel h3").first).to_have_text("“man”")
