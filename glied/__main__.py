@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from glied import bench as benchmarks
 from glied.ablation import ROWS, SYSTEMS, ablate, compare_systems, systems_table
 from glied.ablation import table as ablation_table
+from glied.annotations import read_boxes
 from glied.attributes import AttributeDetector, find_scene
 from glied.checkpoint import Checkpoint, describe, load_pair
 from glied.data import FeatureCache, load_dataset, open_cached, report
@@ -27,7 +28,7 @@ from glied.images import open_image
 from glied.loop import leave
 from glied.metrics import habits, score
 from glied.pretrain import TextOptions, train_on_text
-from glied.recall import SelectiveSearch, measure, read_entities
+from glied.recall import SelectiveSearch, measure
 from glied.regions import Mirrored, open_source
 from glied.regions.stored import StoredFiles
 from glied.reinforce import ReinforceOptions, reinforce
@@ -46,7 +47,12 @@ app = SubcommandApp()
 train_app = SubcommandApp()
 bench_app = SubcommandApp()
 
-Data = Annotated[Path, arg(help="data set: a folder with images/ and captions.json (Karpathy's or COCO's layout)")]
+DATA = "data set: a folder with images/ and captions.json (Karpathy's or COCO's layout)"
+Data = Annotated[Path, arg(help=DATA)]
+Sets = Annotated[
+    UseAppendAction[tuple[Path, ...]],
+    arg(help=f'{DATA}; may be given several times, or name a JSON file {{"FOLDER": WEIGHT, ...}}'),
+]
 Source = Annotated[str, arg(help="region source: detector, detector@10-100, grid, detectron2, stored/NAME@WIDTH")]
 Cache = Annotated[Path, arg(help="folder of cached regions; what is there is never computed again")]
 
@@ -224,16 +230,17 @@ def train_attribute_detector(
 
 @train_app.command(name="detector")
 def train_region_detector(
-    data: Data,
+    data: Sets,
     run: Annotated[Path, arg(help="folder of the state")] = Path("runs/detector"),
     out: Annotated[Path | None, arg(help="where the detector goes; default detector.safetensors in --run")] = None,
+    initial: Annotated[Path | None, arg(help="a trained detector to start from; default ImageNet's weights")] = None,
     training: OmitArgPrefixes[DetectorOptions] = DetectorOptions(),
 ) -> None:
-    """Train the region detector on DIR/entities.json (Flickr30k Entities); resumes where it was last saved."""
+    """Train the region detector on boxes with phrases or classes; resumes where it was last saved."""
     target = out or run / "detector.safetensors"
     check_target(target)
-    for name, value in train_detector(data, run, target, training).items():
-        print(f"{name} {value}")
+    for name, quality in train_detector(data, run, target, training, initial).items():
+        print(f"{name} val: " + ", ".join(f"{key} {value}" for key, value in quality.items()))
     print(f"wrote {target}; use it with GLIED_DETECTOR={target}")
 
 
@@ -244,7 +251,7 @@ def recall(
     out: Annotated[Path, arg(name="json")],
     source: Annotated[str, arg(help="region source (detector: its best 100), or selective-search")] = "detector",
 ) -> None:
-    """Measure how many of the human boxes in DIR/entities.json regions cover, and whether their labels are right."""
+    """Measure how many of a data set's human boxes regions cover, and whether their labels are right."""
     check_target(out)
     # the best 10 and 36 of 100 are those of detector@10 and detector@36
     name = "detector@100" if source == "detector" else source
@@ -344,7 +351,7 @@ def evaluate_split(
     model, detector = models.load()
     if grounding:
         check_groundable(model)
-        read_entities(data, load_dataset(data).split(split))
+        read_boxes(load_dataset(data), load_dataset(data).split(split), human=True)
     result = evaluate(model, detector, data, split, models.cache, decoding)
     report(result["problems"])
     _print_scores(result)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -31,12 +32,13 @@ SPLITS = ("train", "restval", "val", "test")
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph of a data set with its human captions, raw and tokenized."""
+    """One photograph of the data set called `dataset` with its human captions, raw and tokenized."""
 
     id: str
     path: Path
     split: str
     captions: tuple[str, ...]
+    dataset: str = ""
 
     @property
     def tokens(self) -> list[list[str]]:
@@ -44,13 +46,27 @@ class Photograph:
         return [tokenize(caption) for caption in self.captions]
 
 
+class Part(NamedTuple):
+    """One of the folders that make up a data set.
+
+    Attributes:
+        weight: its part of an epoch is in proportion to this; by default the square root of how many photographs it
+            trains on, so that a large set does not drown a small one.
+    """
+
+    name: str
+    folder: Path
+    weight: float | None = None
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Photographs that can be used, and one sentence for each thing that was left out."""
+    """Photographs that can be used, one sentence for each thing that was left out, and the folders they are from."""
 
     name: str
     photographs: tuple[Photograph, ...]
     problems: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
 
     def split(self, *names: str) -> list[Photograph]:
         """Photographs of the named splits."""
@@ -64,11 +80,51 @@ class Dataset:
         return chosen
 
 
-def load_dataset(folder: Path) -> Dataset:
-    """Reads DIR/captions.json (or dataset*.json; Karpathy's layout, or COCO's) with DIR/images, or COCO's
-    DIR/annotations/captions_*.json. Whatever cannot be used is left out and reported, never fatal half-way.
+Data = Path | Sequence[Path]  # a folder, a file that lists folders and their weights, or several of these
+
+
+def load_dataset(data: Data) -> Dataset:
+    """Reads one data set, or several as one.
+
+    A folder has captions.json (or dataset*.json; Karpathy's layout, or COCO's) with images/, or COCO's
+    annotations/captions_*.json. A file is JSON, {"FOLDER": WEIGHT, ...}, its folders relative to it. Whatever cannot be
+    used is left out and reported, never fatal half-way.
     """
-    folder = Path(folder)
+    parts = [part for path in ([data] if isinstance(data, Path) else data) for part in _parts(Path(path))]
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise GliedError(f"Expected data sets of different names, got {' and '.join(names)}; rename a folder.")
+    photographs: dict[str, Photograph] = {}
+    problems: list[str] = []
+    for part in parts:
+        for photograph in _load_folder(part, problems):
+            if photograph.id in photographs:
+                problems.append(
+                    f"{photograph.id}: in {photographs[photograph.id].dataset} too, left out of {part.name}"
+                )
+            else:
+                photographs[photograph.id] = photograph
+    return Dataset(" + ".join(names), tuple(photographs.values()), tuple(problems), tuple(parts))
+
+
+def _parts(path: Path) -> list[Part]:
+    if not path.is_file():
+        return [Part(path.resolve().name, path)]
+    try:
+        weights = {path.parent / folder: float(weight) for folder, weight in json.loads(path.read_bytes()).items()}
+        if not weights or min(weights.values()) <= 0 or not np.isfinite(list(weights.values())).all():
+            raise ValueError("a weight is not above 0")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise GliedError(
+            f'Expected folders and their weights, {{"FOLDER": WEIGHT, ...}}, in {path}, could not read them ({error}); '
+            "correct the file, or give the folders themselves."
+        ) from error
+    return [Part(folder.resolve().name, folder, weight) for folder, weight in weights.items()]
+
+
+def _load_folder(part: Part, problems: list[str]) -> list[Photograph]:
+    """The photographs of one folder; what was left out is added to `problems`."""
+    folder = part.folder
     files = [f for f in (folder / "captions.json", *sorted(folder.glob("dataset*.json"))) if f.is_file()][:1]
     files = files or sorted(folder.glob("annotations/captions_*.json"))
     if not files:
@@ -76,17 +132,18 @@ def load_dataset(folder: Path) -> Dataset:
             f"Expected {folder}/captions.json or {folder}/annotations/captions_*.json, found neither; "
             "point --data at a data set in Karpathy's or COCO's layout."
         )
-    problems: list[str] = []
+    left_out: list[str] = []
     photographs: dict[str, Photograph] = {}
     for file in files:
         for record in _records(file):
-            _admit(record, folder, photographs, problems)
+            _admit(record, part, photographs, left_out)
     if not photographs:
         raise GliedError(
-            f"Expected photographs with captions in {folder}, found none usable of {len(problems)}: "
-            f"{problems[0] if problems else 'the file lists no image'}"
+            f"Expected photographs with captions in {folder}, found none usable of {len(left_out)}: "
+            f"{left_out[0] if left_out else 'the file lists no image'}"
         )
-    return Dataset(folder.resolve().name, tuple(photographs.values()), tuple(problems))
+    problems += left_out
+    return list(photographs.values())
 
 
 def _records(file: Path) -> list[dict]:
@@ -117,9 +174,9 @@ def _records(file: Path) -> list[dict]:
         ) from error
 
 
-def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], problems: list[str]) -> None:
+def _admit(record: dict, part: Part, photographs: dict[str, Photograph], problems: list[str]) -> None:
     """Adds the photograph of `record`, or a sentence about why not."""
-    id = record.get("filename")
+    id, folder = record.get("filename"), part.folder
     if not isinstance(id, str) or not id:
         problems.append(f"an image without a file name was left out: {str(record)[:80]}")
         return
@@ -143,7 +200,7 @@ def _admit(record: dict, folder: Path, photographs: dict[str, Photograph], probl
     elif not captions:
         problems.append(f"{id}: left out, it has no caption")
     else:
-        photographs[id] = Photograph(id, path, record["split"], captions)
+        photographs[id] = Photograph(id, path, record["split"], captions, part.name)
 
 
 def _text(sentence: dict) -> str:
@@ -334,6 +391,28 @@ class Split(NamedTuple):
     def mirrored(self) -> bool:
         """Whether the mirrored photographs' regions are there too."""
         return len(self.features) > len(self.photographs)
+
+
+def draw_epoch(
+    photographs: Sequence[Photograph], parts: Sequence[Part], generator: torch.Generator
+) -> Int[Tensor, " I"]:
+    """An epoch: as many photographs as there are, in random order, the data sets in proportion to their weights.
+
+    A set that is due more photographs than it has gives them again, in another order.
+    """
+    rows: dict[str, list[int]] = {}
+    for i, photograph in enumerate(photographs):
+        rows.setdefault(photograph.dataset, []).append(i)
+    given = {part.name: part.weight for part in parts}
+    weights = np.array([given.get(name) or len(own) ** 0.5 for name, own in rows.items()])
+    ends = np.rint(weights.cumsum() / weights.sum() * len(photographs)).astype(int)
+    due = np.diff(ends, prepend=0)
+    drawn = []
+    for own, count in zip(rows.values(), due.tolist(), strict=True):
+        passes = [torch.randperm(len(own), generator=generator) for _ in range(max(1, math.ceil(count / len(own))))]
+        drawn.append(torch.tensor(own)[torch.cat(passes)[:count]])
+    order = torch.cat(drawn)
+    return order[torch.randperm(len(order), generator=generator)] if len(rows) > 1 else order
 
 
 def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: FeatureCache | None = None) -> Split:

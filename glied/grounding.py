@@ -16,14 +16,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
+from glied.annotations import Boxed, read_boxes
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint
 from glied.data import FeatureCache, load_dataset, stack
 from glied.errors import GliedError
+from glied.images import open_image
 from glied.metrics import interval, rank_correlation
 from glied.model import Inputs
 from glied.phrases import singulars
-from glied.recall import MATCH, Boxed, read_entities
+from glied.recall import MATCH
 from glied.regions import open_source
 from glied.regions.boxes import iou
 from glied.scene import Scene
@@ -278,9 +280,10 @@ def ground(
     features = FeatureCache(cache, open_source(checkpoint.source))
     photographs = [p for p in dataset.split(split) if p.id in captions]
     keys, _ = features.extract([p.path for p in photographs])
-    entities = read_entities(data, [p for p in photographs if p.path in keys])
+    entities = read_boxes(dataset, [p for p in photographs if p.path in keys], human=True)
     singular = singulars(parsed for boxed in entities for parsed in boxed.said)
-    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / torch.tensor(b.size) for b in entities]).mean(0)
+    sizes = [torch.tensor(open_image(boxed.photograph.path).size) for boxed in entities]
+    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
     names = [name for name in feeds if name != "attributes"]
     columns: dict[tuple, list[float]] = {
         ("pointing", kind, name): []

@@ -1,8 +1,8 @@
-"""What a noun phrase of Flickr30k Entities says of its box: an object and its attributes."""
+"""What a noun phrase says of its box: an object and its attributes; and one name for each object in all data sets."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Parsed = tuple[str, tuple[str, ...]]
 
@@ -21,6 +21,36 @@ MEASURES = {
     "group", "set", "pair", "bunch", "piece", "crowd", "line", "row", "pack", "herd", "team", "series", "body",
     "bodies", "stack", "pile", "lot",
 }  # fmt: skip
+
+# The 80 classes of COCO (Lin et al. 2014).
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+# Words for the same object. What people distinguish stays apart: man, woman and child are not "person".
+SYNONYMS = {
+    "bike": "bicycle", "people": "person", "motorbike": "motorcycle", "dirt bike": "motorcycle",
+    "motor bike": "motorcycle", "plane": "airplane", "aeroplane": "airplane", "sofa": "couch", "television": "tv",
+    "cellphone": "cell phone", "ski": "skis", "doughnut": "donut", "fridge": "refrigerator", "purse": "handbag",
+    "hotdog": "hot dog", "racket": "tennis racket", "racquet": "tennis racket", "tennis racquet": "tennis racket",
+    "soccer ball": "sports ball", "tennis ball": "sports ball", "necktie": "tie", "kid": "child", "guy": "man",
+    "lady": "woman", "gentleman": "man",
+}  # fmt: skip
+COMPOUNDS = {name for name in (*COCO_CLASSES, *SYNONYMS) if " " in name}
+
+# Nouns that are no object one could point at.
+VAGUE = {
+    "something", "someone", "there", "end", "middle", "way", "turn", "left", "distance", "outside", "outdoors", "edge",
+    "lot", "top", "side", "back", "midair", "air", "trick", "object", "closeup", "event", "view", "shot", "day",
+    "night", "background", "foreground", "light", "corner", "line",
+}  # fmt: skip
+
 IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot"}
 
 
@@ -62,16 +92,36 @@ def _singular(word: str, heads: Counter[str]) -> str:
     return next((s for s in stems if heads[s] and heads[s] >= heads[word] / 4), word)
 
 
-def choose_names(phrases: Iterable[Parsed], least: int) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Head noun -> object label, and the attributes: what comes at least `least` times, most frequent first.
+def name_object(phrase: Parsed, singular: Mapping[str, str]) -> str:
+    """The object that a phrase names: its noun in the singular, with the word before it where the two are one name
+    ("tennis racket"), and one word for synonyms. "" where the phrase has no noun."""
+    head, modifiers = phrase
+    noun = singular.get(head, head)
+    compound = f"{modifiers[-1]} {noun}" if modifiers else ""
+    name = compound if compound in COMPOUNDS else noun
+    return SYNONYMS.get(name, name)
 
-    A label is a singular noun; a word three times as frequent as a modifier is no object ("a man in black").
+
+def label_object(label: str, singular: Mapping[str, str]) -> str:
+    """The object in a region's label, such as "red shirt" or "black cell phone"."""
+    return label if label in COCO_CLASSES else name_object(parse(label), singular)
+
+
+def choose_names(
+    phrases: Iterable[Parsed], least: int, classes: Iterable[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Object labels and attributes: what comes at least `least` times in the phrases, most frequent first.
+
+    A word three times as frequent as a modifier is no object ("a man in black"), nor are VAGUE words.
+
+    Args:
+        classes: names that are labels however seldom they come.
     """
     phrases = list(phrases)
     singular = singulars(phrases)
-    nouns = Counter(singular[head] for head, _ in phrases if head)
+    objects = Counter(name for phrase in phrases if (name := name_object(phrase, singular)))
     modifiers = Counter(word for _, words in phrases for word in words)
-    labels = [w for w in nouns if nouns[w] >= least and modifiers[w] < 3 * nouns[w]]
-    labels.sort(key=lambda w: (-nouns[w], w))
+    frequent = {name for name, n in objects.items() if n >= least and modifiers[name] < 3 * n} - VAGUE
+    labels = sorted(frequent | set(classes), key=lambda name: (-objects[name], name))
     attributes = sorted((w for w, n in modifiers.items() if n >= least), key=lambda w: (-modifiers[w], w))
-    return {head: label for label in labels for head in sorted(singular) if singular[head] == label}, tuple(attributes)
+    return tuple(labels), tuple(attributes)

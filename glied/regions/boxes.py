@@ -1,5 +1,6 @@
 """Operations on boxes, in plain torch."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,13 +27,17 @@ def roi_align(
     read = functional.grid_sample(
         features[None], points.view(1, n * s, s, 2), padding_mode="border", align_corners=False
     )
-    return functional.avg_pool2d(read[0].view(D, n, s, s).transpose(0, 1), samples)
+    bins = read[0].view(D, n, s, s).transpose(0, 1)
+    return functional.avg_pool2d(bins, samples) if samples > 1 else bins
 
 
 def iou(a: Float[Tensor, "N 4"], b: Float[Tensor, "M 4"]) -> Float[Tensor, "N M"]:
     """Intersection over union of every box of `a` with every box of `b` (x1 y1 x2 y2); 0 between empty boxes."""
-    low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
-    shared = (high - low).clamp_min(0).prod(-1)
+    width, height = (
+        (torch.minimum(a[:, None, i + 2], b[:, i + 2]) - torch.maximum(a[:, None, i], b[:, i])).clamp_min(0)
+        for i in (0, 1)
+    )
+    shared = width * height
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
     union = areas[0][:, None] + areas[1] - shared
     return torch.where(union > 0, shared / union, 0)
@@ -49,11 +54,15 @@ def batched_nms(
     boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], groups: Int[Tensor, " N"], threshold: float
 ) -> Int[Tensor, " K"]:
     """`nms` in which only boxes of the same group (class, level) suppress each other."""
-    left = scores.argsort(descending=True, stable=True)
+    order = scores.argsort(descending=True, stable=True)
+    boxes, groups = boxes[order], groups[order]
+    suppressed = np.zeros(len(order), bool)
     kept = []
-    while len(left):
-        best, left = left[0], left[1:]
-        kept.append(best)
-        rivals = (groups[left] == groups[best]) & (iou(boxes[best, None], boxes[left])[0] > threshold)
-        left = left[~rivals]
-    return torch.stack(kept) if kept else left
+    for start in range(0, len(order), 500):  # in parts, for the memory of thousands of boxes
+        part = slice(start, start + 500)
+        rivals = (iou(boxes[part], boxes) > threshold) & (groups[part, None] == groups)
+        for i, suppresses in enumerate(rivals.numpy(), start):
+            if not suppressed[i]:
+                kept.append(i)
+                suppressed |= suppresses
+    return order[kept]

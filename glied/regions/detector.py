@@ -197,6 +197,13 @@ def soft_nms(
     return torch.tensor(order, dtype=torch.long), torch.tensor(kept)
 
 
+def choose_proposals(boxes: Float[Tensor, "A 4"], scores: Float[Tensor, " A"], count: int) -> Int[Tensor, " P"]:
+    """What the head examines, in training and in use: positions of the `count` most promising boxes that differ
+    (non-maximum suppression), best first."""
+    best = scores.topk(min(4 * count, len(scores))).indices
+    return best[nms(boxes[best], scores[best], NMS_IOU)[:count]]
+
+
 class Found(NamedTuple):
     """Boxes of one photograph, best first, and what the head makes of them.
 
@@ -219,8 +226,7 @@ def detect(net: DetectorNet, pixels: Float[Tensor, "3 H W"], most: int) -> Found
     (scores,), (boxes,), _ = net.propose(levels)
     size = torch.tensor([pixels.shape[2], pixels.shape[1]])
     boxes = clip(boxes, size)
-    best = scores.topk(min(4 * PROPOSALS, len(scores))).indices
-    best = best[nms(boxes[best], scores[best], NMS_IOU)[:PROPOSALS]]
+    best = choose_proposals(boxes, scores, PROPOSALS)
     hidden = net.head(net.read(levels[0][0], boxes[best]))
     refined = clip(apply_deltas(boxes[best], net.refine(hidden)), size)
     quality = net.quality(hidden)[:, 0].sigmoid()
@@ -272,7 +278,7 @@ class Detector:
         objects = [self.net.labels[i] for i in label.tolist()]
         modifiers = [self.net.attributes[i] for i in attribute.tolist()]
         labels = [
-            f"{word} {name}" if p >= FITTING and word != name else name  # no "rock rock"
+            f"{word} {name}" if p >= FITTING and word not in name.split() else name  # no "rock rock"
             for name, word, p in zip(objects, modifiers, fitting.tolist(), strict=True)
         ]
         joined = torch.cat(features, 1).numpy()
