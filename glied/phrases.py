@@ -42,6 +42,31 @@ SYNONYMS = {
     "soccer ball": "sports ball", "tennis ball": "sports ball", "necktie": "tie", "kid": "child", "guy": "man",
     "lady": "woman", "gentleman": "man",
 }  # fmt: skip
+# What else an object of a class may be called: COCO says "person" where people say "man".
+KINDS = {
+    "person": {
+        "man", "woman", "boy", "girl", "child", "baby", "toddler", "teenager", "adult", "male", "female", "player",
+        "team", "crowd", "family", "surfer", "skier", "snowboarder", "skateboarder", "skater", "rider", "biker",
+        "cyclist", "bicyclist", "motorcyclist", "hiker", "climber", "racer", "runner", "wrestler", "spectators",
+    },
+    "dog": {"puppy", "greyhound", "poodle", "shepherd"},
+    "bird": {"duck"},
+    "boat": {"raft", "canoe", "kayak"},
+    "dining table": {"table"},
+    "potted plant": {"plant", "flowers"},
+    "sports ball": {"ball", "football", "baseball", "basketball", "soccer"},
+    "teddy bear": {"bear", "toy"},
+    "baseball glove": {"glove"},
+    "baseball bat": {"bat"},
+    "cell phone": {"phone"},
+    "surfboard": {"board"},
+    "skateboard": {"board"},
+    "snowboard": {"board"},
+    "handbag": {"bag"},
+    "backpack": {"bag"},
+    "cup": {"drink"},
+    "chair": {"seat"},
+}  # fmt: skip
 COMPOUNDS = {name for name in (*COCO_CLASSES, *SYNONYMS) if " " in name}
 
 # Nouns that are no object one could point at.

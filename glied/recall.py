@@ -13,7 +13,7 @@ from glied.annotations import read_boxes
 from glied.data import load_dataset, report
 from glied.errors import GliedError
 from glied.images import open_image
-from glied.phrases import label_object, name_object, singulars
+from glied.phrases import KINDS, label_object, name_object, singulars
 from glied.regions import RegionSource
 from glied.regions.boxes import iou
 from glied.scene import Regions
@@ -31,7 +31,8 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
 
     Returns:
         recall@10, recall@36, recall@100; label_accuracy, over the boxes with a name that one of 36 regions covers: is
-        the object of the closest one that people named, synonyms alike (None where the source has no labels);
+        the object of the closest one that people named, or of a class a kind of it, synonyms alike (None where the
+        source has no labels);
         ms_per_image of finding the regions of an opened photograph; and how many photographs, boxes and regions that is
         about.
     """
@@ -59,7 +60,9 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
         best, which = overlap[:, :LABELLED].max(1)
         for g in torch.nonzero(best >= MATCH)[:, 0].tolist() if regions.labels else []:
             if objects := {name_object(phrase, singular) for phrase in boxed.phrases[g]} - {""}:
-                right.append(label_object(regions.labels[which[g]], singular) in objects)
+                said = label_object(regions.labels[which[g]], singular)
+                kinds = set().union(*(KINDS.get(name, ()) for name in objects)) if boxed.origin == "classes" else set()
+                right.append(said in objects | kinds)
     report(problems)
     if not opened:
         raise GliedError(f"Expected readable photographs in split {split} of {data}, none of them is; see above.")

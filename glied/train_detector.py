@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -25,7 +24,7 @@ from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.images import open_image
 from glied.loop import StepOptions, learning_rate, resume, settings, write_log
-from glied.phrases import SYNONYMS, choose_names, name_object, singulars
+from glied.phrases import KINDS, SYNONYMS, choose_names, name_object, singulars
 from glied.provenance import provenance
 from glied.recall import measure
 from glied.regions.boxes import iou
@@ -79,7 +78,8 @@ class Targets(NamedTuple):
     """Boxes of one photograph in pixels of the network, and what they are called.
 
     Attributes:
-        labels: share of each object among the phrases of a box; a row of zeros where none is known.
+        labels: share of each object among the phrases of a box; of a box with a class, 1 for the class and each of its
+            KINDS, any of which may be right; a row of zeros where none is known.
         attributes: share of the phrases that have each attribute.
         certainty: of a box: 1 if people drew it, else the teacher's score.
         naming: how much the names of a box count. A phrase of many boxes ("a crowd") counts as much as one of a single
@@ -103,16 +103,19 @@ def name_boxes(boxed: Boxed, singular: Mapping[str, str], labels: Sequence[str],
     L, W = torch.zeros(len(boxed.boxes), len(labels)), torch.zeros(len(boxed.boxes), len(attributes))
     for g, phrases in enumerate(boxed.phrases):
         for phrase in phrases:
-            if (name := name_object(phrase, singular)) in label_ids:
-                L[g, label_ids[name]] += 1
+            name = name_object(phrase, singular)
+            for each in {name} if boxed.origin == "phrases" else {name} | KINDS.get(name, set()):
+                if each in label_ids:
+                    L[g, label_ids[each]] += 1
             for word in set(phrase[1]) & attribute_ids.keys():
                 W[g, attribute_ids[word]] += 1 / len(phrases)
     boxes_of = Counter(chain for shown in boxed.chains for chain in shown)
     share = torch.tensor([np.mean([1 / boxes_of[c] for c in shown]) if shown else 1.0 for shown in boxed.chains])
     naming = boxed.certainty * share.float()
     describing = naming * (boxed.origin == "phrases")
-    labels_ = L / L.sum(1, keepdim=True).clamp_min(1)
-    return Targets(boxed.boxes, labels_, W, boxed.certainty, naming, describing, BACKGROUND[boxed.origin])
+    if boxed.origin == "phrases":
+        L = L / L.sum(1, keepdim=True).clamp_min(1)
+    return Targets(boxed.boxes, L, W, boxed.certainty, naming, describing, BACKGROUND[boxed.origin])
 
 
 def crop(
@@ -230,24 +233,16 @@ def detector_loss(
     error = functional.binary_cross_entropy_with_logits(quality, target, reduction="none")
     losses["quality"] = (weights * error).sum() / weights.sum().clamp_min(1)
     losses["refine"] = (certainty * (1 - generalised)).sum() / certainty.sum().clamp_min(1)
-    named = naming[:, None] * labels
     logs = net.label(hidden[found]).float().log_softmax(1)
-    losses["label"] = -(named * logs).sum() / named.sum().clamp_min(1)
+    surprise = -(labels * logs).sum(1)
+    several = labels.sum(1) > 1.5  # a class, of which any kind is right
+    surprise[several] = -logs[several].masked_fill(labels[several] == 0, -torch.inf).logsumexp(1)
+    named = naming * (labels.sum(1) > 0)
+    losses["label"] = (named * surprise).sum() / named.sum().clamp_min(1)
     fits = net.attribute(hidden[found]).float()
     error = functional.binary_cross_entropy_with_logits(fits, attributes, reduction="none").sum(1)
     losses["attribute"] = (describing * error).sum() / describing.sum().clamp_min(1)
     return losses
-
-
-def compute_in_float32(conv: nn.Conv2d) -> None:
-    """Takes a convolution out of autocast: the gradient of depthwise filters is five times slower in bfloat16."""
-    forward = conv.forward
-
-    def convolve(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return forward(x.float())
-
-    conv.forward = convolve  # type: ignore[method-assign]
 
 
 def batches(order: Int[Tensor, " I"], wide: Sequence[bool], size: int, random: np.random.Generator) -> list[np.ndarray]:
@@ -328,9 +323,6 @@ def train_detector(
     card = provenance(dataset, "train detector", options)
     if initial is not None:
         card["initial"] = start_from(net, initial)
-    for module in chain(net.trunk.middle.modules(), net.trunk.high.modules()):
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            compute_in_float32(module)
     trunk = set(net.trunk.parameters())
     optimizer = torch.optim.AdamW(
         [
