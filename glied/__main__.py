@@ -82,7 +82,7 @@ def _write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 @app.command
 def extract(
-    data: Data,
+    data: Sets,
     source: Source = "detector",
     cache: Cache = Path("cache"),
     mirrored: Annotated[bool, arg(help="of the photographs as mirrors show them: training takes both")] = False,
@@ -134,7 +134,7 @@ class Run:
         out: where the best checkpoint goes as well.
     """
 
-    data: Data
+    data: Sets
     attributes: Path = SHIPPED / "attributes.safetensors"
     crossfit: Path | None = None
     cache: Cache = Path("cache")
@@ -217,14 +217,17 @@ def train_rl(
 
 @train_app.command(name="attributes")
 def train_attribute_detector(
-    data: Data,
+    data: Sets,
     source: Source = "detector",
     cache: Cache = Path("cache"),
-    out: Path = Path("runs/attributes/attributes.safetensors"),
+    run: Annotated[Path, arg(help="folder of the state")] = Path("runs/attributes"),
+    out: Annotated[Path | None, arg(help="where the detector goes; default attributes.safetensors in --run")] = None,
     training: OmitArgPrefixes[AttributeOptions] = AttributeOptions(),
 ) -> None:
-    """Train the noisy-OR attribute detector, and find the training photographs' attributes by cross-fitting."""
-    for name, value in train_attributes(data, cache, source, out, training).items():
+    """Train the noisy-OR attribute detector, and cross-fit the training photographs' attributes; resumes."""
+    target = out or run / "attributes.safetensors"
+    check_target(target)
+    for name, value in train_attributes(data, cache, source, run, target, training).items():
         print(f"{name} {value:.4f}")
 
 

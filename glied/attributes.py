@@ -26,13 +26,21 @@ class AttributeDetector(nn.Module):
         feature_dim: R. `source`: name of the region source whose features it reads.
         hidden: width of the hidden layer; 0 for a linear detector.
         regions: expected number of regions, for the bias that encodes the prior.
+        without: words that are never given as attributes of a photograph.
     """
 
     def __init__(
-        self, words: tuple[str, ...], feature_dim: int, source: str, hidden: int = 0, regions: int = 36
+        self,
+        words: tuple[str, ...],
+        feature_dim: int,
+        source: str,
+        hidden: int = 0,
+        regions: int = 36,
+        without: frozenset[str] = FUNCTION_WORDS,
     ) -> None:
         super().__init__()
         self.words, self.feature_dim, self.source, self.hidden = words, feature_dim, source, hidden
+        self.without = without
         self.norm = nn.LayerNorm(feature_dim)
         self.inner = nn.Linear(feature_dim, hidden) if hidden else None
         self.dropout = nn.Dropout(0.5)
@@ -49,10 +57,8 @@ class AttributeDetector(nn.Module):
         return self.score(self.dropout(hidden))
 
     @torch.inference_mode()
-    def find_attributes(
-        self, regions: Regions, count: int = 49, without: frozenset[str] = FUNCTION_WORDS
-    ) -> Attributes:
-        """The `count` most probable words that are not in `without`, and where each was seen."""
+    def find_attributes(self, regions: Regions, count: int = 49) -> Attributes:
+        """The `count` most probable words that are not in `self.without`, and where each was seen."""
         if regions.source != self.source:
             raise GliedError(
                 f"Expected regions of {self.source}, which this attribute detector was trained on, got "
@@ -60,7 +66,7 @@ class AttributeDetector(nn.Module):
             )
         s = self(torch.from_numpy(regions.features.copy())[None])
         P = probability(evidence(s, None))[0].numpy()
-        keep = top_words(self.words, P, count, without)
+        keep = top_words(self.words, P, count, self.without)
         by_region = torch.sigmoid(s[0]).T.numpy()  # Eq. (15)
         return Attributes(tuple(self.words[i] for i in keep), P[keep], by_region[keep])
 
@@ -85,8 +91,7 @@ def probability(S: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
 
 def noisy_or_loss(S: Float[Tensor, "B W"], y: Float[Tensor, "B W"]) -> Float[Tensor, ""]:
     """Binary cross-entropy of P against the labels y, mean over photographs and words."""
-    S = S.clamp_min(1e-6)
-    return ((1 - y) * S - y * torch.log(-torch.expm1(-S))).mean()  # Eq. (18)
+    return ((1 - y) * S - y * torch.log(1e-12 - torch.expm1(-S))).mean()  # Eq. (18)
 
 
 def find_scene(image: Image.Image, source: RegionSource, detector: AttributeDetector) -> Scene:

@@ -9,7 +9,7 @@ from glied.config import ModelConfig
 from glied.errors import GliedError
 from glied.model import Captioner
 from glied.variants import build
-from glied.vocabulary import Vocabulary
+from glied.vocabulary import FUNCTION_WORDS, Vocabulary
 from glied.weights import described, fill, read_weights, write_weights
 
 
@@ -68,6 +68,7 @@ def save_attribute_detector(path: Path, detector: AttributeDetector, provenance:
         "feature_dim": detector.feature_dim,
         "hidden": detector.hidden,
         "source": detector.source,
+        "without": sorted(detector.without),
         "provenance": provenance,
     }
     write_weights(path, detector, header)
@@ -77,7 +78,9 @@ def load_attribute_detector(path: Path) -> tuple[AttributeDetector, dict[str, An
     """An attribute detector from its file, in evaluation mode, and its provenance with the file's digest."""
     header, tensors, digest = read_weights(path, "attributes")
     with described(path):
-        detector = AttributeDetector(tuple(header["words"]), header["feature_dim"], header["source"], header["hidden"])
+        without = frozenset(header.get("without", FUNCTION_WORDS))  # files of version 0.1.0 do not say
+        shape = (tuple(header["words"]), header["feature_dim"], header["source"], header["hidden"])
+        detector = AttributeDetector(*shape, without=without)
         fill(detector, tensors, path)
         return detector.eval(), header["provenance"] | {"digest": digest}
 

@@ -150,10 +150,10 @@ def fit(
     run: Path,
     identity: str,
     model: Captioner,
-    photographs: int,
+    draw: Callable[[torch.Generator], Int[Tensor, " I"]],
     options: LoopOptions,
     objective: Objective,
-    validate: Callable[[Captioner], float],
+    validate: Callable[[Captioner], dict[str, float]],
     keep: Callable[[Captioner, dict[str, Any]], None],
 ) -> None:
     """Trains `model`; goes on from the state in `run` where there is one.
@@ -164,8 +164,8 @@ def fit(
 
     Args:
         identity: of everything the result depends on; another run's state is refused by it.
-        photographs: how many there are; `objective` gets their indices.
-        validate: val CIDEr of the averaged weights, after each epoch.
+        draw: the indices of an epoch's photographs in their order, always as many; `objective` gets parts of them.
+        validate: val CIDEr of the averaged weights by data set, after each epoch; their mean chooses the best.
         keep: called with the averaged weights and the row of the log whenever an epoch is the best so far.
     """
     device, rank, world = join()
@@ -176,7 +176,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=options.weight_decay
     )
-    per_epoch = math.ceil(photographs / options.images)
+    per_epoch = math.ceil(len(draw(torch.Generator().manual_seed(0))) / options.images)
     steps = per_epoch * options.epochs
     path = run / "state.pt"
     identity = f"{identity} {device.type} {world}"
@@ -203,9 +203,8 @@ def fit(
 
     bar = tqdm(total=steps, initial=state["step"], desc=title, unit="step", dynamic_ncols=True, disable=rank > 0)
     while state["epoch"] < options.epochs and state["epoch"] - _best_epoch(state) < options.patience:
-        order = torch.randperm(
-            photographs, generator=torch.Generator().manual_seed(options.seed * 10_000 + state["epoch"])
-        ).split(options.images)
+        generator = torch.Generator().manual_seed(options.seed * 10_000 + state["epoch"])
+        order = draw(generator).split(options.images)
         for whole in order[state["step"] - state["epoch"] * per_epoch :]:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state["step"], steps, options.rate, options.warmup)
@@ -236,12 +235,15 @@ def fit(
                 save()
         state["epoch"] += 1
         cider = torch.zeros(1, dtype=torch.float64, device=device)
-        if rank == 0:
-            cider += validate(averaged)
+        by_set = validate(averaged) if rank == 0 else {}
+        if by_set:
+            cider += sum(by_set.values()) / len(by_set)
         if world > 1:
             distributed.broadcast(cider, 0)
         rate = learning_rate(state["step"] - 1, steps, options.rate, options.warmup)
         row = {"epoch": state["epoch"], "step": state["step"], **_means(state["figures"]), "val_CIDEr": cider.item()}
+        if len(by_set) > 1:
+            row |= {f"val_CIDEr {name}": value for name, value in by_set.items()}
         minutes = (state["seconds"] + time.monotonic() - since) / 60
         state["log"].append(row | {"rate": rate})
         state["figures"] = []

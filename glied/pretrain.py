@@ -145,4 +145,8 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     card["texts"] = {"files": [path.name for path in captions], "captions": int((texts.tokens[:, :, 1] != PAD).sum())}
     found = hashlib.sha256(texts.tokens.numpy().tobytes() + texts.nearest.numpy().tobytes()).hexdigest()
     identity = material.identity(settings(options), asdict(config), found)
-    return material.fit(f"text {name}", places, options, model, identity, len(texts.tokens), objective, card)
+
+    def draw(generator: torch.Generator) -> Int[Tensor, " T"]:
+        return torch.randperm(len(texts.tokens), generator=generator)
+
+    return material.fit(f"text {name}", places, options, model, identity, draw, objective, card)

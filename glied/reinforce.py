@@ -157,4 +157,4 @@ def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Ch
     title = f"rl {start.model.config.architecture}"
     card = material.provenance("train rl", options) | {"initial": {"digest": start.digest} | start.provenance}
     identity = material.identity(settings(options), start.digest)
-    return material.fit(title, places, options, start.model, identity, len(material.train.photographs), objective, card)
+    return material.fit(title, places, options, start.model, identity, material.draw, objective, card)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,18 @@ from torch.nn import functional
 from glied.attributes import AttributeDetector, top_words
 from glied.checkpoint import Checkpoint, load, load_attribute_detector
 from glied.config import preset
-from glied.data import Dataset, FeatureCache, Split, attribute_ids, encode_captions, load_dataset, pad, read_split
+from glied.data import (
+    Data,
+    Dataset,
+    FeatureCache,
+    Split,
+    attribute_ids,
+    draw_epoch,
+    encode_captions,
+    load_dataset,
+    pad,
+    read_split,
+)
 from glied.data import report as report_problems
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
@@ -58,14 +70,14 @@ class Places:
     """What a training reads and where it writes.
 
     Attributes:
-        data: folder of the data set. `cache`: of its regions.
+        data: the data set, or several (see `load_dataset`). `cache`: folder of its regions.
         detector: file of the attribute detector.
         crossfit: attributes of the training photographs from detectors that did not see them; without it, the
             detector's own.
         run: folder of the state, the log and the best checkpoint. `out`: where that goes as well.
     """
 
-    data: Path
+    data: Data
     cache: Path
     detector: Path
     crossfit: Path | None
@@ -105,13 +117,18 @@ class Material:
     def identity(self, *others: Any) -> str:
         """A digest of this and `others`: whatever a training's result depends on."""
         photographs = [(p.id, p.captions) for split in (self.train, self.val) for p in split.photographs]
-        described = json.dumps([self.source, self.vocabulary.words, photographs, self.train.mirrored, *others])
+        weights = [part.weight for part in self.dataset.parts]
+        described = json.dumps([self.source, self.vocabulary.words, photographs, weights, self.train.mirrored, *others])
         found = self.attributes.numpy().tobytes() + self.val_attributes.numpy().tobytes()
         return hashlib.sha256(described.encode() + found).hexdigest()
 
-    def validate(self, model: Captioner) -> float:
-        """CIDEr on val, beam 3."""
+    def validate(self, model: Captioner) -> dict[str, float]:
+        """CIDEr on val, beam 3, by data set."""
         return validate(model, self.val, self.val_attributes, self.vocabulary)
+
+    def draw(self, generator: torch.Generator) -> Int[Tensor, " I"]:
+        """An epoch of training photographs (see `draw_epoch`)."""
+        return draw_epoch(self.train.photographs, self.dataset.parts, generator)
 
     def provenance(self, command: str, options: LoopOptions) -> dict[str, Any]:
         """What a checkpoint trained on this records."""
@@ -124,18 +141,20 @@ class Material:
         options: LoopOptions,
         model: Captioner,
         identity: str,
-        count: int,
+        draw: Callable[[torch.Generator], Int[Tensor, " I"]],
         objective: Objective,
         card: dict[str, Any],
     ) -> Checkpoint:
-        """Minimises the objective over `count` photographs (or texts), and keeps the best epoch with its `card`."""
+        """Minimises the objective over the photographs (or texts) that `draw` gives, and keeps the best epoch with its
+        `card`."""
 
         def keep(model: Captioner, row: dict[str, Any]) -> None:
             reached = {"epochs": row["epoch"], "minutes": round(row["minutes"], 1)}
-            reached |= {"val_CIDEr_beam_3": round(row["val_CIDEr"], 4)}
+            found = {name: value for name, value in row.items() if name.startswith("val_CIDEr")}
+            reached |= {name.replace("CIDEr", "CIDEr_beam_3"): round(value, 4) for name, value in found.items()}
             Checkpoint(model, self.vocabulary, self.detector.words, self.source, card | reached).save(places.best)
 
-        fit(title, places.run, identity, model, count, options, objective, self.validate, keep)
+        fit(title, places.run, identity, model, draw, options, objective, self.validate, keep)
         checkpoint = load(places.best)
         if places.out is not None and join()[1] == 0:
             checkpoint.save(places.out)
@@ -209,7 +228,7 @@ def train_captioner(name: str, places: Places, options: TrainOptions, initial: P
         return step_loss(model, hide(inputs, options.hide), tokens[part], live_words(tokens[whole]), options), {}
 
     identity = material.identity(settings(options), asdict(config), start and start.digest)
-    return material.fit(name, places, options, model, identity, len(tokens), objective, card)
+    return material.fit(name, places, options, model, identity, material.draw, objective, card)
 
 
 def read_crossfit(path: Path) -> dict[str, list[str]]:
@@ -284,14 +303,21 @@ def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
     return inputs._replace(region_mask=masks[0], attribute_mask=masks[1])
 
 
-def validate(model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary) -> float:
-    """CIDEr of the split, beam 3."""
+def validate(
+    model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary
+) -> dict[str, float]:
+    """CIDEr of the split, beam 3, of each data set apart."""
     captions = caption_split(model, split, attributes, vocabulary)
-    references = {p.id: p.captions for p in split.photographs}
-    found = score(references, captions, ["CIDEr"], ptb=False)
-    if (cider := found.corpus["CIDEr"]) is None:
-        raise GliedError(f"Expected val captions that CIDEr can score, it says: {found.missing['CIDEr'][1]}.")
-    return cider
+    by_set: dict[str, dict[str, tuple[str, ...]]] = {}
+    for photograph in split.photographs:
+        by_set.setdefault(photograph.dataset, {})[photograph.id] = photograph.captions
+    found = {}
+    for name, references in by_set.items():
+        scores = score(references, {id: captions[id] for id in references}, ["CIDEr"], ptb=False)
+        if (cider := scores.corpus["CIDEr"]) is None:
+            raise GliedError(f"Expected val captions that CIDEr can score, it says: {scores.missing['CIDEr'][1]}.")
+        found[name] = cider
+    return found
 
 
 @torch.inference_mode()
@@ -316,7 +342,9 @@ def find_all(
     rest = [i for i, p in enumerate(split.photographs) if p.id not in known]
     P = dict(zip(rest, predict(detector, split, torch.tensor(rest)) if rest else [], strict=True))
     words = [
-        [detector.words[w] for w in top_words(detector.words, P[i].numpy())] if i in P else known[p.id]
+        [detector.words[w] for w in top_words(detector.words, P[i].numpy(), without=detector.without)]
+        if i in P
+        else known[p.id]
         for i, p in enumerate(split.photographs)
     ]
     return pad([attribute_ids(w, vocabulary) for w in words])[0]

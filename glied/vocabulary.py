@@ -15,6 +15,17 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 FUNCTION_WORDS = frozenset(["a", "on", "of", "the", "in", "with", "and", "is", "to", "an", "two", "at", "next", "are"])
 
 
+# Words that hold a sentence together and show nothing: those 14, and more of their kind.
+GRAMMAR_WORDS = FUNCTION_WORDS | {
+    "that", "this", "these", "those", "there", "it", "its", "his", "her", "their", "he", "she", "they", "them",
+    "him", "who", "which", "what", "one", "some", "several", "many", "another", "other", "others", "each",
+    "both", "all", "very", "by", "for", "from", "into", "onto", "out", "off", "over", "under", "up", "down",
+    "through", "near", "behind", "between", "around", "along", "across", "against", "above", "below", "beside",
+    "besides", "towards", "toward", "inside", "while", "as", "when", "where", "has", "have", "having", "had",
+    "be", "being", "been", "was", "were", "can", "or", "but", "not", "n't", "'s", "so", "just", "about",
+    "after", "before", "like", "together", "other's", "it's",
+}  # fmt: skip
+
 # What the Penn Treebank tokenizer takes for one word in captions: decimals, times, initials, hyphenated and
 # apostrophed words, contractions cut off. Punctuation is matched by none of these and so dropped.
 _WORD = re.compile(
