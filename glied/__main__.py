@@ -160,10 +160,23 @@ class CaptionerRun(Run):
     Attributes:
         preset: '' for the paper's slides, `context` (GLIED alone), `narrow`, `wide` or `paper` (see glied/config.py).
         initial: a checkpoint of the same captioner to start from, from `train text` say.
+        project: what follows the projection of region features; default the preset's.
+        heads: attention heads of `d_head`; default the preset's (8 of 64).
+        d_head: width of an attention head.
+        feature_dropout: dropout on region features; default the preset's.
     """
 
     preset: Literal["", "context", "narrow", "wide", "paper"] = ""
     initial: Path | None = None
+    project: Literal["relu", "none", "norm"] | None = None
+    heads: int | None = None
+    d_head: int | None = None
+    feature_dropout: float | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of the preset that are given here."""
+        given = {name: getattr(self, name) for name in ("project", "heads", "d_head", "feature_dropout")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def _trained(checkpoint: Checkpoint, places: Places) -> None:
@@ -173,7 +186,7 @@ def _trained(checkpoint: Checkpoint, places: Places) -> None:
 def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None:
     name = "-".join(filter(None, (architecture, run.preset)))
     places = run.places(name)
-    _trained(train_captioner(name, places, training, run.initial), places)
+    _trained(train_captioner(name, places, training, run.initial, **run.changes()), places)
 
 
 @train_app.command(name="base")

@@ -1,7 +1,7 @@
 """What a captioner is built from: one frozen configuration and the published presets."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from glied.errors import GliedError
 
@@ -26,7 +26,7 @@ class ModelConfig:
         ffn: inner width of a feed-forward network after every attention function; 0 for none.
         share_local_output: one output matrix for H_vl and H_al (preset `glied-paper`).
         position: add the positional code to the word before distilling (`input`) or after (`context`).
-        project: activation after the projection of region features.
+        project: what follows the projection of region features: `relu`, `none`, or `norm`, a layer normalisation.
         dropout, attention_dropout, feature_dropout, output_dropout: in G, on the attention
             weights, on region features, and before the classifier.
         max_length: longest caption, in words, the end-of-sentence token not counted.
@@ -41,7 +41,7 @@ class ModelConfig:
     ffn: int = 0
     share_local_output: bool = False
     position: Literal["input", "context"] = "input"
-    project: Literal["relu", "none"] = "relu"
+    project: Literal["relu", "none", "norm"] = "relu"
     dropout: float = 0.1
     attention_dropout: float = 0.1
     feature_dropout: float = 0.5
@@ -84,8 +84,13 @@ PRESETS = {
 }
 
 
-def preset(name: str, vocabulary_size: int, feature_dim: int, dropout: float = 0.1) -> ModelConfig:
-    """The preset called `name`, fitted to a vocabulary and a width of region features; `dropout` is that of G."""
+def preset(name: str, vocabulary_size: int, feature_dim: int, dropout: float = 0.1, **changes: Any) -> ModelConfig:
+    """The preset called `name`, fitted to a vocabulary and a width of region features.
+
+    Args:
+        dropout: in G. changes: other fields to replace.
+    """
     if name not in PRESETS:
         raise GliedError(f"Expected a preset among {', '.join(PRESETS)}, got {name!r}; choose one of them.")
-    return replace(PRESETS[name], vocabulary_size=vocabulary_size, feature_dim=feature_dim, dropout=dropout)
+    fitted = {"vocabulary_size": vocabulary_size, "feature_dim": feature_dim, "dropout": dropout}
+    return replace(PRESETS[name], **(fitted | changes))

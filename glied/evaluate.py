@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint
-from glied.data import FeatureCache, encode_captions, load_dataset, stack
+from glied.data import Data, FeatureCache, encode_captions, load_dataset, stack
 from glied.decode import DecodeOptions, caption
 from glied.errors import GliedError
 from glied.metrics import habits, score
@@ -25,7 +25,7 @@ BATCH = 50
 
 
 def evaluate(
-    checkpoint: Checkpoint, detector: AttributeDetector, data: Path, split: str, cache: Path, options: DecodeOptions
+    checkpoint: Checkpoint, detector: AttributeDetector, data: Data, split: str, cache: Path, options: DecodeOptions
 ) -> dict[str, Any]:
     """Captions every photograph of a split and scores the captions against its human ones.
 

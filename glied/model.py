@@ -8,6 +8,7 @@ All captions of an image share its memory: they are query positions against the 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -159,6 +160,8 @@ class Captioner(nn.Module):
         self.config = config
         self.embedding = nn.Parameter(torch.empty(config.vocabulary_size, config.d))
         self.project = Linear(config.feature_dim, config.d)
+        activations = {"relu": nn.ReLU, "none": nn.Identity, "norm": partial(nn.LayerNorm, config.d)}
+        self.activate = activations[config.project]()
         self.H = nn.ModuleDict({n: Attention(config) for n in self.functions})  # type: ignore[assignment]
         self.G = nn.ModuleDict({n: Shortcut(config) for n in self.shortcuts})  # type: ignore[assignment]
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
@@ -173,7 +176,7 @@ class Captioner(nn.Module):
     def regions(self, F: Float[Tensor, "B N R"]) -> Float[Tensor, "B N d"]:
         """I, the projected regions."""
         I = self.project(functional.dropout(F, self.config.feature_dropout, self.training))
-        return I.relu() if self.config.project == "relu" else I  # Eq. (4) Choice (3)
+        return self.activate(I)  # Eq. (4) Choice (3)
 
     def embed(self, words: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         """Embedded words, without position: attributes, and input words before their positional code."""

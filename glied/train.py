@@ -190,12 +190,15 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
     )
 
 
-def train_captioner(name: str, places: Places, options: TrainOptions, initial: Path | None = None) -> Checkpoint:
+def train_captioner(
+    name: str, places: Places, options: TrainOptions, initial: Path | None = None, **changes: Any
+) -> Checkpoint:
     """Trains the preset `name` by cross-entropy; goes on from the state in the run's folder where there is one.
 
     Args:
         initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. What
             a region has more than there starts at weight 0.
+        changes: fields of the preset to replace.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
@@ -203,7 +206,7 @@ def train_captioner(name: str, places: Places, options: TrainOptions, initial: P
     device, _, _ = join()
     start = None if initial is None else load(initial)
     material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
-    config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
+    config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout, **changes)
     torch.manual_seed(options.seed)
     model = build(config)
     card = material.provenance(f"train {name}", options)

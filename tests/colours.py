@@ -36,18 +36,18 @@ class Colours:
         return Regions(boxes.astype(np.float32), features, image.size, self.name)
 
 
-def write(folder: Path) -> Path:
-    """16 photographs to train on and 8 for val."""
+def write(folder: Path, prefix: str = "") -> Path:
+    """16 photographs to train on and 8 for val, their names beginning with `prefix`."""
     (folder / "images").mkdir(parents=True)
     records = []
     random = np.random.default_rng(0)
     for i in range(24):
         name, colour = list(COLOURS.items())[i % 4]
         pixels = np.clip(np.array(colour) + random.integers(-20, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+        Image.fromarray(pixels).save(folder / "images" / f"{prefix}{i}.png")
         captions = [f"A {name} wall.", f"The wall is {name}.", f"A {name} {name} wall in the sun."]
         sentences = [{"raw": c} for c in captions]
-        records.append({"filename": f"{i}.png", "split": "val" if i >= 16 else "train", "sentences": sentences})
+        records.append({"filename": f"{prefix}{i}.png", "split": "val" if i >= 16 else "train", "sentences": sentences})
     (folder / "captions.json").write_text(json.dumps({"images": records}))
     return folder
 

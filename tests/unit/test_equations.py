@@ -25,6 +25,7 @@ CONFIGS = {
     "glied-context": replace(tiny.SMALL, vocabulary_size=16, position="context"),
     "glied-wide": replace(tiny.SMALL, vocabulary_size=16, d_head=11),
     "glied-paper": replace(tiny.SMALL, vocabulary_size=16, ffn=10, share_local_output=True),
+    "glied-norm": replace(tiny.SMALL, vocabulary_size=16, project="norm"),
     "glied-odd": replace(tiny.SMALL, vocabulary_size=16, d=15, project="none"),
 }
 CAPTION = [1, 5, 9, 4, 7, 5]
@@ -88,6 +89,9 @@ def captioner_pairs(model: Captioner) -> Pairs:
     HR, GR = {n: reference_h(h) for n, h in model.H.items()}, {n: reference_g(g) for n, g in model.G.items()}
     I = reference.affine(F, affine(model.project))
     I = REFERENCE[4](F, affine(model.project)) if model.config.project == "relu" else I
+    if model.config.project == "norm":
+        gain, shift = (p.detach().numpy() for p in model.activate.parameters())
+        I = reference.shortcut(np.zeros_like(I), I, gain, shift)
     A = REFERENCE[5](inputs.attributes[0].tolist(), E)
     words = REFERENCE[5](CAPTION, E)
     early = model.config.position == "input"
