@@ -268,7 +268,9 @@ def start_from(net: DetectorNet, path: Path) -> dict[str, Any]:
     known, card = load_net(path)
     weights = known.state_dict()
     for layer, words, others in (("label", net.labels, known.labels), ("attribute", net.attributes, known.attributes)):
-        row = {SYNONYMS.get(word, word): i for i, word in enumerate(others)}
+        # the word itself where the trained one knows it, else its most frequent synonym
+        row = {SYNONYMS.get(word, word): i for i, word in reversed(list(enumerate(others)))}
+        row |= {word: i for i, word in enumerate(others)}
         shared = [i for i, word in enumerate(words) if word in row]
         rows = [row[words[i]] for i in shared]
         for kind in ("weight", "bias"):
