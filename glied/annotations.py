@@ -18,6 +18,8 @@ from glied.phrases import Parsed, parse
 # persons: people drew the persons, a teacher the rest. teacher: another detector drew all of them.
 Origin = Literal["phrases", "classes", "persons", "teacher"]
 SOURCES: dict[str, Origin] = {"human": "classes", "person": "persons", "teacher": "teacher"}  # in boxes.json
+# what reading a damaged file of boxes may raise
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, RecursionError)
 
 
 class Boxed(NamedTuple):
@@ -67,6 +69,7 @@ def read_boxes(dataset: Dataset, photographs: Sequence[Photograph], human: bool 
             found += read_class_boxes(path, own)
         elif paths := sorted(part.folder.glob("annotations/instances_*.json")):
             found += read_instances(paths, own)
+            path = paths[0].with_name("instances_*.json")
         else:
             path = part.folder / "entities.json"
         looked.append(path)
@@ -106,7 +109,7 @@ def read_entities(path: Path, photographs: Sequence[Photograph]) -> list[Boxed]:
             chains = [set(box["chains"]) for box in humans]
             sure = torch.ones(len(boxes))
             found.append(Boxed(photograph, boxes, phrases, said, chains, sentences, "phrases", sure))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except DAMAGE as error:
         raise GliedError(
             f"Expected boxes and phrases of Flickr30k Entities in {path}, could not read them ({error!r}); "
             "put entities.json beside captions.json."
@@ -127,7 +130,7 @@ def read_class_boxes(path: Path, photographs: Sequence[Photograph]) -> list[Boxe
                 boxes = list(zip(*corners, strict=True))
                 found.append(_classified(photograph, boxes, classes, scores, SOURCES[record["source"]]))
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except DAMAGE as error:
         raise GliedError(
             f"Expected boxes with classes, {{id: {{source, boxes: [[x1, y1, x2, y2, class, score]]}}}}, in {path}, "
             f"could not read them ({error!r}); correct the file."
@@ -152,7 +155,7 @@ def read_instances(paths: Sequence[Path], photographs: Sequence[Photograph]) -> 
             corners, objects = zip(*boxes[photograph.id], strict=True)
             found.append(_classified(photograph, corners, objects, [1.0] * len(corners), "classes"))
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except DAMAGE as error:
         raise GliedError(
             f"Expected COCO's instances in {', '.join(map(str, paths))}, could not read them ({error!r}); fetch them "
             "again."

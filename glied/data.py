@@ -114,7 +114,7 @@ def _parts(path: Path) -> list[Part]:
         weights = {path.parent / folder: float(weight) for folder, weight in json.loads(path.read_bytes()).items()}
         if not weights or min(weights.values()) <= 0 or not np.isfinite(list(weights.values())).all():
             raise ValueError("a weight is not above 0")
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise GliedError(
             f'Expected folders and their weights, {{"FOLDER": WEIGHT, ...}}, in {path}, could not read them ({error}); '
             "correct the file, or give the folders themselves."

@@ -38,7 +38,6 @@ from glied.regions.detector import (
     save_net,
     to_pixels,
 )
-from glied.weights import described
 
 LONG, SHORT = 384, 256  # pixels of a photograph in training, along its longer and its shorter side
 POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a box from which an anchor holds it, and below which it holds nothing
@@ -273,17 +272,23 @@ def start_from(net: DetectorNet, path: Path) -> dict[str, Any]:
         the trained one's provenance.
     """
     known, card = load_net(path)
+    if (known.channels, known.hidden) != (net.channels, net.hidden):
+        raise GliedError(
+            f"Expected a detector of {net.channels} channels and a head of {net.hidden} in {path}, found "
+            f"{known.channels} and {known.hidden}; start from another."
+        )
     weights = known.state_dict()
     for layer, words, others in (("label", net.labels, known.labels), ("attribute", net.attributes, known.attributes)):
-        row = {SYNONYMS.get(word, word): i for i, word in enumerate(others)}
+        # the word itself where the trained one knows it, else its most frequent synonym
+        row = {SYNONYMS.get(word, word): i for i, word in reversed(list(enumerate(others)))}
+        row |= {word: i for i, word in enumerate(others)}
         shared = [i for i, word in enumerate(words) if word in row]
         rows = [row[words[i]] for i in shared]
         for kind in ("weight", "bias"):
             fresh = net.state_dict()[f"{layer}.{kind}"].clone()
             fresh[shared] = weights[f"{layer}.{kind}"][rows]
             weights[f"{layer}.{kind}"] = fresh
-    with described(path):
-        net.load_state_dict(weights)
+    net.load_state_dict(weights)
     return card
 
 

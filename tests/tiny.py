@@ -94,6 +94,26 @@ def boxed(folder: Path, *photographs: tuple[str, tuple[int, int], Sequence[Human
     return folder
 
 
+Classed = tuple[tuple[float, float, float, float], str, float]  # a box, its class, and how sure that is
+
+
+def classed(folder: Path, *photographs: tuple[str, str, tuple[int, int], Sequence[Classed]]) -> Path:
+    """A data set of photographs c0.png, c1.png ... (split, source, size, boxes) with boxes.json; painted as `boxed`
+    does."""
+    (folder / "images").mkdir(parents=True)
+    captions, records = [], {}
+    for i, (split, source, size, found) in enumerate(photographs):
+        image = Image.new("RGB", size, (60, 60, 60))
+        for g, (box, _, _) in enumerate(found):
+            image.paste(COLOURS[g % len(COLOURS)], tuple(round(v) for v in box))
+        image.save(folder / "images" / f"c{i}.png")
+        captions.append({"filename": f"c{i}.png", "split": split, "sentences": [{"raw": "A photograph ."}]})
+        records[f"c{i}.png"] = {"source": source, "boxes": [[*box, name, score] for box, name, score in found]}
+    (folder / "captions.json").write_text(json.dumps({"images": captions}))
+    (folder / "boxes.json").write_text(json.dumps(records))
+    return folder
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The command line in this process; its exit status."""
     monkeypatch.setattr(sys, "argv", ["glied", *map(str, arguments)])

@@ -44,7 +44,7 @@ def loops(features: np.ndarray, boxes: np.ndarray, stride: float, size: int, sam
 BOXES = [[0, 0, 80, 64], [8, 16, 24, 32], [3.5, 7.25, 70, 9], [40, 30, 79, 63], [0, 0, 16, 16]]
 
 
-@pytest.mark.parametrize(("size", "samples"), [(1, 1), (4, 2), (3, 3)])
+@pytest.mark.parametrize(("size", "samples"), [(1, 1), (7, 1), (4, 2), (3, 3)])
 def test_equals_loops(size: int, samples: int) -> None:
     features = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor(BOXES)
@@ -188,6 +188,17 @@ def test_nms_equals_loops(seed: int, threshold: float) -> None:
     one, numbers = np.zeros(60), (boxes.double().numpy(), scores.numpy())
     assert nms(boxes, scores, threshold).tolist() == suppress_loops(*numbers, one, threshold)
     assert batched_nms(boxes, scores, groups, threshold).tolist() == suppress_loops(*numbers, groups.numpy(), threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.6])
+def test_nms_of_more_boxes_than_are_compared_at_once(threshold: float) -> None:
+    """1,300 boxes: those of one part of 500 suppress boxes of later parts, and are themselves suppressed by earlier."""
+    boxes, scores, groups = crowd(1300, 7)
+    boxes += 40 * torch.arange(1300)[:, None] // 130  # ten crowds, each at another place
+    found = batched_nms(boxes, scores, groups, threshold).tolist()
+    assert found == suppress_loops(boxes.double().numpy(), scores.numpy(), groups.numpy(), threshold)
+    ranks = np.argsort(np.argsort(-scores.numpy(), kind="stable"))[found]
+    assert [((part <= ranks) & (ranks < part + 500)).any() for part in (0, 500, 1000)] == [True] * 3
 
 
 def test_suppression_and_pooling_equal_torchvision() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,13 @@ import h5py
 import numpy as np
 import pytest
 import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from interrupted import Slow, extract
 from PIL import Image
 
-from glied.data import FeatureCache, Photograph, load_dataset, report
+from glied.data import FeatureCache, Part, Photograph, draw_epoch, load_dataset, report
 from glied.errors import GliedError
 from glied.scene import Regions
 from glied.vocabulary import Vocabulary
@@ -53,7 +57,7 @@ def test_karpathy_layout(tmp_path: Path) -> None:
     assert data.name == tmp_path.name
     assert [p.split for p in data.photographs] == list(splits)
     assert data.split("val") == [
-        Photograph("val.png", tmp_path / "images" / "val.png", "val", ("A dog.", "Two cats' ball"))
+        Photograph("val.png", tmp_path / "images" / "val.png", "val", ("A dog.", "Two cats' ball"), tmp_path.name)
     ]
     assert data.split("val")[0].tokens == [["a", "dog"], ["two", "cats", "ball"]]
     assert [p.split for p in data.split("train", "restval")] == ["train", "restval"]
@@ -193,6 +197,169 @@ def test_real_captions_load(shared: Path) -> None:
     assert all(len(p.captions) == 5 for p in data.photographs)
     words = Vocabulary.build(tokens for p in data.split("val") for tokens in p.tokens)
     assert {"dog", "man", "'s"} < set(words.words)
+
+
+# Several data sets
+
+
+def small_set(folder: Path, *names: str) -> Path:
+    """A data set of training photographs."""
+    for name in names:
+        paint(folder / "images" / name)
+    return karpathy(folder, *(record(name) for name in names))
+
+
+def test_several_folders_are_one_data_set(tmp_path: Path) -> None:
+    first, second = small_set(tmp_path / "first", "a.png", "b.png"), small_set(tmp_path / "second", "c.png")
+    data = load_dataset([first, second])
+    assert data.name == "first + second"
+    assert [(p.id, p.dataset) for p in data.photographs] == [
+        ("a.png", "first"),
+        ("b.png", "first"),
+        ("c.png", "second"),
+    ]
+    assert data.photographs[2].path == second / "images" / "c.png"
+    assert data.parts == (Part("first", first), Part("second", second))
+    assert data.problems == ()
+    assert load_dataset(first).parts == load_dataset([first]).parts == (Part("first", first, None),)
+
+
+def test_a_photograph_of_two_data_sets_is_of_the_first(tmp_path: Path) -> None:
+    first, second = small_set(tmp_path / "first", "a.png", "b.png"), small_set(tmp_path / "second", "c.png", "b.png")
+    data = load_dataset([first, second])
+    assert [(p.id, p.dataset) for p in data.photographs] == [
+        ("a.png", "first"),
+        ("b.png", "first"),
+        ("c.png", "second"),
+    ]
+    assert data.problems == ("b.png: in first too, left out of second",)
+    assert [p.id for p in load_dataset([second, first]).photographs] == ["c.png", "b.png", "a.png"]
+
+
+def test_what_is_wrong_in_each_folder_is_reported(tmp_path: Path) -> None:
+    folders = [small_set(tmp_path / name, f"{name}.png") for name in ("first", "second")]
+    for folder in folders:
+        karpathy(folder, record(f"{folder.name}.png"), record(f"no {folder.name}.png"))
+    problems = load_dataset(folders).problems
+    assert [p.split(".png")[0] for p in problems] == ["no first", "no second"]
+    (folders[1] / "captions.json").unlink()
+    with pytest.raises(GliedError, match=r"second/captions\.json .* found neither"):
+        load_dataset(folders)
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = [small_set(tmp_path / place / "same", f"{place}.png") for place in ("here", "there")]
+    with pytest.raises(GliedError, match="different names, got same and same"):
+        load_dataset(folders)
+    with pytest.raises(GliedError, match="different names"):
+        load_dataset([folders[0], folders[0] / ".." / "same"])
+
+
+def test_a_file_lists_folders_relative_to_it_and_their_weights(tmp_path: Path, monkeypatch) -> None:
+    first, second = small_set(tmp_path / "here" / "first", "a.png"), small_set(tmp_path / "second", "b.png")
+    sets = tmp_path / "here" / "sets.json"
+    sets.write_text(json.dumps({"first": 2, "../second": 0.5}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    data = load_dataset(sets)
+    assert [(part.name, part.folder.resolve(), part.weight) for part in data.parts] == [
+        ("first", first, 2.0),
+        ("second", second, 0.5),
+    ]
+    assert [p.dataset for p in data.photographs] == ["first", "second"]
+    third = small_set(tmp_path / "third", "c.png")
+    assert [part.weight for part in load_dataset([sets, third]).parts] == [2.0, 0.5, None]
+    sets.write_text(json.dumps({str(second): 1}))
+    assert [p.id for p in load_dataset(sets).photographs] == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", "5", "null", '["first"]', '{"first": 0}', '{"first": -1}', '{"first": NaN}',
+     '{"first": "much"}', '{"first": Infinity}', '{"first": null}', '{"first": [1]}', '{"first": 1, "second": 0}',
+     '{"first": 1',
+     '{"first": 1' + 400 * "0" + "}", 9999 * "[", "\udcff\udcfe"],
+)  # fmt: skip
+def test_a_damaged_list_of_folders_is_one_sentence(content: str, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        small_set(tmp_path / name, f"{name}.png")
+    sets = tmp_path / "sets.json"
+    sets.write_text('{"first": 1}')
+    assert load_dataset(sets).name == "first"
+    sets.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(GliedError, match=r"Expected folders and their weights.*sets\.json") as raised:
+        load_dataset(sets)
+    assert "\n" not in str(raised.value)
+
+
+def mixed(**counts: int) -> list[Photograph]:
+    """So many photographs of each data set, one of each in turn as long as there are."""
+    ranks = sorted((i, name) for name, n in counts.items() for i in range(n))
+    return [Photograph(f"{name}{i}", Path(name), "train", ("a dog",), name) for i, name in ranks]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_an_epoch_of_one_data_set_is_a_permutation() -> None:
+    photographs = mixed(a=50)
+    for parts in ([Part("a", Path("a"))], [Part("a", Path("a"), 0.25)]):
+        assert draw_epoch(photographs, parts, seeded(3)).tolist() == torch.randperm(50, generator=seeded(3)).tolist()
+
+
+def drawn(photographs: list[Photograph], weights: dict[str, float | None], seed: int = 0) -> list[str]:
+    """The data sets of an epoch's photographs."""
+    parts = [Part(name, Path(name), weight) for name, weight in weights.items()]
+    return [photographs[i].dataset for i in draw_epoch(photographs, parts, seeded(seed)).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights", "expected"),
+    [
+        ({"a": 16, "b": 144}, {"a": None, "b": None}, {"a": 40, "b": 120}),  # square roots: 4 to 12
+        ({"a": 1, "b": 4, "c": 25}, {"a": None, "b": None, "c": None}, {"a": 4, "b": 7, "c": 19}),  # ends 3.75, 11.25
+        ({"a": 4, "b": 8}, {"a": 3, "b": 1}, {"a": 9, "b": 3}),
+        ({"a": 4, "b": 8}, {"a": 1, "b": 1}, {"a": 6, "b": 6}),
+        ({"a": 4, "b": 8}, {"b": 2, "a": 10}, {"a": 10, "b": 2}),  # by name, whatever their order
+        ({"a": 4, "b": 36}, {"a": 6, "b": None}, {"a": 20, "b": 20}),  # 6 and the square root of 36
+        ({"a": 1, "b": 100}, {"a": 0.001, "b": 1}, {"b": 101}),  # less than half a photograph is none
+    ],
+)
+def test_the_share_of_each_data_set(counts: dict, weights: dict, expected: dict) -> None:
+    assert Counter(drawn(mixed(**counts), weights)) == expected
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.none() | st.floats(0.01, 100)), min_size=1, max_size=4),
+    st.integers(0, 2**31),
+)
+def test_no_photograph_comes_twice_before_all_of_its_set_came(sets: list[tuple[int, float | None]], seed: int) -> None:
+    names = [f"set{i}" for i in range(len(sets))]
+    photographs = mixed(**{name: n for name, (n, _) in zip(names, sets, strict=True)})
+    parts = [Part(name, Path(name), weight) for name, (_, weight) in zip(names, sets, strict=True)]
+    found = draw_epoch(photographs, parts, seeded(seed)).tolist()
+    assert len(found) == len(photographs)
+    times = Counter(found)
+    for name in names:
+        each = [times[i] for i, p in enumerate(photographs) if p.dataset == name]
+        assert max(each) - min(each) <= 1
+
+
+def test_an_epoch_follows_from_the_generator_alone() -> None:
+    photographs, parts = mixed(a=9, b=40), [Part("a", Path("a")), Part("b", Path("b"))]
+    torch.manual_seed(1)
+    first = draw_epoch(photographs, parts, seeded(5)).tolist()
+    torch.manual_seed(2)
+    generator = seeded(5)
+    assert draw_epoch(photographs, parts, generator).tolist() == first
+    assert draw_epoch(photographs, parts, generator).tolist() != first
+    assert draw_epoch(photographs, parts, seeded(6)).tolist() != first
+
+
+def test_data_sets_are_mixed_within_an_epoch() -> None:
+    order = drawn(mixed(a=100, b=100), {"a": None, "b": None})
+    assert 30 < order[:100].count("a") < 70
 
 
 class Counting:

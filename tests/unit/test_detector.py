@@ -32,6 +32,7 @@ from glied.regions.detector import (
     Trunk,
     apply_deltas,
     canvas,
+    choose_proposals,
     detect,
     load_net,
     make_anchors,
@@ -178,6 +179,38 @@ def test_the_first_of_many_are_the_few(seed: int, n: int, few: int) -> None:
     first, best = soft_nms(boxes, scores, few, 0.4)
     assert first.tolist() == order[:few].tolist()
     assert best.tolist() == kept[:few].tolist()
+
+
+# Proposals
+
+
+def test_proposals_worked_values() -> None:
+    """Those at 1 and 2 overlap that at 0 by 9/11 and 8/12; one goes from an IoU of 0.7."""
+    boxes, scores = row(50, 2, 0, 1, 100), torch.tensor([-3.0, 1, 2, 5, -1])
+    assert choose_proposals(boxes, scores, 5).tolist() == [3, 4, 0]  # 2 and 0 differ from 1 by 1 each
+    assert choose_proposals(boxes[[0, 1, 2, 4]], scores[[0, 1, 2, 4]], 4).tolist() == [2, 1, 3, 0]
+    assert choose_proposals(boxes, scores, 2).tolist() == [3, 4]
+    assert choose_proposals(boxes[:0], scores[:0], 2).tolist() == []
+
+
+def test_proposals_are_among_four_times_as_many_most_promising() -> None:
+    boxes, scores = row(*[0] * 7, 30, 60), torch.arange(9.0).flip(0)
+    assert choose_proposals(boxes, scores, 2).tolist() == [0, 7]
+    assert choose_proposals(boxes[[*range(7), 0, 7]], scores, 2).tolist() == [0]  # the ninth is not looked at
+    assert choose_proposals(boxes, scores, 3).tolist() == [0, 7, 8]
+
+
+def test_the_head_examines_what_is_chosen(net: DetectorNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In use: of a choice of two proposals only these two are found."""
+    chosen = []
+
+    def two(boxes, scores, count):
+        chosen.append((len(boxes), count))
+        return choose_proposals(boxes, scores, 2)
+
+    monkeypatch.setattr(detector, "choose_proposals", two)
+    assert len(detect(net, to_pixels(noise(128, 96)), 40).boxes) == 2
+    assert chosen == [(9 * (16 * 12 + 8 * 6 + 4 * 3), PROPOSALS)]
 
 
 # The network
@@ -424,6 +457,13 @@ def test_a_noun_is_not_its_own_attribute(tmp_path: Path) -> None:
     assert Detector(path, 1, 1).find_regions(noise(64, 48)).labels == (f"{ATTRIBUTES[0]} {LABELS[1]}",)
     same = rewritten(path, tmp_path / "same", attributes=[LABELS[1], ATTRIBUTES[1]])
     assert Detector(same, 1, 1).find_regions(noise(64, 48)).labels == (LABELS[1],)
+
+
+@pytest.mark.parametrize(("attribute", "expected"), [("cell", "cell phone"), ("el", "el cell phone")])
+def test_a_word_of_a_name_is_not_its_attribute(tmp_path: Path, attribute: str, expected: str) -> None:
+    path = biased(tmp_path, label=[0, 9, 0], attribute=[9, -9])
+    names = {"labels": ["dog", "cell phone", "phone"], "attributes": [attribute, "big"]}
+    assert Detector(rewritten(path, tmp_path / "two", **names), 1, 1).find_regions(noise(64, 48)).labels == (expected,)
 
 
 @pytest.mark.parametrize(("quality", "expected"), [(-9.0, 4), (9.0, 12)])

@@ -11,8 +11,9 @@ import torch
 
 from analysis.grounding import draw_grounding
 from glied import grounding
+from glied.annotations import Boxed
 from glied.attributes import AttributeDetector
-from glied.data import stack
+from glied.data import Photograph, stack
 from glied.errors import GliedError
 from glied.grounding import REMOVED, Collocations, Spoken, deletion, ground, grouping_lift, locate, pointing
 from glied.report import markdown
@@ -181,7 +182,8 @@ def test_attention_of_a_word_is_in_the_row_that_produced_it_and_collocations_in_
 def test_a_word_before_the_object_is_no_object() -> None:
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9]])
     phrases = [[("dog", ("black",))], [("black", ())]]
-    boxed = grounding.Boxed(None, (9, 9), boxes, phrases, [], [], [])  # type: ignore[arg-type]
+    photograph = Photograph("x", Path("x"), "val", ("a dog",))
+    boxed = Boxed(photograph, boxes, phrases, [], [], [], "phrases", torch.ones(2))
     spoken = grounding.generated(boxed, tiny.checkpoint(), ["a", "black", "dog"], {})
     assert spoken.objects == {2: [0]}
 
