@@ -357,7 +357,10 @@ def train_detector(
         order = draw_epoch([b.photograph for b in train], dataset.parts, torch.Generator().manual_seed(seed))
         plan += [(epoch, ids) for ids in batches(order, wide, options.images, np.random.default_rng(seed))]
 
-    boxes = [(boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases, boxed.origin) for boxed in train]
+    boxes = [
+        (boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases, boxed.origin, boxed.certainty.tolist())
+        for boxed in train
+    ]
     weights, start = [part.weight for part in dataset.parts], card.get("initial", {}).get("digest")
     depends_on = json.dumps([settings(options), labels, attributes, boxes, weights, start])
     identity = hashlib.sha256(depends_on.encode()).hexdigest()
