@@ -1,4 +1,4 @@
-"""The photographs to choose from: those inside the packages we use, and a folder of one's own."""
+"""The photographs to choose from: those inside the packages we use or shipped here, and a folder of one's own."""
 
 import base64
 import io
@@ -53,28 +53,43 @@ class Entry:
     path: Path
 
 
-# package, file, title, what it shows, credit: real photographs only, none of them fetched; people first, whom the
-# shipped captioners know best
+# package, file, title, what it shows, credit: real photographs only, none of them fetched; what the captioners were
+# taught comes first, what is odd to them last. app/photographs/CREDITS.md says more of those we ship
 INSIDE = (
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "Grace Hopper", "A naval officer in uniform, arms crossed",
      "U.S. Navy, public domain; Matplotlib"),
     ("skimage", "data/camera.png", "Photographer", "A man with a camera on a tripod, on a lawn",
      "Lav Varshney, CC0; scikit-image"),
-    ("skimage", "data/astronaut.png", "Eileen Collins", "An astronaut in an orange suit, smiling, a flag behind her",
-     "NASA, public domain; scikit-image"),
-    ("skimage", "data/motorcycle_left.png", "Motorcycle", "A motorcycle in a garage",
-     "D. Scharstein et al., Middlebury stereo data 2014; scikit-image"),
-    ("sklearn", "datasets/images/china.jpg", "Summer Palace", "A Chinese temple among trees by the water",
-     "danielbuechele, CC BY 2.0; scikit-learn"),
-    ("skimage", "data/chelsea.png", "Chelsea the cat", "A tabby cat's face", "Stéfan van der Walt, CC0; scikit-image"),
+    ("app", "photographs/musicians.jpg", "Mariachi",
+     "Musicians in black suits with red bows play trumpets and guitars, one smiles",
+     "Elidealista, public domain; GCompris"),
+    ("app", "photographs/spaniels.jpg", "Spaniels", "Two brown spaniels look out of a window of a wooden house",
+     "Aitzol Berasategi, CC BY 4.0, cropped; Lomiri wallpapers"),
+    ("app", "photographs/kitten.jpg", "Kitten", "A kitten on its back with a ball of wool, on a pink cloth",
+     "Loliloli, public domain; GCompris"),
+    ("app", "photographs/kitchen.jpg", "Kitchen", "A kitchen with a stove, a dishwasher, a sink and brown cupboards",
+     "MIT, CC BY-SA 3.0; Scratch"),
     ("skimage", "data/coffee.png", "Coffee", "A cup of espresso with a spoon on a wooden table",
      "Rachel Michetti, CC0; scikit-image"),
+    ("skimage", "data/motorcycle_left.png", "Motorcycle", "A motorcycle in a garage",
+     "D. Scharstein et al., Middlebury stereo data 2014; scikit-image"),
+    ("app", "photographs/horses.jpg", "Horses", "Three horses and two foals in a meadow, one foal lying down",
+     "Seth Zeigler, public domain; GCompris"),
+    ("app", "photographs/giraffes.jpg", "Giraffes", "Two giraffes stand side by side in front of trees",
+     "Mike and Lara Wolfe, public domain; GCompris"),
+    ("app", "photographs/baseball.jpg", "Ballpark", "An empty baseball field, its stands full of people",
+     "MIT, CC BY-SA 3.0; Scratch"),
+    ("app", "photographs/bridge.jpg", "Bridge", "A lit suspension bridge over a river at night, a boat below it",
+     "Derek Jensen, public domain; Palapeli"),
+    ("skimage", "data/chelsea.png", "Chelsea the cat", "A tabby cat's face", "Stéfan van der Walt, CC0; scikit-image"),
+    ("skimage", "data/astronaut.png", "Eileen Collins", "An astronaut in an orange suit, smiling, a flag behind her",
+     "NASA, public domain; scikit-image"),
+    ("sklearn", "datasets/images/china.jpg", "Summer Palace", "A Chinese temple among trees by the water",
+     "danielbuechele, CC BY 2.0; scikit-learn"),
     ("sklearn", "datasets/images/flower.jpg", "Dahlia", "A flower in bloom, close up",
      "vultilion, CC BY 2.0; scikit-learn"),
     ("skimage", "data/rocket.jpg", "Rocket", "A rocket on its launch pad at dusk",
      "SpaceX, public domain; scikit-image"),
-    ("skimage", "data/clock_motion.png", "Clock", "A clock on a wall, blurred by motion",
-     "Stéfan van der Walt, public domain; scikit-image"),
 )  # fmt: skip
 
 

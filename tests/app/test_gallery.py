@@ -16,16 +16,30 @@ from app.gallery import entries, human_captions, open_entry, thumbnail
 from glied.decode import Caption
 from glied.errors import GliedError
 
+OURS = len(gallery.INSIDE)
 
-def test_every_photograph_inside_the_packages_opens():
+
+def test_every_photograph_of_ours_opens():
     found, skipped = entries()
-    assert len(found) == 10
+    assert len(found) == OURS >= 10
     assert skipped == 0
     for entry in found:
         assert min(open_entry(entry).image.size) >= 200
         assert entry.alt
         assert entry.credit
         assert thumbnail(entry).startswith("data:image/jpeg;base64,")
+
+
+def test_every_photograph_shipped_is_small_and_credited():
+    folder = Path(gallery.__file__).parent / "photographs"
+    told = (folder / "CREDITS.md").read_text(encoding="utf-8")
+    shipped = sorted(folder.glob("*.jpg"))
+    assert shipped == sorted(entry.path for entry in entries()[0] if entry.path.parent == folder)
+    for file in shipped:
+        assert f"`{file.name}`" in told
+        assert file.stat().st_size < 100_000
+        with Image.open(file) as image:
+            assert max(image.size) <= 640
 
 
 def test_bad_files_of_a_folder_are_counted_not_shown(tmp_path: Path):
@@ -36,7 +50,7 @@ def test_bad_files_of_a_folder_are_counted_not_shown(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("not counted")
     found, skipped = entries(str(tmp_path))
     assert [entry.id for entry in found[:3]] == ["<b>c.jpg", "a.png", "b.jpg"]
-    assert len(found) == 13
+    assert len(found) == 3 + OURS
     assert skipped == 2
 
 
@@ -46,7 +60,7 @@ def test_only_the_first_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Image.new("RGB", (16, 16)).save(tmp_path / f"{i}.png")
     found, skipped = entries(str(tmp_path))
     assert [entry.id for entry in found[:5]] == [f"{i}.png" for i in range(5)]
-    assert (len(found), skipped) == (5 + 10, 3)
+    assert (len(found), skipped) == (5 + OURS, 3)
 
 
 def test_photographs_that_nobody_trains_on_come_first(tmp_path: Path):
@@ -127,12 +141,12 @@ def test_tiles_show_both_captions_and_where_they_differ(open_gallery: Callable[.
     assert first["notes"] == ["hat 90%, grass 20%"]
     assert [line["by"] for line in second["captions"]] == ["GLIED and Base"]
     assert (third["captions"], third["notes"]) == ([], ["Caption to come"])
-    assert "Captions of 3 of 10 photographs" in app.get("progress")[0].proto.text
+    assert f"Captions of 3 of {OURS} photographs" in app.get("progress")[0].proto.text
 
 
 def test_a_photograph_that_could_not_be_read_is_left_out_with_its_reason(open_gallery: Callable[..., AppTest]):
     app = open_gallery()
-    assert len(tiles(app)) == 9
+    assert len(tiles(app)) == OURS - 1
     assert "Coffee" not in titles(app)
     assert [text.value for text in app.text] == ["Coffee: Expected a readable image."]
 
@@ -174,7 +188,7 @@ def test_only_those_that_differ(open_gallery: Callable[..., AppTest]):
 def test_the_least_confident_come_first_and_those_to_come_last(open_gallery: Callable[..., AppTest]):
     app = open_gallery()
     app.selectbox(key="sort").select("Lowest confidence first").run()
-    assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Eileen Collins"]
+    assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Mariachi"]
     assert tiles(app)[0]["notes"][1] == "log p per word -3.00"
 
 
@@ -189,7 +203,7 @@ def test_the_biggest_gain_is_offered_where_reports_know_it(
     monkeypatch.setattr("app.catalogue.comparable", lambda glied, base: found)
     app = open_gallery()
     app.selectbox(key="sort").select("Biggest gain first").run()
-    assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Eileen Collins"]
+    assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Mariachi"]
     assert [tile["notes"][-1] for tile in tiles(app)[:2]] == ["CIDEr +50 against Base", "CIDEr -10 against Base"]
 
 

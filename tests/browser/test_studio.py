@@ -10,6 +10,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from visit import VIEWS, settled
 
+from app.gallery import INSIDE
+
 Open = Callable[..., Page]
 
 
@@ -189,7 +191,7 @@ def test_two_visitors_at_once_each_get_their_own(open_page: Open):
 
 def test_the_gallery_is_searched_opened_and_toured(open_page: Open):
     page = open_page()
-    expect(page.locator(".tile")).to_have_count(10)
+    expect(page.locator(".tile")).to_have_count(len(INSIDE))
     expect(page.get_by_text("Captions of")).to_have_count(0)
     page.get_by_placeholder("Search titles, captions, attributes").fill("motorcycle")
     expect(page.locator(".tile")).to_have_count(1)
