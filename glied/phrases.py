@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Parsed = tuple[str, tuple[str, ...]]
 
@@ -42,6 +42,14 @@ SYNONYMS = {
     "soccer ball": "sports ball", "tennis ball": "sports ball", "necktie": "tie", "kid": "child", "guy": "man",
     "lady": "woman", "gentleman": "man",
 }  # fmt: skip
+# Words for a kind of a class of COCO, for where a box has a class and a caption says more: a "man" is a person.
+KINDS = dict.fromkeys((
+    "man", "woman", "boy", "girl", "child", "baby", "toddler", "adult", "teenager", "player", "batter", "catcher",
+    "umpire", "skateboarder", "skater", "skier", "snowboarder", "surfer", "rider", "biker", "cyclist", "motorcyclist",
+    "jockey", "driver", "pedestrian", "spectator", "officer", "worker", "chef", "bride", "groom", "friend", "mother",
+    "father",
+), "person") | {"puppy": "dog", "kitten": "cat", "calf": "cow", "lamb": "sheep", "taxi": "car"}  # fmt: skip
+NOUNS = {name.split()[-1] for name in (*COCO_CLASSES, *SYNONYMS, *KINDS)}
 COMPOUNDS = {name for name in (*COCO_CLASSES, *SYNONYMS) if " " in name}
 
 # Nouns that are no object one could point at.
@@ -51,7 +59,10 @@ VAGUE = {
     "night", "background", "foreground", "light", "corner", "line",
 }  # fmt: skip
 
-IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot"}
+IRREGULAR = {
+    "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot", "knives": "knife",
+    "skies": "sky",
+}  # fmt: skip
 
 
 def parse(phrase: str) -> Parsed:
@@ -87,7 +98,7 @@ def singulars(phrases: Iterable[Parsed]) -> dict[str, str]:
 
 def _singular(word: str, heads: Counter[str]) -> str:
     stems: Sequence[str] = (IRREGULAR.get(word, ""),)
-    if word.endswith("s") and not word.endswith("ss"):
+    if word.endswith("s") and not word.endswith("ss") and word not in IRREGULAR:
         stems = (word[:-1], word[:-2] if word.endswith("es") else "", word[:-3] + "y" if word.endswith("ies") else "")
     return next((s for s in stems if heads[s] and heads[s] >= heads[word] / 4), word)
 
@@ -100,6 +111,16 @@ def name_object(phrase: Parsed, singular: Mapping[str, str]) -> str:
     compound = f"{modifiers[-1]} {noun}" if modifiers else ""
     name = compound if compound in COMPOUNDS else noun
     return SYNONYMS.get(name, name)
+
+
+def find_classes(words: Sequence[str], classes: Collection[str]) -> dict[int, str]:
+    """Position of every word of a caption that names one of some classes -> that class. A plural, a synonym or a kind
+    of it ("men": person) names it too; a class of two words ("traffic light") is named by its last, right after the
+    first."""
+    singular = singulars((word, ()) for word in {*words, *NOUNS})
+    names = [name_object((word, tuple(words[:t][-1:])), singular) for t, word in enumerate(words)]
+    found = [name if name in classes else KINDS.get(name) for name in names]
+    return {t: name for t, name in enumerate(found) if name in classes}
 
 
 def label_object(label: str, singular: Mapping[str, str]) -> str:
