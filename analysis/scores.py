@@ -18,6 +18,14 @@ SEEN = {
     "centre": "a box in the centre",
     "ceiling": "the best region there is",
 }
+ATTENTION = {  # see glied.model
+    "vd": "region distilling (vd)",
+    "ad": "attribute distilling (ad)",
+    "v": "regions (v; in GLIED their groups)",
+    "a": "attributes (a)",
+    "vl": "regions, locally (vl)",
+    "al": "attributes, locally (al)",
+}
 GROUPED = {"same": "of the same entity", "others": "of other entities", "near": "of none, but near"}
 BEYOND = {f"{name}_beyond": f"{title}, beyond the usual" for name, title in GROUPED.items()}
 HABITS = {
@@ -134,6 +142,16 @@ def group_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         for title, found in grounded.items()
         for name in (*GROUPED, *BEYOND)
         if name in found.get("groupings", {})
+    )
+
+
+def key_share_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Captioner x attention function: its key share (see `glied.grounding.key_share`); empty for reports without."""
+    return known_means(
+        ({"captioner": title, "attention": ATTENTION[name]}, found["key_share"][name])
+        for title, found in grounded.items()
+        for name in ATTENTION
+        if name in found.get("key_share", {})
     )
 
 

@@ -352,7 +352,7 @@ def evaluate_split(
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
     against: Annotated[tuple[Path, ...], arg(help="earlier reports to compare with, photograph by photograph")] = (),
     grounding: Annotated[
-        bool, arg(help="also measure whether the attention is true, on the boxes of DIR/entities.json")
+        bool, arg(help="also measure whether the attention is true, on the human boxes of DIR")
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""

@@ -1,6 +1,7 @@
-"""Is the attention true? Four measures of a captioner on photographs whose phrases people tied to boxes.
+"""Is the attention true? Measures of a captioner on photographs in which people drew boxes.
 
-Attention is averaged over heads. Entities and boxes are those of Flickr30k Entities (Plummer et al. 2015).
+The boxes are those of Flickr30k Entities (Plummer et al. 2015), of what captions mention, or of objects of known
+classes, as in COCO (Lin et al. 2014). Attention is averaged over heads, except for the key share.
 """
 
 from collections import Counter, defaultdict
@@ -24,18 +25,19 @@ from glied.errors import GliedError
 from glied.images import open_image
 from glied.metrics import interval, rank_correlation
 from glied.model import Inputs
-from glied.phrases import singulars
+from glied.phrases import find_classes, singulars
 from glied.recall import MATCH
 from glied.regions import open_source
 from glied.regions.boxes import iou
 from glied.scene import Scene
-from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, tokenize
+from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
 
 # The attention that feeds a word: over groupings (global) or regions (local), and over attributes.
 FEEDS = {
     "base": {"local": "v", "attributes": "a"},
     "glied": {"global": "v", "local": "vl", "attributes": "al"},
 }
+SENSES = (("regions", "region_mask", "local"), ("attributes", "attribute_mask", "attributes"))  # what is removed
 GROUPED = ("same", "others", "near")
 REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
 FELLED = 300  # photographs that things are removed from: each removal is another pass
@@ -72,28 +74,46 @@ def locate(words: Sequence[str], phrases: Sequence[tuple[str, str, list[int]]]) 
     return found
 
 
+def speak(words: list[str], objects: dict[int, list[int]], vocabulary: Vocabulary) -> Spoken:
+    """A caption with its ids."""
+    return Spoken(words, [BOS, *vocabulary.encode(words), EOS], objects)
+
+
 def human(boxed: Boxed, checkpoint: Checkpoint) -> Iterator[Spoken]:
-    """The human captions, with the boxes that people tied to their phrases."""
+    """The human captions, with the boxes that people tied to their phrases, or else of the classes that they name."""
+    longest, vocabulary = checkpoint.model.config.max_length, checkpoint.vocabulary
+    if boxed.origin == "classes":
+        for tokens in boxed.photograph.tokens:
+            yield speak(tokens[:longest], name_boxes(tokens[:longest], boxed), vocabulary)
     for text, phrases in boxed.sentences:
-        words = tokenize(text)[: checkpoint.model.config.max_length]
+        words = tokenize(text)[:longest]
         tied = [
             (phrase, parsed[0], [g for g, shown in enumerate(boxed.chains) if entity in shown])
             for phrase, parsed, entity in phrases
         ]
-        yield Spoken(words, [BOS, *checkpoint.vocabulary.encode(words), EOS], locate(words, tied))
+        yield speak(words, locate(words, tied), vocabulary)
 
 
 def generated(boxed: Boxed, checkpoint: Checkpoint, words: list[str], singular: dict[str, str]) -> Spoken:
-    """The captioner's caption; its object words are those that head a human phrase of the photograph with boxes, unless
-    another follows ("a black dog", although someone is "in black")."""
+    """The captioner's caption. Its object words name a class with boxes; or, where people tied boxes to phrases, they
+    head such a phrase, and no other object word follows ("a black dog", although someone is "in black")."""
+    if boxed.origin == "classes":
+        return speak(words, name_boxes(words, boxed), checkpoint.vocabulary)
     named: dict[str, set[int]] = defaultdict(set)
     for g, phrases in enumerate(boxed.phrases):
         for head, _ in phrases:
             named[singular.get(head, head)].add(g)
     nouns = [singular.get(word, word) for word in words]
     heads = [t for t, noun in enumerate(nouns) if noun in named and not set(nouns[t + 1 : t + 2]) & named.keys()]
-    objects = {t: sorted(named[nouns[t]]) for t in heads}
-    return Spoken(words, [BOS, *checkpoint.vocabulary.encode(words), EOS], objects)
+    return speak(words, {t: sorted(named[nouns[t]]) for t in heads}, checkpoint.vocabulary)
+
+
+def name_boxes(words: Sequence[str], boxed: Boxed) -> dict[int, list[int]]:
+    """Position of every word that names a class with boxes in the photograph -> all boxes of that class."""
+    boxes: dict[str, list[int]] = defaultdict(list)
+    for g, ((name, _),) in enumerate(boxed.phrases):
+        boxes[name].append(g)
+    return {t: boxes[name] for t, name in find_classes(words, boxes.keys()).items()}
 
 
 def hit(overlap: Float[Tensor, "G N"], boxes: list[int]) -> Bool[Tensor, " N"]:
@@ -142,6 +162,21 @@ def grouping_lift(
                 if same.any():
                     lifts["same" + kind].append(lift[q, same].mean().item())
     return lifts
+
+
+def key_share(weights: Float[Tensor, "k Q K"]) -> float:
+    """How far attention depends on the key alone: the share of the variance of log attention, centred by query, that
+    the means of the keys explain; mean over heads. 1: every query attends alike. NaN where attention is even."""
+    logs = weights.double().clamp_min(torch.finfo(torch.float).tiny).log()
+    logs = logs - logs.mean(2, keepdim=True)
+    variance = logs.square().mean((1, 2))
+    share = logs.mean(1).square().mean(1) / variance
+    return share[variance > 1e-9].mean().item()
+
+
+def count_partners(weights: Float[Tensor, "N N"]) -> int:
+    """How many regions are the top partner of some region: the one, other than itself, that it attends to most."""
+    return len(weights.clone().fill_diagonal_(-1).argmax(1).unique())
 
 
 @torch.inference_mode()
@@ -255,6 +290,109 @@ def _mean(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(known.mean()), "low": low, "high": high, "count": len(known)}
 
 
+class View(NamedTuple):
+    """A photograph as people boxed it (G boxes) and as a captioner attends to it (N regions).
+
+    Attributes:
+        attributes: the words of `inputs.attributes`.
+        boxes: of the regions, in pixels.
+        overlap: IoU of human boxes and regions.
+        centre: IoU of human boxes and a box in the centre.
+        people: every human caption, and its attention by `attend_all`.
+        own: the captioner's caption, likewise.
+    """
+
+    inputs: Inputs
+    attributes: list[str]
+    boxes: Float[Tensor, "N 4"]
+    overlap: Float[Tensor, "G N"]
+    centre: Float[Tensor, "G 1"]
+    people: list[tuple[Spoken, dict[str, Tensor]]]
+    own: tuple[Spoken, dict[str, Tensor]]
+
+
+def look(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides: Float[Tensor, " 2"]) -> View:
+    """Has the captioner read all captions of a photograph.
+
+    Args:
+        sides: width and height of the box in the centre, as shares of the photograph's.
+    """
+    inputs = stack([scene], checkpoint.vocabulary)
+    known = [word for word in scene.attributes.words if word in checkpoint.vocabulary]  # as `stack` gives them
+    boxes, size = torch.from_numpy(scene.regions.boxes.copy()), torch.tensor(scene.regions.size)
+    centre = torch.cat([size - sides * size, size + sides * size])[None] / 2
+    captions = [*human(boxed, checkpoint), own]
+    *people, last = zip(captions, attend_all(checkpoint, inputs, captions), strict=True)
+    overlaps = iou(boxed.boxes, boxes), iou(boxed.boxes, centre)
+    return View(inputs, known or ["<unk>"], boxes, *overlaps, people, last)
+
+
+def measure_pointing(view: View, feeds: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
+    """Kind of caption -> what points -> for every object word, whether it points at the object (or how probably)."""
+    values = {}
+    for kind, captions in (("human", view.people), ("generated", [view.own])):
+        named = [boxes for spoken, _ in captions for boxes in spoken.objects.values()]
+        covering = [hit(view.overlap, boxes) for boxes in named]
+        values[kind] = {
+            name: [
+                value
+                for spoken, weights in captions
+                for value in pointing(weights[function].mean(0), view.overlap, spoken).tolist()
+            ]
+            for name, function in feeds.items()
+            if name != "attributes"
+        }
+        values[kind]["chance"] = [covers.float().mean().item() for covers in covering]
+        values[kind]["centre"] = [float(hit(view.centre, boxes).item()) for boxes in named]
+        values[kind]["ceiling"] = [float(covers.any()) for covers in covering]
+    return values
+
+
+def measure_groupings(view: View) -> dict[str, list[float]]:
+    """`grouping_lift` of all human captions."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for spoken, weights in view.people:
+        for name, lifts in grouping_lift(weights["vd"].mean(0), view.overlap, view.boxes, spoken).items():
+            values[name] += lifts
+    return values
+
+
+def measure_key_share(view: View) -> dict[str, list[float]]:
+    """Attention function -> `key_share` over the queries of all captions. Not of context attention: its keys are the
+    words of one caption, so that no key meets the queries of all."""
+    read = [weights for _, weights in (*view.people, view.own)]
+    functions = [name for name in read[0] if name != "x"]
+    return {name: [key_share(torch.cat([weights[name] for weights in read], 1))] for name in functions}
+
+
+def measure_deletion(
+    view: View, checkpoint: Checkpoint, feeds: Mapping[str, str], random: torch.Generator
+) -> dict[str, dict[str, dict[int, list[float]]]]:
+    """Sense -> order -> number removed -> mean fall over the content words of the captioner's caption."""
+    spoken, weights = view.own
+    content = [t for t, word in enumerate(spoken.words) if word not in FUNCTION_WORDS]
+    values = {}
+    for sense, field, name in SENSES:
+        fall = np.full((2, len(REMOVED)), np.nan)
+        if content:
+            attention = weights[feeds[name]].mean(0)
+            fall = deletion(checkpoint, view.inputs, spoken.ids, content, attention, field, random).mean(1)
+        values[sense] = {
+            order: {n: [value] for n, value in zip(REMOVED, curve, strict=True)}
+            for order, curve in zip(("attended", "random"), fall.tolist(), strict=True)
+        }
+    return values
+
+
+def tally(photographs: Sequence[Any]) -> dict[Any, Any]:
+    """Values of photographs, nested alike (name -> ... -> list) -> their means, nested likewise. A photograph counts
+    once, by the mean of its values, and not at all where it has none."""
+    if isinstance(photographs[0], Mapping):
+        names = dict.fromkeys(chain.from_iterable(photographs))
+        return {name: tally([values[name] for values in photographs if name in values]) for name in names}
+    return _mean([float(np.mean(values)) for values in photographs if values])
+
+
 def ground(
     checkpoint: Checkpoint,
     detector: AttributeDetector,
@@ -263,17 +401,20 @@ def ground(
     cache: Path,
     captions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The four measures; means over photographs with 95 percent bootstrap intervals.
+    """All measures; means over photographs with 95 percent bootstrap intervals.
 
     Args:
         captions: the captioner's own, by photograph.
 
     Returns:
-        `pointing`: for human and generated captions, the share of object words whose most attended region covers
-        (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the split's mean
-        human size in the centre (`centre`) and the best region there is (`ceiling`); `groupings` and `collocations`
-        (GLIED alone); `deletion`: fall of log p of the content words of generated captions when REMOVED regions or
-        attributes go, over the first FELLED photographs.
+        `data`: name of the data set; `photographs`: how many of the split people drew all boxes of, which the measures
+        are about; `pointing`: for human and generated captions, the share of object words whose most attended region
+        covers (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the split's
+        mean human size in the centre (`centre`) and the best region there is (`ceiling`); `key_share` of every
+        attention function but the context's; `deletion`: fall of log p of the content words of generated captions when
+        REMOVED regions or attributes go, over the first FELLED photographs; and of GLIED alone `groupings`,
+        `collocations`, and `top_partners`: how many regions of a photograph are the top partner of some other in region
+        distilling.
     """
     feeds = FEEDS[check_groundable(checkpoint)]
     dataset = load_dataset(data)
@@ -281,64 +422,26 @@ def ground(
     photographs = [p for p in dataset.split(split) if p.id in captions]
     keys, _ = features.extract([p.path for p in photographs])
     entities = read_boxes(dataset, [p for p in photographs if p.path in keys], human=True)
-    singular = singulars(parsed for boxed in entities for parsed in boxed.said)
+    singular = singulars(parsed for boxed in entities if boxed.origin == "phrases" for parsed in boxed.said)
     sizes = [torch.tensor(open_image(boxed.photograph.path).size) for boxed in entities]
     sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
-    names = [name for name in feeds if name != "attributes"]
-    columns: dict[tuple, list[float]] = {
-        ("pointing", kind, name): []
-        for kind in ("human", "generated")
-        for name in (*names, "chance", "centre", "ceiling")
-    }
-    for sense in ("regions", "attributes"):
-        columns |= {("deletion", sense, order, n): [] for order in ("attended", "random") for n in REMOVED}
-    collocations = Collocations()
+    collocations, values = Collocations(), []
     random = torch.Generator().manual_seed(0)
-    for count, boxed in enumerate(tqdm(entities, desc=f"grounding of {split}", unit="image")):
+    for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
         (regions,) = features.read([keys[boxed.photograph.path]])
-        scene = Scene(regions, detector.find_attributes(regions))
-        batch = stack([scene], checkpoint.vocabulary)
-        boxes = torch.from_numpy(regions.boxes.copy())
-        overlap = iou(boxed.boxes, boxes)
-        half = sides * torch.tensor(regions.size) / 2
-        middle = torch.tensor(regions.size) / 2
-        centre = iou(boxed.boxes, torch.cat([middle - half, middle + half])[None])
-        people = list(human(boxed, checkpoint))
         own = generated(boxed, checkpoint, captions[boxed.photograph.id].split(), singular)
-        attention = attend_all(checkpoint, batch, [*people, own])
-        values: dict[tuple, list[float]] = defaultdict(list)
-        for spoken, weights in zip([*people, own], attention, strict=True):
-            kind = "generated" if spoken is own else "human"
-            for name in names:
-                values["pointing", kind, name] += pointing(weights[feeds[name]], overlap, spoken).tolist()
-            for at in spoken.objects.values():
-                covering = hit(overlap, at)
-                values["pointing", kind, "chance"].append(covering.float().mean().item())
-                values["pointing", kind, "centre"].append(float(hit(centre, at).item()))
-                values["pointing", kind, "ceiling"].append(float(covering.any()))
-            if kind == "human" and "vd" in weights:
-                for name, lifts in grouping_lift(weights["vd"], overlap, boxes, spoken).items():
-                    values["groupings", name] += lifts
-        if "ad" in attention[0]:
-            known = [word for word in scene.attributes.words if word in checkpoint.vocabulary]  # as `stack` gives them
-            rows = zip(people, attention, strict=False)
-            said = [(spoken.words, weights["ad"][1:]) for spoken, weights in rows]
-            collocations.add(boxed.photograph.id, said, known or ["<unk>"])
-        content = [t for t, word in enumerate(own.words) if word not in FUNCTION_WORDS]
-        for sense, field, name in (("regions", "region_mask", "local"), ("attributes", "attribute_mask", "attributes")):
-            if content and count < FELLED:
-                fall = deletion(checkpoint, batch, own.ids, content, attention[-1][feeds[name]], field, random)
-                for order, curve in zip(("attended", "random"), fall.mean(1).tolist(), strict=True):
-                    for n, value in zip(REMOVED, curve, strict=True):
-                        values["deletion", sense, order, n].append(value)
-        for key, each in values.items():
-            columns.setdefault(key, []).extend([float(np.mean(each))] if each else [])
-    result: dict[str, Any] = {"photographs": len(entities)}
-    for (*path, last), each in columns.items():
-        place = result
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = _mean(each)
+        view = look(checkpoint, Scene(regions, detector.find_attributes(regions)), boxed, own, sides)
+        each: dict[str, Any] = {"pointing": measure_pointing(view, feeds), "key_share": measure_key_share(view)}
+        if len(values) < FELLED:
+            each["deletion"] = measure_deletion(view, checkpoint, feeds, random)
+        if "vd" in view.own[1]:
+            each["groupings"] = measure_groupings(view)
+            each["top_partners"] = [count_partners(view.own[1]["vd"].mean(0))]
+        if "ad" in view.own[1]:
+            read = [(spoken.words, weights["ad"].mean(0)[1:]) for spoken, weights in view.people]
+            collocations.add(boxed.photograph.id, read, view.attributes)
+        values.append(each)
+    result = {"data": dataset.name, "photographs": len(entities), **tally(values)}
     for orders in result["deletion"].values():
         orders |= {order: [{"removed": n} | mean for n, mean in each.items()] for order, each in orders.items()}
     if collocations.lifts:
@@ -357,11 +460,11 @@ def check_groundable(checkpoint: Checkpoint) -> str:
 
 @torch.inference_mode()
 def attend_all(checkpoint: Checkpoint, batch: Inputs, captions: Sequence[Spoken]) -> list[dict[str, Tensor]]:
-    """Attention of every caption of a photograph by name, mean over heads: vd [N, N]; row t of v, vl, al, a feeds word
-    t, row t of ad is that of input t (<bos> first)."""
+    """Attention of every caption of a photograph by name, head by head: vd [k, N, N]; row t of v, vl, al, a
+    [k, L, keys] feeds word t, row t of ad is that of input t (<bos> first)."""
     memory = checkpoint.model.encode(batch)
     found = []
     for spoken in captions:
         weights = checkpoint.model(torch.tensor([[spoken.ids[:-1]]]), memory).weights
-        found.append({name: w[0, 0].mean(0) for name, w in (memory.weights | weights).items() if w is not None})
+        found.append({name: w[0, 0] for name, w in (memory.weights | weights).items() if w is not None})
     return found

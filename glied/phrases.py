@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 
 Parsed = tuple[str, tuple[str, ...]]
 
@@ -48,8 +49,14 @@ KINDS = {
         "man", "woman", "boy", "girl", "child", "baby", "toddler", "teenager", "adult", "male", "female", "player",
         "team", "crowd", "family", "surfer", "skier", "snowboarder", "skateboarder", "skater", "rider", "biker",
         "cyclist", "bicyclist", "motorcyclist", "hiker", "climber", "racer", "runner", "wrestler", "spectators",
+        "spectator", "batter", "catcher", "umpire", "jockey", "driver", "pedestrian", "officer", "worker", "chef",
+        "bride", "groom", "friend", "mother", "father",
     },
     "dog": {"puppy", "greyhound", "poodle", "shepherd"},
+    "cat": {"kitten"},
+    "cow": {"calf"},
+    "sheep": {"lamb"},
+    "car": {"taxi"},
     "bird": {"duck"},
     "boat": {"raft", "canoe", "kayak"},
     "dining table": {"table"},
@@ -67,6 +74,7 @@ KINDS = {
     "cup": {"drink"},
     "chair": {"seat"},
 }  # fmt: skip
+NOUNS = {name.split()[-1] for name in (*COCO_CLASSES, *SYNONYMS, *chain.from_iterable(KINDS.values()))}
 COMPOUNDS = {name for name in (*COCO_CLASSES, *SYNONYMS) if " " in name}
 
 # Nouns that are no object one could point at.
@@ -76,7 +84,10 @@ VAGUE = {
     "night", "background", "foreground", "light", "corner", "line",
 }  # fmt: skip
 
-IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot"}
+IRREGULAR = {
+    "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot", "knives": "knife",
+    "skies": "sky",
+}  # fmt: skip
 
 
 def parse(phrase: str) -> Parsed:
@@ -112,7 +123,7 @@ def singulars(phrases: Iterable[Parsed]) -> dict[str, str]:
 
 def _singular(word: str, heads: Counter[str]) -> str:
     stems: Sequence[str] = (IRREGULAR.get(word, ""),)
-    if word.endswith("s") and not word.endswith("ss"):
+    if word.endswith("s") and not word.endswith("ss") and word not in IRREGULAR:
         stems = (word[:-1], word[:-2] if word.endswith("es") else "", word[:-3] + "y" if word.endswith("ies") else "")
     return next((s for s in stems if heads[s] and heads[s] >= heads[word] / 4), word)
 
@@ -125,6 +136,16 @@ def name_object(phrase: Parsed, singular: Mapping[str, str]) -> str:
     compound = f"{modifiers[-1]} {noun}" if modifiers else ""
     name = compound if compound in COMPOUNDS else noun
     return SYNONYMS.get(name, name)
+
+
+def find_classes(words: Sequence[str], classes: Collection[str]) -> dict[int, str]:
+    """Position of every word of a caption that names one of some classes -> that class. A plural, a synonym or a kind
+    of it ("men": person) names it too; a class of two words ("traffic light") is named by its last, right after the
+    first."""
+    singular = singulars((word, ()) for word in {*words, *NOUNS})
+    names = [name_object((word, tuple(words[:t][-1:])), singular) for t, word in enumerate(words)]
+    found = [next((c for c in classes if name == c or name in KINDS.get(c, ())), None) for name in names]
+    return {t: name for t, name in enumerate(found) if name is not None}
 
 
 def label_object(label: str, singular: Mapping[str, str]) -> str:

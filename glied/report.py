@@ -28,6 +28,10 @@ HEAD = ("", "B-1", "B-2", "B-3", "B-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 NEEDED = {"scores", "images", "title", "checkpoint", "data", "split", "missing", "tokenizer", "perplexity", "habits"}
 NEEDED |= {"human_habits"}
 POINTED = ("global", "local", "chance", "centre", "ceiling")  # columns of the table and bars of the figure
+KEY_SHARE = (
+    "Key share: how much of the variation of attention the key alone explains. 1: every query attends alike. 0: each "
+    "query attends to something else."
+)
 COMPARED = ("CIDEr", "ROUGE_L", "METEOR")  # metrics with a score for each photograph
 
 
@@ -120,6 +124,25 @@ def _mean(found: Mapping[str, Any]) -> str:
     return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
+def say_partners(found: Mapping[str, Any]) -> str:
+    """How many top partners the regions of a photograph have."""
+    return (
+        f"The regions of a photograph have {found['mean']:.1f} different top partners ({found['low']:.1f} to "
+        f"{found['high']:.1f}). A top partner is the other region that a region attends to most."
+    )
+
+
+def _key_shares(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Key shares and top partners, of the captioners whose report has them."""
+    shares = {title: found["key_share"] for title, found in grounded.items() if "key_share" in found}
+    functions = list(dict.fromkeys(name for each in shares.values() for name in each))
+    rows = [
+        [title, *(_mean(each[name]) if name in each else "-" for name in functions)] for title, each in shares.items()
+    ]
+    said = [f"{title}: {say_partners(f['top_partners'])}" for title, f in grounded.items() if "top_partners" in f]
+    return [table(["key share", *(f"H_{name}" for name in functions)], rows), KEY_SHARE, *said] if rows else said
+
+
 def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The measures of grounding.py as tables."""
     names = POINTED
@@ -135,9 +158,12 @@ def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for order, each in orders.items()
     ]
     some = next(iter(grounded.values()))["deletion"]["regions"]["attended"]
+    measured = {(found["photographs"], found["data"]): None for found in grounded.values() if "data" in found}
     tables = [
+        *(f"Measured on {count:,} photographs of {data} in which people drew the boxes." for count, data in measured),
         table(["most attended region covers the object", *names], pointing),
         table(["fall of log p without", *(str(each["removed"]) for each in some)], falls),
+        *_key_shares(grounded),
     ]
     for title, found in grounded.items():
         if "groupings" in found:

@@ -301,7 +301,7 @@ elif isinstance(report := report_or_why(engine().folder, model), str):
 elif (pairs := pair_table(report)).empty:
     st.info(
         "The report of this captioner has no collocations; `python -m glied evaluate --grounding` measures them, on a "
-        "data set with `entities.json`, over at least 20 photographs.",
+        "data set with human boxes, over at least 20 photographs.",
         icon=":material/info:",
     )
 else:

@@ -18,6 +18,7 @@ from app.state import choose_point
 from app.tables import offer_csv, show_table
 from app.texts import plain
 from glied.errors import GliedError
+from glied.report import KEY_SHARE, say_partners
 
 CURVES = Path(__file__).parents[2] / "docs" / "curves.png"
 BUSY = "Drawing samples of the photographs …"
@@ -90,8 +91,8 @@ def draw_origin(report: Report) -> None:
             wrap_lines=True,
         )
         st.caption(
-            "DIR holds images/ and captions.json, and for --grounding entities.json; NAME is one of these: "
-            f"{', '.join(engine().models)}."
+            "DIR holds images/ and captions.json, and for --grounding entities.json or boxes.json; NAME is one of "
+            f"these: {', '.join(engine().models)}."
         )
 
 
@@ -257,13 +258,15 @@ def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -
         )
     if not grounded:
         return
-    photographs = next(iter(grounded.values()))["photographs"]
+    first = next(iter(grounded.values()))
+    of = f" of {plain(first['data'])}" if "data" in first else ""
     st.markdown(
-        f"Measured on {photographs:,} photographs whose phrases people tied to boxes; attention is the mean over "
-        "heads. Bars and points carry 95 % intervals over photographs."
+        f"Measured on {first['photographs']:,} photographs{of} in which people drew the boxes; attention is the mean "
+        "over heads. Bars and points carry 95 % intervals over photographs."
     )
     draw_pointing(grounded)
     draw_groups(grounded)
+    draw_key_shares(grounded)
     draw_deletion(grounded)
 
 
@@ -307,6 +310,19 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
     )
     each_says(table, scores.say_groups)
     offer_csv(table, "groups.csv")
+
+
+def draw_key_shares(grounded: dict[str, Mapping[str, Any]]) -> None:
+    """Does attention depend on what asks?"""
+    table = scores.key_share_table(grounded)
+    if table.empty:
+        return
+    st.markdown("**Does attention depend on what asks?**")
+    show(table, "Key share of each attention function, with 95 % intervals", "key_share", digits=2)
+    st.caption(f"{KEY_SHARE} Measured head by head.")
+    partners = {title: found["top_partners"] for title, found in grounded.items() if "top_partners" in found}
+    if partners:
+        st.markdown("\n".join(f"- **{title}**: {say_partners(mean)}" for title, mean in partners.items()))
 
 
 def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:

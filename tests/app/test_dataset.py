@@ -132,6 +132,13 @@ def test_removals_are_compared_where_both_are_known():
     assert "more at 0 of 2 numbers removed and less at 2" in scores.say_deletion(swapped)
 
 
+def test_key_shares_by_captioner_and_function():
+    shares = {"vd": mean(0.6), "al": mean(None)}
+    table = scores.key_share_table({"GLIED": {"key_share": shares}, "Base": BASE["grounding"]})
+    assert table[["captioner", "attention", "mean"]].to_numpy().tolist() == [["GLIED", "region distilling (vd)", 0.6]]
+    assert scores.key_share_table({"Base": BASE["grounding"]}).empty
+
+
 def test_nothing_known_is_said_so():
     assert scores.pointing_table({"Base": BASE["grounding"]}, "generated").empty
     assert "No photograph" in scores.say_deletion(pd.DataFrame({"order": [], "removed": [], "sense": []}))
@@ -201,6 +208,23 @@ def test_the_page_shows_the_report(open_dataset: Open):
     assert len(app.get("plotly_chart")) == 5
     assert {"Scores", "GLIED minus Base", "Is the attention true?"} <= {part.value for part in app.subheader}
     assert len(app.get("download_button")) >= 6
+
+
+def test_key_shares_and_partners_are_shown_where_a_report_has_them(open_dataset: Open, folder: Path):
+    app = open_dataset()
+    assert "Does attention depend on what asks?" not in " ".join(part.value for part in app.markdown)
+    more = {"data": "a*b", "key_share": {"vd": mean(0.6)}, "top_partners": mean(4.2, 0.3)}
+    rewrite(folder / "glied.json", grounding=GLIED["grounding"] | more)
+    app = open_dataset()
+    assert fine(app)
+    text = " ".join(part.value for part in app.markdown)
+    assert "have 4.2 different top partners (3.9 to 4.5)" in text
+    shown = next(part.value for part in app.dataframe if "attention" in part.value)
+    assert shown[["captioner", "mean"]].to_numpy().tolist() == [["GLIED", 0.6]]
+    rewrite(folder / "base.json", grounding=BASE["grounding"] | {"data": "a*b", "key_share": {"v": mean(0.3)}})
+    app = open_dataset()
+    assert fine(app)
+    assert f"{len(IDS)} photographs of a\\*b in which" in " ".join(part.value for part in app.markdown)
 
 
 def test_a_photograph_of_the_gallery_leads_to_the_other_pages(open_dataset: Open):

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,19 @@ from glied.annotations import Boxed
 from glied.attributes import AttributeDetector
 from glied.data import Photograph, stack
 from glied.errors import GliedError
-from glied.grounding import REMOVED, Collocations, Spoken, deletion, ground, grouping_lift, locate, pointing
+from glied.grounding import (
+    REMOVED,
+    Collocations,
+    Spoken,
+    count_partners,
+    deletion,
+    ground,
+    grouping_lift,
+    key_share,
+    locate,
+    pointing,
+)
+from glied.phrases import find_classes
 from glied.report import markdown
 from glied.scene import Regions
 from glied.trace import trace
@@ -53,6 +66,27 @@ def test_groups_of_entities() -> None:
     assert found["others_beyond"] == pytest.approx([2, 1 / usual[2], (1 + 1 / usual[0.8]) / 2])
     assert found["near_beyond"] == pytest.approx([0.4, 1 / usual[0.4], (1 / usual[0.4] + 1 / usual[0.8]) / 2])
     assert not any(grouping_lift(weights, overlap, boxes, Spoken([], [], {})).values())
+
+
+def test_key_share() -> None:
+    key = torch.tensor([0.6, 0.3, 0.1]).expand(1, 4, 3)
+    assert key_share(key) == pytest.approx(1), "whatever the query"
+    own = (torch.eye(3) * 0.7 + 0.1)[None]
+    assert key_share(own[:, [2, 0, 1]]) == pytest.approx(0), "every query its own key"
+    assert key_share(torch.cat([own, key[:, :3]])) == pytest.approx(0.5), "the mean over heads"
+    assert math.isnan(key_share(torch.full((2, 3, 4), 0.25)))
+    # log attention 0 -2 and 0 0: by query +1 -1 and 0 0, by key 0.5 -0.5
+    mixed = torch.tensor([[0.0, -2.0], [0.0, 0.0]]).softmax(1)[None]
+    assert key_share(mixed) == pytest.approx(0.25 / 0.5)
+    assert key_share(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])) == pytest.approx(1), "also where attention is 0"
+
+
+def test_top_partners() -> None:
+    one = torch.full((4, 4), 0.1).index_fill(1, torch.tensor([2]), 0.7)
+    one[2, 0] = 0.2
+    assert count_partners(one) == 2, "all that of 2, and 2 itself another"
+    ring = torch.eye(4) * 0.5 + torch.eye(4).roll(1, 1) * 0.4
+    assert count_partners(ring) == 4, "itself is left out"
 
 
 @pytest.mark.parametrize("architecture", ["base", "glied"])
@@ -139,7 +173,11 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
         dict.fromkeys(["0.png", "1.png", "2.png"], "a dog runs on grass"),
     )
     json.dumps(found)
-    assert found["photographs"] == 3
+    assert (found["data"], found["photographs"]) == ("data", 3)
+    functions = {"base": {"v", "a"}, "glied": {"vd", "ad", "v", "vl", "al"}}[architecture]
+    assert found["key_share"].keys() == functions
+    assert all(0 < share["mean"] < 1 and share["count"] == 3 for share in found["key_share"].values())
+    assert ("top_partners" in found) == (architecture == "glied")
     human = found["pointing"]["human"]
     assert human["chance"]["mean"] == 0.25
     assert human["ceiling"]["mean"] == 1
@@ -151,6 +189,7 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     assert ("groupings" in found) == ("collocations" in found) == (architecture == "glied")
     if architecture == "glied":
         assert found["groupings"]["others"]["count"] == 3
+        assert 1 < found["top_partners"]["mean"] <= 4
         assert 0.99 < found["collocations"]["pairs"][0]["photographs"] < 4
     draw_grounding({"Base": found, "GLIED": found}, tmp_path / "grounding.png")
     assert (tmp_path / "grounding.png").read_bytes().startswith(b"\x89PNG")
@@ -164,8 +203,44 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     }
     report = scores | {"title": "X", "checkpoint": "abc", "data": "d", "split": "val", "perplexity": 2.0}
     text = markdown([report | {"images": {"0": {"CIDEr": 1.0}}, "grounding": found}])
+    assert "3 photographs of data " in text
     assert "| X: human captions |" in text
     assert ("mutual information" in text) == (architecture == "glied")
+
+
+@pytest.mark.parametrize("architecture", ["base", "glied"])
+def test_the_numbers_of_0_1_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
+    """On phrases with boxes every mean is what `ground` found at c0a6575, before it was cut into functions."""
+    dog, ball, man = (5, 5, 25, 25), (40, 5, 60, 35), (60, 40, 79, 59)
+    photographs = [
+        ("val", (80, 60), [(dog, ("a dog", "the dogs")), (ball, ("a red ball",))]),
+        ("val", (81, 60), [(dog, ("a cat",)), (ball, ("the ball",)), (man, ("a man in red",))]),
+        ("val", (82, 60), [(man, ("a man",)), ((0, 0, 9, 9), ("grass",))]),
+        ("train", (80, 70), [(dog, ("a dog runs",))]),
+    ]
+    data = tiny.boxed(tmp_path / "data", *photographs)
+    entities = json.loads((data / "entities.json").read_text())
+    phrases = [{"chain": g, "types": [], "phrase": text, "first_word": 0} for g, text in ((0, "a dog"), (1, "a ball"))]
+    for record in entities.values():
+        record["sentences"].append({"raw": "a dog has a ball on the beach .", "phrases": phrases})
+    (data / "entities.json").write_text(json.dumps(entities))
+    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(grounding, "interval", lambda values: (0.0, 1.0))  # the slow part
+    monkeypatch.setattr(grounding, "PIVOTS", 2)
+    torch.manual_seed(0)
+    captions = {"0.png": "a dog runs on grass", "1.png": "a red ball", "2.png": "the man sits on"}
+    found = ground(tiny.checkpoint(architecture), detector(), data, "val", tmp_path / "cache", captions)
+    golden = json.loads((Path(__file__).parent / "grounding.json").read_text())[architecture]
+    assert {name: means(found)[name] for name in golden} == pytest.approx(golden, abs=1e-4)
+
+
+def means(found: Any, path: str = "") -> dict[str, float | None]:
+    """Every mean in a report, by its path."""
+    if isinstance(found, dict) and "mean" not in found:
+        return {name: m for key, each in found.items() for name, m in means(each, f"{path}/{key}").items()}
+    if isinstance(found, list):
+        return {n: m for each in found if "mean" in each for n, m in means(each, f"{path}/{each['removed']}").items()}
+    return {path: found["mean"]} if isinstance(found, dict) else {path: found}
 
 
 def test_attention_of_a_word_is_in_the_row_that_produced_it_and_collocations_in_that_of_its_input() -> None:
@@ -175,8 +250,8 @@ def test_attention_of_a_word_is_in_the_row_that_produced_it_and_collocations_in_
     assert (traced.words[1], traced.inputs[2]) == ("dog", "dog")
     ids = [1, *checkpoint.vocabulary.encode(words), 2]
     [weights] = grounding.attend_all(checkpoint, stack([scene], checkpoint.vocabulary), [Spoken(words, ids, {})])
-    np.testing.assert_allclose(weights["vl"][1], traced.attention["vl"][:, 1].mean(0), atol=1e-6)
-    np.testing.assert_allclose(weights["ad"][1:][1], traced.attention["ad"][:, 2].mean(0), atol=1e-6)
+    np.testing.assert_allclose(weights["vl"][:, 1], traced.attention["vl"][:, 1], atol=1e-6)
+    np.testing.assert_allclose(weights["ad"][:, 1:][:, 1], traced.attention["ad"][:, 2], atol=1e-6)
 
 
 def test_a_word_before_the_object_is_no_object() -> None:
@@ -191,3 +266,56 @@ def test_a_word_before_the_object_is_no_object() -> None:
 def test_only_base_and_glied_are_grounded(tmp_path: Path) -> None:
     with pytest.raises(GliedError, match="updown"):
         ground(tiny.checkpoint("updown"), detector(), tmp_path, "val", tmp_path, {})
+
+
+def test_words_that_name_a_class() -> None:
+    classes = {"person", "traffic light", "dog", "skis", "scissors", "tennis racket", "knife", "bus"}
+    words = ["two", "men", "with", "a", "tennis", "racket", "and", "people", "near", "traffic", "lights"]
+    assert find_classes(words, classes) == {1: "person", 5: "tennis racket", 7: "person", 10: "traffic light"}
+    assert find_classes(["a", "light", "and", "a", "hot", "dog", "under", "blue", "skies"], classes) == {}
+    words = ["puppies", "dogs", "ski", "skis", "scissors", "knives", "buses", "racket", "player"]
+    names = ["dog", "dog", "skis", "skis", "scissors", "knife", "bus", "tennis racket", "person"]
+    assert find_classes(words, classes) == dict(enumerate(names))
+    assert find_classes(["a", "man"], {"man", "person"}) == {1: "man"}, "a class of its own"
+    assert find_classes(["a", "man"], {"dog"}) == {}
+    assert find_classes([], classes) == {}
+
+
+@pytest.mark.parametrize("architecture", ["base", "glied"])
+def test_boxes_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
+    """The dog is region 0, the two persons are 1 and 3; "cat" has no box; the teacher's photograph is not measured."""
+    data = tiny.boxed(tmp_path / "data", *[("val", (80, 60 + i), []) for i in range(2)])
+    (data / "entities.json").unlink()
+    captions = ["A dog and two men.", "A cat sits."]
+    records = json.loads((data / "captions.json").read_text())
+    for record in records["images"]:
+        record["sentences"] = [{"raw": caption} for caption in captions]
+    (data / "captions.json").write_text(json.dumps(records))
+    boxes = [[5, 5, 25, 25, "dog", 1.0], [40, 5, 60, 35, "person", 1.0], [60, 40, 79, 59, "person", 1.0]]
+    sources = {"0.png": "human", "1.png": "teacher"}
+    (data / "boxes.json").write_text(json.dumps({id: {"source": s, "boxes": boxes} for id, s in sources.items()}))
+    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(grounding, "interval", lambda values: (0.0, 1.0))  # the slow part
+    own = dict.fromkeys(sources, "the man on a dog")
+    found = ground(tiny.checkpoint(architecture), detector(), data, "val", tmp_path / "cache", own)
+    assert found["photographs"] == 1
+    for kind in ("human", "generated"):
+        assert found["pointing"][kind]["chance"]["mean"] == pytest.approx((1 / 4 + 2 / 4) / 2)
+        assert found["pointing"][kind]["ceiling"]["mean"] == 1
+        assert found["pointing"][kind]["local"]["count"] == 1
+    assert found["deletion"]["regions"]["attended"][0]["count"] == 1
+    if architecture == "glied":
+        assert {name: mean["count"] for name, mean in found["groupings"].items()} == dict.fromkeys(
+            ("same", "others", "near", "same_beyond", "others_beyond", "near_beyond"), 1
+        )
+
+
+def test_pointing_at_a_class(tmp_path: Path) -> None:
+    photograph = Photograph("0.png", tmp_path / "0.png", "val", ("A dog and two men.", "Dogs."))
+    phrases = [[("dog", ())], [("person", ())], [("person", ())]]
+    boxed = Boxed(photograph, torch.ones(3, 4), phrases, [], [], [], "classes", torch.ones(3))
+    spoken = list(grounding.human(boxed, tiny.checkpoint()))
+    assert [each.words for each in spoken] == [["a", "dog", "and", "two", "men"], ["dogs"]]
+    assert [each.objects for each in spoken] == [{1: [0], 4: [1, 2]}, {0: [0]}]
+    assert spoken[0].ids[:3] == [1, *tiny.vocabulary().encode(["a", "dog"])]
+    assert grounding.generated(boxed, tiny.checkpoint(), ["the", "man"], {}).objects == {1: [1, 2]}

@@ -59,6 +59,23 @@ def test_a_report_without_cider_is_written_too() -> None:
     assert "CIDEr: No words." in text
 
 
+def test_key_shares_are_shown_where_a_report_has_them() -> None:
+    mean = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 9}
+    curve = {"attended": [{"removed": 1} | mean], "random": [{"removed": 1} | mean]}
+    old = {"photographs": 9, "pointing": {}, "deletion": {"regions": curve, "attributes": curve}}
+    base = old | {"data": "coco", "key_share": {"v": mean}}
+    glied = old | {"data": "coco", "key_share": {"vd": mean | {"mean": 0.75}, "v": mean}, "top_partners": mean}
+    text = markdown([report(title="A", grounding=base), report(title="B", grounding=glied)])
+    assert text.count("Measured on 9 photographs of coco") == 1
+    assert "| key share | H_v | H_vd |" in text
+    assert "| A | 0.500 (0.400 to 0.600) | - |" in text
+    assert "| B | 0.500 (0.400 to 0.600) | 0.750 (0.400 to 0.600) |" in text
+    assert "B: The regions of a photograph have 0.5 different top partners (0.4 to 0.6)." in text
+    assert "A: The regions" not in text
+    text = markdown([report(title="A", grounding=old)])
+    assert not [word for word in ("Key share", "key share", "top partners", "Measured on") if word in text]
+
+
 @pytest.mark.parametrize("other", [{"split": "test"}, {"data": "coco"}, {"tokenizer": "ptb"}, {"images": {}}])
 def test_other_photographs_or_tokenizers_are_refused(other: dict) -> None:
     with pytest.raises(GliedError, match="evaluate again"):
