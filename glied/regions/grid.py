@@ -12,7 +12,7 @@ from PIL import Image
 from glied.regions.boxes import roi_align
 from glied.scene import Regions
 
-SHORT_SIDE = 320  # pixels; chosen on val, see checkpoints/README.md
+SHORT_SIDE = 320  # pixels; chosen on val
 STRIDE = 32
 
 

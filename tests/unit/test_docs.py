@@ -1,44 +1,116 @@
-"""The README says what is true: its commands, files and targets exist."""
+"""The documents say what is true: their commands, files, links and targets exist, and their lines can be read."""
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
+from PIL import Image
 
 from glied import __main__ as cli
+from glied.equations import code_lines
+from glied.trace import Trace
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
+DOCUMENTS += [f"docs/{name}.md" for name in ("ablation", "coco", "equations", "experiments", "grounding", "results")]
+DOCUMENTS += ["docs/speed.md", "docs/training.md"]
 
 
-def readme_commands(root: Path) -> list[list[str]]:
-    text = "\n".join(file.read_text() for file in (root / "README.md", *(root / "docs").glob("*.md")))
-    return [line.split("#")[0].split()[3:] for line in re.findall(r"^    (python -m glied .*)$", text, re.M)]
+def commands(root: Path) -> list[list[str]]:
+    """The words of every command line that stands alone in a document, after `python -m glied`."""
+    text = "\n".join((root / name).read_text() for name in DOCUMENTS)
+    lines = re.findall(r"^    python -m glied ((?:.*\\\n)*.*)$", text, re.M)
+    return [line.replace("\\\n", " ").split("#")[0].split() for line in lines]
 
 
-def test_every_command_of_the_readme_is_one(root, monkeypatch, capsys):
-    commands = readme_commands(root)
-    assert len(commands) > 5
-    for words in commands:
-        names = words[: 2 if words[0] in ("train", "bench") else 1]
-        monkeypatch.setattr(sys, "argv", ["glied", *names, "--help"])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        assert stop.value.code == 0
-        text = capsys.readouterr().out
-        assert [word for word in words if word.startswith("--") and word not in text] == []
+def anchors(text: str) -> set[str]:
+    """What links to the headings of a document end with, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_file_of_the_readme_exists(root):
-    text = (root / "README.md").read_text()
-    named = re.findall(r"`((?:glied|analysis|app|tests|checkpoints)/[\w/.]*)`", text) + re.findall(
-        r"\]\((docs/[^)]+)\)", text
-    )
-    assert len(named) > 10
-    assert [name for name in named if not (root / name).exists()] == []
+def test_these_are_all_documents(root):
+    assert sorted(f"docs/{file.name}" for file in (root / "docs").glob("*.md")) == sorted(DOCUMENTS[3:])
 
 
-def test_make_targets_of_the_readme_exist(root):
-    targets = set(re.findall(r"^(\w+):", (root / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"make (app|test|check)\b", (root / "README.md").read_text())) <= targets
+def test_every_command_is_one(root, monkeypatch, capsys):
+    found = commands(root)
+    assert len(found) > 25
+    helps: dict[tuple[str, ...], str] = {}
+    for words in found:
+        names = tuple(words[: 2 if words[0] in ("train", "bench") else 1])
+        if names not in helps:
+            monkeypatch.setattr(sys, "argv", ["glied", *names, "--help"])
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+            assert stop.value.code == 0
+            helps[names] = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word not in helps[names]] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_exists(root, name):
+    text = (root / name).read_text()
+    named = re.findall(r"`((?:glied|analysis|app|tests|checkpoints|docs|\.streamlit)/[\w/.]*)`", text)
+    assert [file for file in named if not (root / file).exists()] == []
+    if name == "README.md":
+        assert len(named) > 20
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(root, name):
+    links = re.findall(r"\]\(([^)\s]+)\)", (root / name).read_text())
+    for link in (link for link in links if "://" not in link):
+        path, _, anchor = link.partition("#")
+        target = (root / name).parent / path if path else root / name
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+    if name == "README.md":
+        linked = {link.partition("#")[0] for link in links}
+        assert set(DOCUMENTS) - {name} <= linked, "the README leads to every document"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_lines_are_short(root, name):
+    """In the README all of them; elsewhere tables may be wide."""
+    lines = (root / name).read_text().splitlines()
+    wide = [line for line in lines if len(line) > 120 and (name == "README.md" or not line.startswith("|"))]
+    assert wide == []
+    if name == "README.md":
+        assert len(lines) < 140
+
+
+def test_make_targets_exist(root):
+    targets = set(re.findall(r"^([\w-]+):", (root / "Makefile").read_text(), re.M))
+    text = "\n".join((root / name).read_text() for name in DOCUMENTS)
+    named = set(re.findall(r"(?:`|^    )make ([\w-]+)", text, re.M))
+    assert {"app", "test", "check", "detectron2-test"} <= named <= targets
+
+
+def test_the_readme_answers_four_questions(root):
+    lines = (root / "README.md").read_text().splitlines()
+
+    def told(about: str, where: str) -> bool:
+        return any(about in line and where in line for line in lines)
+
+    [computed] = code_lines()[10]
+    assert told("# Eq. (10)", f"`{computed.file}`, `{computed.inside}`")
+    assert told("new source", "`glied/regions/`")
+    assert told("colours of the app", "`.streamlit/config.toml`")
+    assert "primaryColor" in (root / ".streamlit" / "config.toml").read_text()
+    assert told("`train attributes`", "`glied/train_attributes.py`")
+
+
+def test_the_python_of_the_readme_runs(root, tmp_path, monkeypatch):
+    block = re.search(r"^    from pathlib import Path\n(?:    .*\n)+", (root / "README.md").read_text(), re.M)
+    (tmp_path / "checkpoints").symlink_to(root / "checkpoints")
+    gallery = Path(find_spec("skimage").origin).parent / "data"
+    Image.open(gallery / "astronaut.png").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(dedent(block[0]), {})
+    assert Trace.load(tmp_path / "photo.npz").visual_drop.any()
 
 
 def test_pins_are_exact(root):

@@ -250,13 +250,30 @@ def test_losses_equal_loops() -> None:
     assert_agree(reward_pairs())
 
 
-def test_readme_lists_every_choice(root: Path) -> None:
-    section = re.search(
-        r"^#+ [^\n]*where the paper is silent[^\n]*\n(.*?)(?=^#+ |\Z)",
-        (root / "README.md").read_text(),
-        re.MULTILINE | re.DOTALL | re.IGNORECASE,
-    )
-    assert section, 'README.md has no heading "Where the paper is silent"'
-    rows = [int(k) for k in re.findall(r"^\| *(\d+) *\|", section[1], re.MULTILINE)]
+def section(root: Path, heading: str) -> str:
+    """A section of docs/equations.md, without its heading."""
+    text = (root / "docs" / "equations.md").read_text()
+    found = re.search(rf"^#+ {heading}\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f'docs/equations.md has no heading "{heading}"'
+    return found[1]
+
+
+def test_the_document_lists_every_choice(root: Path) -> None:
+    table = section(root, "Where the paper is silent")
+    rows = [int(k) for k in re.findall(r"^\| *(\d+) *\|", table, re.MULTILINE)]
     assert len(rows) == len(set(rows))
     assert set(rows) == choices(root)
+
+
+def test_the_document_says_where_every_equation_is_computed(root: Path) -> None:
+    listed = []
+    for row in re.findall(r"^\| *(\d.*)\|$", section(root, "Where each equation is computed"), re.MULTILINE):
+        numbers, _, where = row.split("|")
+        first, _, last = numbers.strip().partition("-")
+        file, *inside = re.findall(r"`([^`]+)`", where)
+        for number in range(int(first), int(last or first) + 1):
+            listed.append(number)
+            [line] = code_lines()[number]
+            assert line.file == file
+            assert not inside or {line.inside, line.inside.split(".")[0]} & set(inside), line
+    assert listed == list(EQUATIONS)
