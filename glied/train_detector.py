@@ -39,7 +39,7 @@ from glied.regions.detector import (
     to_pixels,
 )
 
-LONG, SHORT = 384, 256  # pixels of a photograph in training, along its longer and its shorter side
+LONG, SHORT = 448, 320  # pixels of a photograph in training, along its longer and its shorter side
 POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a box from which an anchor holds it, and below which it holds nothing
 CLOSEST = 4  # anchors that hold a box too small for any to overlap by POSITIVE
 # How sure it is that places without a box show nothing. Classes leave out whatever is of none of them.
@@ -336,7 +336,7 @@ def train_detector(
         )
     targets = [name_boxes(boxed, singular, labels, attributes) for boxed in train]
     torch.manual_seed(options.seed)
-    net = DetectorNet(labels, attributes, pretrained=True)
+    net = DetectorNet(labels, attributes, pretrained=True, area=LONG * SHORT)
     card = provenance(dataset, "train detector", options)
     if initial is not None:
         card["initial"] = start_from(net, initial)

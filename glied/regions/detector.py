@@ -24,7 +24,7 @@ from glied.regions.boxes import iou, nms, roi_align
 from glied.scene import Regions
 from glied.weights import described, fill, read_weights, write_weights
 
-AREA = 384 * 256  # pixels the network sees of any photograph, whatever its shape
+AREA = 384 * 256  # pixels that a network whose file names none sees of any photograph, whatever its shape
 FINE = 480 * 320  # pixels that ImageNet's network sees of it
 STRIDES = (8, 16, 32)
 CHANNELS = (48, 120, 1280)  # of EfficientNet-Lite2 at these strides
@@ -94,6 +94,7 @@ class DetectorNet(nn.Module):
     Args:
         labels: objects; attributes: words for them.
         channels: of the pyramid. hidden: width of the head, and of its part of a feature.
+        area: pixels that the network sees of any photograph, whatever its shape.
     """
 
     def __init__(
@@ -103,9 +104,11 @@ class DetectorNet(nn.Module):
         channels: int = 128,
         hidden: int = 512,
         pretrained: bool = False,
+        area: int = AREA,
     ) -> None:
         super().__init__()
         self.labels, self.attributes, self.channels, self.hidden = labels, attributes, channels, hidden
+        self.area = area
         self.trunk = Trunk(pretrained)
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in CHANNELS)
         self.smooth = nn.ModuleList(
@@ -267,7 +270,8 @@ class Detector:
         """Regions of an RGB photograph of any size, best first."""
         image = image.convert("RGB")
         pixels, fine = (
-            to_pixels(image.resize(canvas(image.size, area), Image.Resampling.BILINEAR)) for area in (AREA, FINE)
+            to_pixels(image.resize(canvas(image.size, area), Image.Resampling.BILINEAR))
+            for area in (self.net.area, FINE)
         )
         found = detect(self.net, pixels, self.most)
         n = min(max(self.least, int((found.scores >= SALIENT).sum())), self.most)
@@ -310,6 +314,7 @@ def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:
         "attributes": net.attributes,
         "channels": net.channels,
         "hidden": net.hidden,
+        "area": net.area,
         "provenance": provenance,
     }
     write_weights(path, net, header)
@@ -319,7 +324,8 @@ def load_net(path: Path) -> tuple[DetectorNet, dict[str, Any]]:
     """A detector from its file, in evaluation mode, and its provenance with the file's digest."""
     header, tensors, digest = read_weights(path, "detector")
     with described(path):
-        net = DetectorNet(tuple(header["labels"]), tuple(header["attributes"]), header["channels"], header["hidden"])
+        shape = (tuple(header["labels"]), tuple(header["attributes"]), header["channels"], header["hidden"])
+        net = DetectorNet(*shape, area=header.get("area", AREA))
         fill(net, tensors, path)
         return net.eval(), header["provenance"] | {"digest": digest}
 
