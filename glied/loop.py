@@ -28,10 +28,10 @@ from glied.model import Captioner
 Precision = Literal["bf16", "fp32"]
 
 
-def fastest() -> Precision:
-    """`bf16` where this machine multiplies bfloat16 in hardware, else `fp32`: a processor that does not is many times
-    slower in `bf16`."""
-    if torch.cuda.is_available():
+def fastest(cuda: bool = False) -> Precision:
+    """`bf16` where the device that computes, the CPU or the GPU, multiplies bfloat16 in hardware, else `fp32`: a
+    processor that does not is many times slower in `bf16`."""
+    if cuda:
         hardware = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         known = torch.cpu.get_capabilities()
@@ -50,7 +50,8 @@ class StepOptions:
         warmup: steps of linear warm-up.
         clip: largest norm of the gradient.
         weight_decay: of AdamW.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster here.
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
+            the CPU, which computes.
         seed: of the initial weights and of everything that is drawn at random.
         save_minutes: minutes between two saved states.
     """
@@ -89,11 +90,14 @@ class LoopOptions(StepOptions):
     """What every training of a captioner has; recorded in its checkpoint.
 
     Attributes:
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
+            the device that computes: the GPU where there is one, else the CPU.
         ema: decay of the exponential moving average of the weights, which is what is validated and kept; 0 for none.
         patience: epochs without a better val CIDEr before stopping early.
         accumulate: parts into which a process divides its photographs of a step.
     """
 
+    precision: Precision = field(default_factory=lambda: fastest(torch.cuda.is_available()))
     ema: float = 0.999
     patience: int = 5
     accumulate: int = 1

@@ -52,7 +52,8 @@ class AttributeOptions:
         weight_decay: of AdamW.
         folds: detectors trained without one part of the photographs each, to find that part's attributes, so
             that captioners train on attributes as good as those they will meet; 0 for none.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster here.
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
+            the CPU, which computes.
         seed: of the weights, dropout, order and folds.
     """
 

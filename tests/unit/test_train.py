@@ -25,8 +25,11 @@ from glied.data import Dataset, Photograph, encode_captions
 from glied.errors import GliedError
 from glied.loop import fastest, learning_rate
 from glied.model import Inputs
+from glied.pretrain import TextOptions
+from glied.reinforce import ReinforceOptions
 from glied.train import Places, TrainOptions, cross_entropy, train_captioner
-from glied.train_attributes import average_precision, sureness
+from glied.train_attributes import AttributeOptions, average_precision, sureness
+from glied.train_detector import DetectorOptions
 from glied.variants import build
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
@@ -264,6 +267,16 @@ def test_the_default_precision_is_bf16_only_in_hardware(monkeypatch, known, expe
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
     assert fastest() == TrainOptions().precision == expected
+
+
+@pytest.mark.parametrize(("cpu", "gpu"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_the_default_precision_is_that_of_the_device_that_computes(monkeypatch, cpu, gpu):
+    """Captioners are trained on the GPU where there is one, detectors on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu == "bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": cpu == "bf16"})
+    assert {TrainOptions().precision, ReinforceOptions().precision, TextOptions().precision} == {gpu}
+    assert {AttributeOptions().precision, DetectorOptions().precision} == {cpu}
 
 
 def test_learning_rate_warms_up_then_falls_to_zero():
