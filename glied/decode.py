@@ -149,8 +149,7 @@ def caption(
     history: bool = False,
     prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """Captions of a batch of scenes; `history` keeps every candidate of beam search, `prefix` forces the first words of
-    greedy and beam search.
+    """Captions of a batch of scenes; `history` keeps every candidate of beam search, `prefix` forces the first words.
 
     Raises:
         GliedError: a scene whose regions are not of the source that the checkpoint was trained on, or a prefix that the
@@ -170,7 +169,7 @@ def caption(
     with torch.inference_mode():
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":
-            return sample(checkpoint.model, memory, checkpoint.vocabulary, options)
+            return sample(checkpoint.model, memory, checkpoint.vocabulary, options, prefix)
         return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options, history, prefix)
 
 
@@ -293,9 +292,12 @@ def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHisto
     return Decoded(tuple(Caption(tuple(vocabulary.decode(ids)), p, s) for s, p, ids in found), history)
 
 
-def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
-    """`n_best` captions drawn at random for each photograph, best ranked first."""
-    tokens, scores = draw(model, memory, options, torch.Generator(memory.regions.device).manual_seed(options.seed))
+def sample(
+    model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions, prefix: Sequence[str] = ()
+) -> list[Decoded]:
+    """`n_best` captions that begin with `prefix`, drawn at random for each photograph, best ranked first."""
+    generator = torch.Generator(memory.regions.device).manual_seed(options.seed)
+    tokens, scores = draw(model, memory, options, generator, vocabulary.encode(prefix))
     results = []
     for drawn, log_p in zip(tokens[..., 1:].tolist(), scores.tolist(), strict=True):
         captions = [ids[: ids.index(EOS)] for ids in drawn]
@@ -307,23 +309,30 @@ def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: De
 
 
 def draw(
-    model: Captioner, memory: Memory, options: DecodeOptions, generator: torch.Generator | None = None
+    model: Captioner,
+    memory: Memory,
+    options: DecodeOptions,
+    generator: torch.Generator | None = None,
+    prefix: Sequence[int] = (),
 ) -> tuple[Int[Tensor, "B C T"], Float[Tensor, "B C"]]:
-    """`n_best` captions drawn at random for each photograph: BOS, words, EOS and again EOS to the end; and their
-    log-probabilities under the model."""
+    """`n_best` captions drawn at random for each photograph: BOS, the ids of `prefix`, words, EOS and again EOS to the
+    end; and their log-probabilities under the model."""
     last = options.max_length or model.config.max_length
     B, C = len(memory.regions), options.n_best
     tokens = torch.full((B, C, 1), BOS, device=memory.regions.device)
     scores = torch.zeros(B, C, device=memory.regions.device)
     cache: Keys | None = None
-    for _ in range(last + 1):
+    for length in range(last + 1):
         output = model(tokens[..., -1:], memory, cache, fused)
         log_p = model.logits(output.c_tilde[:, :, 0]).float().log_softmax(-1)
-        logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
-        if not logits.isfinite().any(-1).all():
-            raise GliedError(IMPOSSIBLE)
-        probability = _truncate(logits, options).flatten(0, 1).softmax(-1)
-        word = torch.multinomial(probability, 1, generator=generator).view(B, C)
+        if length < len(prefix):
+            word = torch.full_like(tokens[..., 0], prefix[length])
+        else:
+            logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
+            if not logits.isfinite().any(-1).all():
+                raise GliedError(IMPOSSIBLE)
+            probability = _truncate(logits, options).flatten(0, 1).softmax(-1)
+            word = torch.multinomial(probability, 1, generator=generator).view(B, C)
         ended = tokens[..., -1] == EOS
         scores += torch.where(ended, 0, log_p.gather(-1, word[..., None])[..., 0])
         tokens = torch.cat([tokens, torch.where(ended, EOS, word)[..., None]], -1)

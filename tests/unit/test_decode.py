@@ -329,6 +329,26 @@ def test_a_prefix_is_said_and_costs_what_it_costs(architecture: str) -> None:
     assert found.captions[0].words == free, "its own first word changes nothing"
 
 
+@pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
+def test_every_method_begins_with_the_prefix(architecture: str, method: str) -> None:
+    made = captioner(architecture, 1, eos=1.0)
+    prefix = ("ball", "ball", "ball")
+    n = 1 if method == "greedy" else 3
+    options = DecodeOptions(method=method, n_best=n, no_repeat_ngram=1, length_penalty=0.0)
+    endings = set()
+    for scene, decoded in zip(SCENES, caption(made, SCENES, options, prefix=prefix), strict=True):
+        assert len(decoded.captions) == n
+        for each in decoded.captions:
+            assert each.words[:3] == prefix
+            assert each.log_probability == pytest.approx(
+                trace(made, scene, each.words).log_probabilities.sum(), abs=1e-4
+            )
+            endings.add(each.words[3:])
+    assert len(endings) > 1, "the search goes on after the prefix"
+    whole = ("ball",) * made.model.config.max_length
+    assert caption(made, SCENES[:1], options, prefix=whole)[0].captions[0].words == whole
+
+
 @pytest.mark.parametrize("prefix", [("<eos>",), ("zebra",), ("a",) * 50])
 def test_a_prefix_that_cannot_be_is_one_sentence(prefix: tuple[str, ...]) -> None:
     with pytest.raises(GliedError, match="Expected"):
