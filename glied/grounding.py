@@ -282,7 +282,7 @@ def ground(
     keys, _ = features.extract([p.path for p in photographs])
     entities = read_boxes(dataset, [p for p in photographs if p.path in keys], human=True)
     singular = singulars(parsed for boxed in entities for parsed in boxed.said)
-    sizes = [torch.tensor(open_image(boxed.photograph.path).size) for boxed in entities]
+    sizes = [torch.tensor(open_image(boxed.photograph.path).info["size"]) for boxed in entities]
     sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
     names = [name for name in feeds if name != "attributes"]
     columns: dict[tuple, list[float]] = {

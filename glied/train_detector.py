@@ -308,7 +308,7 @@ def train_detector(
     train, wide, problems = [], [], []
     for boxed in tqdm(read_boxes(dataset, dataset.split("train", "restval")), desc="photographs", unit="image"):
         try:
-            width, height = open_image(boxed.photograph.path).size
+            width, height = open_image(boxed.photograph.path, side=None).size
         except GliedError as error:
             problems.append(str(error))
             continue
@@ -372,7 +372,7 @@ def train_detector(
         """The crops of a step."""
         random = np.random.default_rng((options.seed, step))
         return [
-            crop(open_image(train[i].photograph.path), targets[i], wide[i], random, options.zoom)
+            crop(open_image(train[i].photograph.path, side=None), targets[i], wide[i], random, options.zoom)
             for i in plan[step][1].tolist()
         ]
 
