@@ -213,7 +213,11 @@ def beam_search(
     history: bool = False,
     prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """The best hypotheses of each photograph that begin with `prefix`; ends once `beam` of them have finished."""
+    """The best hypotheses of each photograph that begin with `prefix`; ends once no live one can come among the best.
+
+    The `n_best` captions are those that a search to the longest length would end with, except that a beam of 1 is
+    greedy: it ends where EOS is the likeliest word.
+    """
     K = 1 if options.method == "greedy" else options.beam
     last = options.max_length or model.config.max_length
     B = len(memory.regions)
@@ -254,8 +258,12 @@ def beam_search(
             for b in range(B):
                 if not done[b]:
                     steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
-        stuck = (~kept).all(-1).tolist()
-        done = [len(f) >= K or s for f, s in zip(finished, stuck, strict=True)]
+        for b, log_p in enumerate(torch.where(kept, ranked, -torch.inf).amax(-1).tolist()):
+            # at best every word to come is certain, and the caption as short or as long as ranks it highest
+            reachable = max(rank(log_p, words, options.length_penalty) for words in (length + 2, last + 1))
+            decided = sum(score >= reachable for score, *_ in finished[b]) >= options.n_best
+            greedy = K == 1 and len(finished[b]) > 0
+            done[b] = done[b] or decided or greedy or log_p == -torch.inf
         if all(done) or length == last:
             break
         scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
