@@ -89,12 +89,14 @@ class BeamHistory:
         words: words[s][c] is the word that was added.
         scores: [S, C] log-probability of the whole hypothesis; -inf for one that cannot be.
         status: [S, C] `kept`, `finished` or `dropped`.
+        length_penalty: alpha, by which finished captions are ranked.
     """
 
     parents: Int[np.ndarray, "S C"]
     words: tuple[tuple[str, ...], ...]
     scores: Float[np.ndarray, "S C"]
     status: tuple[tuple[str, ...], ...]
+    length_penalty: float
 
     def extended(self) -> list[tuple[str, ...]]:
         """The hypotheses that were extended, in the order of their steps; first the empty one."""
@@ -272,11 +274,11 @@ def beam_search(
             [tokens.gather(1, parents[..., None].expand(-1, -1, length + 1)), words.gather(1, keep)[..., None]], -1
         )
         cache = follow(output.cache, parents)
-    histories = [_history(s, vocabulary) if history else None for s in steps]
+    histories = [_history(s, vocabulary, options) if history else None for s in steps]
     return [_ranked(f, vocabulary, options.n_best, h) for f, h in zip(finished, histories, strict=True)]
 
 
-def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
+def _history(steps: list, vocabulary: Vocabulary, options: DecodeOptions) -> BeamHistory:
     longest = max(len(step[0]) for step in steps)
     parents = np.zeros((len(steps), longest), np.int64)
     scores = np.full((len(steps), longest), -np.inf)
@@ -290,7 +292,7 @@ def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
                 for k, f in zip(kept.tolist(), finishing.tolist(), strict=True)
             )
         )
-    return BeamHistory(parents, tuple(words), scores, tuple(status))
+    return BeamHistory(parents, tuple(words), scores, tuple(status), options.length_penalty)
 
 
 def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHistory | None = None) -> Decoded:
