@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -40,10 +42,10 @@ class Photograph:
     captions: tuple[str, ...]
     dataset: str = ""
 
-    @property
+    @cached_property
     def tokens(self) -> list[list[str]]:
         """The captions as words."""
-        return [tokenize(caption) for caption in self.captions]
+        return [[sys.intern(word) for word in tokenize(caption)] for caption in self.captions]  # few, of many captions
 
 
 class Part(NamedTuple):
