@@ -10,8 +10,10 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -126,8 +128,29 @@ def join() -> tuple[torch.device, int, int]:
     if cuda:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if cuda else "gloo")
+        # the others wait while rank 0 finds the regions of a data set, or validates
+        distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
     return device, distributed.get_rank(), distributed.get_world_size()
+
+
+def refuse_several() -> None:
+    """Refuses to be one of several processes, of which each would do the whole work."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise GliedError(
+            "Expected one process, which is all that detectors are trained in, torchrun started several; start it with "
+            "`python -m glied`."
+        )
+
+
+@contextmanager
+def rank_0_first() -> Iterator[None]:
+    """Around work that need be done once: the other processes begin when rank 0 is done, and find it so."""
+    _, rank, world = join()
+    if rank > 0:
+        distributed.barrier()
+    yield
+    if rank == 0 and world > 1:
+        distributed.barrier()
 
 
 def leave() -> None:

@@ -23,7 +23,7 @@ from glied.data import Data, draw_epoch, load_dataset, report
 from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.images import open_image
-from glied.loop import StepOptions, learning_rate, resume, settings, write_log
+from glied.loop import StepOptions, learning_rate, refuse_several, resume, settings, write_log
 from glied.phrases import KINDS, SYNONYMS, choose_names, name_object, singulars
 from glied.provenance import provenance
 from glied.recall import measure
@@ -301,6 +301,7 @@ def train_detector(
     Returns:
         by data set, recall and label accuracy on val (see `glied.recall.measure`).
     """
+    refuse_several()
     dataset = load_dataset(data)
     report(dataset.problems)
     # nothing to measure: better said now than after the training

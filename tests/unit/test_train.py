@@ -16,6 +16,7 @@ from typing import Any
 import colours
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from glied import train as training
@@ -151,6 +152,22 @@ def test_two_processes_and_accumulation_take_the_steps_of_one(places, tmp_path):
         scale = max(moment.abs().max().item() for moment in moments[0])
         for first, second in zip(*moments, strict=True):
             torch.testing.assert_close(second, first, rtol=0.01, atol=1e-4 * scale)
+
+
+def test_one_process_of_several_finds_the_regions(places, tmp_path):
+    fresh, diary = replace(places, cache=tmp_path / "fresh"), tmp_path / "diary"
+    command = process(fresh, STILL | {"epochs": 1, "mirror": True}, *TORCHRUN)
+    subprocess.run(command, check=True, env=environment(COLOURS_DIARY=str(diary)))
+    assert diary.read_text().split() == ["0"] * 48  # 24 photographs, each as it is and mirrored
+
+
+@pytest.mark.parametrize("what", ["attributes", "detector"])
+def test_detectors_are_not_trained_in_several_processes(what, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert tiny.run(monkeypatch, "train", what, "--data", data, "--run", tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("glied: Expected one process")
+    assert len(said.splitlines()) == 1
 
 
 def test_another_number_of_processes_is_refused(places):
