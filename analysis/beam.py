@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from analysis.attention import spoken
-from glied.decode import BeamHistory, DecodeOptions, rank
+from glied.decode import BeamHistory, rank
 from glied.trace import Outlook
 from glied.vocabulary import EOS, SPECIAL
 
@@ -22,6 +22,7 @@ class Node:
         id: its place in the list of nodes. `parent`: the id of the word before it, -1 for the start.
         step: words before it. `words`: all words up to it, itself last.
         total: log-probability of all its words. `own`: of the last one alone, after the others.
+        score: what a caption that ends here is ranked by: `total` over a measure of its length.
         status: `kept`, `finished` or `dropped`.
         forced: whether a person has set it. `best`: whether the caption that won runs through it.
         outlook: row of the Outlook in which it was chosen: that of the words before it.
@@ -33,6 +34,7 @@ class Node:
     words: tuple[str, ...]
     total: float
     own: float
+    score: float
     status: str
     forced: bool
     best: bool
@@ -42,11 +44,6 @@ class Node:
     def word(self) -> str:
         """The word itself, <eos> for the end."""
         return self.words[-1]
-
-    @property
-    def score(self) -> float:
-        """What a finished caption is ranked by: its log-probability over a measure of its length."""
-        return rank(self.total, len(self.words), DecodeOptions().length_penalty)
 
 
 def beam_nodes(history: BeamHistory, caption: tuple[str, ...], outlook: Outlook, forced: int = 0) -> tuple[Node, ...]:
@@ -75,6 +72,7 @@ def beam_nodes(history: BeamHistory, caption: tuple[str, ...], outlook: Outlook,
                 words=said,
                 total=total,
                 own=total - (parent.total if parent else 0.0),
+                score=rank(total, len(said), history.length_penalty),
                 status=status,
                 forced=step < forced,
                 best=winner[: step + 1] == said,

@@ -19,7 +19,7 @@ from analysis.page import Account, page
 from analysis.stills import beam_still, caption_still, collocations_still, drawn, groups_still, word_still
 from app.components.board import board
 from app.gallery import SIDE, Photograph, data_url, entries, folder
-from app.services import BEAM, Engine, Question, Reading, engine
+from app.services import BEAM, KEPT, Engine, Question, Reading, engine
 from app.texts import plain
 from app.uploads import MAX_BYTES, fitted, open_upload
 from glied.errors import GliedError
@@ -192,7 +192,7 @@ def _report(running: Engine, photograph: Photograph, shown: Reading, address: st
     glied, base = pairs[0] if pairs else next(iter(running.pairs.values()))
     accounts = {}
     for model in (base, glied):
-        reading = running.read(photograph, model, shown.question)
+        reading = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
         accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, _nodes(reading))
     return page(photograph.title, photograph.alt, photograph.credit, address, _picture(photograph), accounts)
 

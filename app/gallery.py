@@ -136,7 +136,7 @@ def _readable(path: Path) -> bool:
 
 def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
-    image = fitted(open_image(entry.path))
+    image = open_image(entry.path)
     return Photograph(
         image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE))
     )
@@ -155,7 +155,7 @@ def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Pho
 @lru_cache(maxsize=MOST)
 def thumbnail(entry: Entry, side: int = 128) -> str:
     """A data URL, `side` pixels a side at most."""
-    return data_url(fitted(open_image(entry.path, at_least=2 * side), side))
+    return data_url(open_image(entry.path, side=side))
 
 
 def data_url(image: Image.Image, quality: int = 82) -> str:

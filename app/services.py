@@ -93,10 +93,14 @@ class Engine:
         best = next(iter(self.pairs))
         return {name: ("GLIED", "Base")[i] + ("" if title == best else f" {title}") for name, i, title in names}
 
-    def read(self, photograph: Photograph, model: str, question: Question = Question()) -> Reading:
-        """The answer of a captioner about a photograph; from memory the second time."""
+    def read(self, photograph: Photograph, model: str, question: Question = Question(), most: int = WAITING) -> Reading:
+        """The answer of a captioner about a photograph; from memory the second time.
+
+        Raises:
+            GliedError: `most` questions are in the queue already.
+        """
         key = (photograph.key, self.models[model].digest, question)
-        return self._ask(key, lambda: self._read(photograph, model, question))
+        return self._ask(key, lambda: self._read(photograph, model, question), most)
 
     def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
         """The caption of each captioner and the attributes; in turn, and kept nowhere, so that nothing that people
@@ -108,12 +112,12 @@ class Engine:
         decoded = [caption(self.models[name], [scene], DecodeOptions(beam=BEAM))[0] for name in models]
         return [found.captions[0] for found in decoded], scene.attributes
 
-    def _ask(self, key: tuple, job: Callable[[], Any]) -> Any:
+    def _ask(self, key: tuple, job: Callable[[], Any], most: int) -> Any:
         with self.lock:
             if key not in self.results or (self.results[key].done() and self.results[key].exception()):
-                if sum(not future.done() for future in self.results.values()) >= WAITING:
+                if sum(not future.done() for future in self.results.values()) >= most:
                     raise GliedError(
-                        f"Expected fewer than {WAITING} questions in the queue, it is full; try again in a few seconds."
+                        f"Expected fewer than {most} questions in the queue, it is full; try again in a few seconds."
                     )
                 self.results[key] = self.worker.submit(job)
                 if len(self.results) > KEPT:

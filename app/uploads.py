@@ -7,13 +7,12 @@ from glied.images import open_image
 
 MAX_BYTES = 8 * 2**20
 MAX_PIXELS = 24_000_000
-SIDE = 1333  # pixels; more than any region source looks at
 SLENDER = 6  # long side over short side
 TYPES = ("jpg", "jpeg", "png", "webp")
 
 
 def open_upload(data: bytes, slender: float = SLENDER) -> Image.Image:
-    """An upright RGB photograph of at most SIDE pixels a side, and at most `slender` times as long as wide.
+    """An upright RGB photograph, at most `slender` times as long as wide, as `open_image` scales it.
 
     Raises:
         GliedError: more than MAX_BYTES or MAX_PIXELS, no JPEG, PNG or WebP, damaged, too small or too slender.
@@ -26,15 +25,16 @@ def open_upload(data: bytes, slender: float = SLENDER) -> Image.Image:
     if not (webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
         raise GliedError("Expected a JPEG, PNG or WebP photograph, your file is of another kind; export it as JPEG.")
     image = open_image(data, "your file", MAX_PIXELS)
-    if max(image.size) > slender * min(image.size):
+    width, height = image.info["size"]
+    if max(width, height) > slender * min(width, height):
         raise GliedError(
-            f"Expected a photograph at most {slender} times as long as wide, your file has {image.width} x "
-            f"{image.height}; cut out a part."
+            f"Expected a photograph at most {slender} times as long as wide, your file has {width} x {height}; "
+            "cut out a part."
         )
-    return fitted(image)
+    return image
 
 
-def fitted(image: Image.Image, side: int = SIDE) -> Image.Image:
+def fitted(image: Image.Image, side: int) -> Image.Image:
     """The photograph with no side longer than `side`."""
     copy = image.copy()
     copy.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from glied.config import preset
 from glied.data import encode_captions
 from glied.decode import DecodeOptions, beam_search, draw
+from glied.loop import fastest
 from glied.model import Inputs, Keys, Memory, explicit
 from glied.reinforce import ReinforceOptions, ended, references, rewards
 from glied.reinforce import step_loss as rl_loss
@@ -183,7 +184,7 @@ def train(images: int = 2000) -> dict[str, Any]:
             rows.append({"model": architecture, **case, **_steps(architecture, case, texts, vocabulary, cider)})
     return {
         "threads": torch.get_num_threads(),
-        "precision": TrainOptions().precision,
+        "precision": fastest(),
         "vocabulary": len(vocabulary),
         "rows": rows,
     }
@@ -203,7 +204,8 @@ def _steps(
     features = torch.randn(B, case["regions"], R).relu()
     inputs = hide(Inputs(features, None, torch.randint(4, len(vocabulary), (B, M)), None), 0.2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
-    xe, rl = TrainOptions(), ReinforceOptions(samples=max(2, C))
+    xe = TrainOptions(precision=fastest())  # on the CPU, whatever else is there
+    rl = ReinforceOptions(samples=max(2, C), precision=fastest())
 
     def step(loss: torch.Tensor) -> None:
         optimizer.zero_grad()

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -40,10 +42,10 @@ class Photograph:
     captions: tuple[str, ...]
     dataset: str = ""
 
-    @property
+    @cached_property
     def tokens(self) -> list[list[str]]:
         """The captions as words."""
-        return [tokenize(caption) for caption in self.captions]
+        return [[sys.intern(word) for word in tokenize(caption)] for caption in self.captions]  # few, of many captions
 
 
 class Part(NamedTuple):
@@ -229,7 +231,8 @@ class FeatureCache:
     """Regions of photographs in HDF5, by the SHA-256 of the photograph's bytes; a region source itself.
 
     A folder of shards, each written aside and renamed when whole: whenever a run is killed, what the folder
-    holds is complete, and the next run goes on from there.
+    holds is complete, and the next run goes on from there. Boxes are in pixels of the whole photograph, although the
+    source may see a smaller one (see `open_image`).
     """
 
     SHARD = 64
@@ -274,7 +277,8 @@ class FeatureCache:
             if keys[path] in self.index or keys[path] in pending:
                 continue
             try:
-                pending[keys[path]] = self.source.find_regions(open_image(path))
+                image = open_image(path)
+                pending[keys[path]] = self.source.find_regions(image).scaled(image.info["size"])
             except GliedError as error:
                 problems.append(str(error))
                 del keys[path]
@@ -332,8 +336,7 @@ class FeatureCache:
         if key not in self.index:
             return self.source.find_regions(image)
         (regions,) = self.read([key])
-        scale = np.array(image.size * 2, np.float32) / np.array(regions.size * 2, np.float32)
-        return replace(regions, boxes=regions.boxes * scale, size=image.size)
+        return regions.scaled(image.size)
 
 
 def open_cached(name: str, cache: Path) -> RegionSource:

@@ -89,12 +89,14 @@ class BeamHistory:
         words: words[s][c] is the word that was added.
         scores: [S, C] log-probability of the whole hypothesis; -inf for one that cannot be.
         status: [S, C] `kept`, `finished` or `dropped`.
+        length_penalty: alpha, by which finished captions are ranked.
     """
 
     parents: Int[np.ndarray, "S C"]
     words: tuple[tuple[str, ...], ...]
     scores: Float[np.ndarray, "S C"]
     status: tuple[tuple[str, ...], ...]
+    length_penalty: float
 
     def extended(self) -> list[tuple[str, ...]]:
         """The hypotheses that were extended, in the order of their steps; first the empty one."""
@@ -149,8 +151,7 @@ def caption(
     history: bool = False,
     prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """Captions of a batch of scenes; `history` keeps every candidate of beam search, `prefix` forces the first words of
-    greedy and beam search.
+    """Captions of a batch of scenes; `history` keeps every candidate of beam search, `prefix` forces the first words.
 
     Raises:
         GliedError: a scene whose regions are not of the source that the checkpoint was trained on, or a prefix that the
@@ -170,7 +171,7 @@ def caption(
     with torch.inference_mode():
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":
-            return sample(checkpoint.model, memory, checkpoint.vocabulary, options)
+            return sample(checkpoint.model, memory, checkpoint.vocabulary, options, prefix)
         return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options, history, prefix)
 
 
@@ -214,7 +215,11 @@ def beam_search(
     history: bool = False,
     prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """The best hypotheses of each photograph that begin with `prefix`; ends once `beam` of them have finished."""
+    """The best hypotheses of each photograph that begin with `prefix`; ends once no live one can come among the best.
+
+    The `n_best` captions are those that a search to the longest length would end with, except that a beam of 1 is
+    greedy: it ends where EOS is the likeliest word.
+    """
     K = 1 if options.method == "greedy" else options.beam
     last = options.max_length or model.config.max_length
     B = len(memory.regions)
@@ -255,8 +260,12 @@ def beam_search(
             for b in range(B):
                 if not done[b]:
                     steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
-        stuck = (~kept).all(-1).tolist()
-        done = [len(f) >= K or s for f, s in zip(finished, stuck, strict=True)]
+        for b, log_p in enumerate(torch.where(kept, ranked, -torch.inf).amax(-1).tolist()):
+            # at best every word to come is certain, and the caption as short or as long as ranks it highest
+            reachable = max(rank(log_p, words, options.length_penalty) for words in (length + 2, last + 1))
+            decided = sum(score >= reachable for score, *_ in finished[b]) >= options.n_best
+            greedy = K == 1 and len(finished[b]) > 0
+            done[b] = done[b] or decided or greedy or log_p == -torch.inf
         if all(done) or length == last:
             break
         scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
@@ -265,11 +274,11 @@ def beam_search(
             [tokens.gather(1, parents[..., None].expand(-1, -1, length + 1)), words.gather(1, keep)[..., None]], -1
         )
         cache = follow(output.cache, parents)
-    histories = [_history(s, vocabulary) if history else None for s in steps]
+    histories = [_history(s, vocabulary, options) if history else None for s in steps]
     return [_ranked(f, vocabulary, options.n_best, h) for f, h in zip(finished, histories, strict=True)]
 
 
-def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
+def _history(steps: list, vocabulary: Vocabulary, options: DecodeOptions) -> BeamHistory:
     longest = max(len(step[0]) for step in steps)
     parents = np.zeros((len(steps), longest), np.int64)
     scores = np.full((len(steps), longest), -np.inf)
@@ -283,7 +292,7 @@ def _history(steps: list, vocabulary: Vocabulary) -> BeamHistory:
                 for k, f in zip(kept.tolist(), finishing.tolist(), strict=True)
             )
         )
-    return BeamHistory(parents, tuple(words), scores, tuple(status))
+    return BeamHistory(parents, tuple(words), scores, tuple(status), options.length_penalty)
 
 
 def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHistory | None = None) -> Decoded:
@@ -293,9 +302,12 @@ def _ranked(found: list, vocabulary: Vocabulary, n_best: int, history: BeamHisto
     return Decoded(tuple(Caption(tuple(vocabulary.decode(ids)), p, s) for s, p, ids in found), history)
 
 
-def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions) -> list[Decoded]:
-    """`n_best` captions drawn at random for each photograph, best ranked first."""
-    tokens, scores = draw(model, memory, options, torch.Generator(memory.regions.device).manual_seed(options.seed))
+def sample(
+    model: Captioner, memory: Memory, vocabulary: Vocabulary, options: DecodeOptions, prefix: Sequence[str] = ()
+) -> list[Decoded]:
+    """`n_best` captions that begin with `prefix`, drawn at random for each photograph, best ranked first."""
+    generator = torch.Generator(memory.regions.device).manual_seed(options.seed)
+    tokens, scores = draw(model, memory, options, generator, vocabulary.encode(prefix))
     results = []
     for drawn, log_p in zip(tokens[..., 1:].tolist(), scores.tolist(), strict=True):
         captions = [ids[: ids.index(EOS)] for ids in drawn]
@@ -307,23 +319,30 @@ def sample(model: Captioner, memory: Memory, vocabulary: Vocabulary, options: De
 
 
 def draw(
-    model: Captioner, memory: Memory, options: DecodeOptions, generator: torch.Generator | None = None
+    model: Captioner,
+    memory: Memory,
+    options: DecodeOptions,
+    generator: torch.Generator | None = None,
+    prefix: Sequence[int] = (),
 ) -> tuple[Int[Tensor, "B C T"], Float[Tensor, "B C"]]:
-    """`n_best` captions drawn at random for each photograph: BOS, words, EOS and again EOS to the end; and their
-    log-probabilities under the model."""
+    """`n_best` captions drawn at random for each photograph: BOS, the ids of `prefix`, words, EOS and again EOS to the
+    end; and their log-probabilities under the model."""
     last = options.max_length or model.config.max_length
     B, C = len(memory.regions), options.n_best
     tokens = torch.full((B, C, 1), BOS, device=memory.regions.device)
     scores = torch.zeros(B, C, device=memory.regions.device)
     cache: Keys | None = None
-    for _ in range(last + 1):
+    for length in range(last + 1):
         output = model(tokens[..., -1:], memory, cache, fused)
         log_p = model.logits(output.c_tilde[:, :, 0]).float().log_softmax(-1)
-        logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
-        if not logits.isfinite().any(-1).all():
-            raise GliedError(IMPOSSIBLE)
-        probability = _truncate(logits, options).flatten(0, 1).softmax(-1)
-        word = torch.multinomial(probability, 1, generator=generator).view(B, C)
+        if length < len(prefix):
+            word = torch.full_like(tokens[..., 0], prefix[length])
+        else:
+            logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
+            if not logits.isfinite().any(-1).all():
+                raise GliedError(IMPOSSIBLE)
+            probability = _truncate(logits, options).flatten(0, 1).softmax(-1)
+            word = torch.multinomial(probability, 1, generator=generator).view(B, C)
         ended = tokens[..., -1] == EOS
         scores += torch.where(ended, 0, log_p.gather(-1, word[..., None])[..., 0])
         tokens = torch.cat([tokens, torch.where(ended, EOS, word)[..., None]], -1)

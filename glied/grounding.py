@@ -423,7 +423,7 @@ def ground(
     keys, _ = features.extract([p.path for p in photographs])
     entities = read_boxes(dataset, [p for p in photographs if p.path in keys], human=True)
     singular = singulars(parsed for boxed in entities if boxed.origin == "phrases" for parsed in boxed.said)
-    sizes = [torch.tensor(open_image(boxed.photograph.path).size) for boxed in entities]
+    sizes = [torch.tensor(open_image(boxed.photograph.path).info["size"]) for boxed in entities]
     sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
     collocations, values = Collocations(), []
     random = torch.Generator().manual_seed(0)

@@ -6,24 +6,26 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from glied.errors import GliedError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000
+SIDE = 1333  # pixels; more than any region source looks at
 MIN_SIDE = 16
 
 
 def open_image(
-    source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS, at_least: int | None = None
+    source: Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS, side: int | None = SIDE
 ) -> Image.Image:
     """The photograph in a file or in bytes: first frame, upright by its EXIF tag, RGB over white.
 
-    Its `info`, and that of its copies, says which it is: `name`, and `sha256` of the bytes.
+    Its `info`, and that of its copies, says which it is: `name`, `sha256` of the bytes, and `size`, the width and
+    height of the whole photograph: a large one is scaled down, so that all who look at it see the same pixels.
 
     Args:
-        at_least: for a thumbnail: a large JPEG may be decoded smaller, but no side below this many pixels.
+        side: no side will be longer, in pixels; None for the whole photograph.
 
     Raises:
         GliedError: no image, a format not in FORMATS, damaged, smaller than MIN_SIDE or larger than max_pixels.
@@ -53,9 +55,10 @@ def open_image(
                     f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
                     f"{width} x {height}; choose a larger one."
                 )
-            if at_least:
-                image.draft("RGB", (at_least, at_least))  # a JPEG is decoded at half, a quarter ... of its size
+            if side:
+                image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at half, a quarter ... of its size
             image.load()
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I;16", "I;16B", "I", "F"):  # deep greyscale: Pillow would clip, not scale
                 deep = np.asarray(image, np.float64)
@@ -65,7 +68,10 @@ def open_image(
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             image = image.convert("RGB")
-            image.info = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+            if side:
+                image.thumbnail((side, side), Image.Resampling.LANCZOS)
+            size = (height, width) if turned else (width, height)
+            image.info = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "size": size}
             return image
     except GliedError:
         raise

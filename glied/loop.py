@@ -10,8 +10,10 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,10 +30,10 @@ from glied.model import Captioner
 Precision = Literal["bf16", "fp32"]
 
 
-def fastest() -> Precision:
-    """`bf16` where this machine multiplies bfloat16 in hardware, else `fp32`: a processor that does not is many times
-    slower in `bf16`."""
-    if torch.cuda.is_available():
+def fastest(cuda: bool = False) -> Precision:
+    """`bf16` where the device that computes, the CPU or the GPU, multiplies bfloat16 in hardware, else `fp32`: a
+    processor that does not is many times slower in `bf16`."""
+    if cuda:
         hardware = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         known = torch.cpu.get_capabilities()
@@ -50,7 +52,8 @@ class StepOptions:
         warmup: steps of linear warm-up.
         clip: largest norm of the gradient.
         weight_decay: of AdamW.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster here.
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
+            the CPU, which computes.
         seed: of the initial weights and of everything that is drawn at random.
         save_minutes: minutes between two saved states.
     """
@@ -89,11 +92,14 @@ class LoopOptions(StepOptions):
     """What every training of a captioner has; recorded in its checkpoint.
 
     Attributes:
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
+            the device that computes: the GPU where there is one, else the CPU.
         ema: decay of the exponential moving average of the weights, which is what is validated and kept; 0 for none.
         patience: epochs without a better val CIDEr before stopping early.
         accumulate: parts into which a process divides its photographs of a step.
     """
 
+    precision: Precision = field(default_factory=lambda: fastest(torch.cuda.is_available()))
     ema: float = 0.999
     patience: int = 5
     accumulate: int = 1
@@ -122,8 +128,29 @@ def join() -> tuple[torch.device, int, int]:
     if cuda:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if cuda else "gloo")
+        # the others wait while rank 0 finds the regions of a data set, or validates
+        distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
     return device, distributed.get_rank(), distributed.get_world_size()
+
+
+def refuse_several() -> None:
+    """Refuses to be one of several processes, of which each would do the whole work."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise GliedError(
+            "Expected one process, which is all that detectors are trained in, torchrun started several; start it with "
+            "`python -m glied`."
+        )
+
+
+@contextmanager
+def rank_0_first() -> Iterator[None]:
+    """Around work that need be done once: the other processes begin when rank 0 is done, and find it so."""
+    _, rank, world = join()
+    if rank > 0:
+        distributed.barrier()
+    yield
+    if rank == 0 and world > 1:
+        distributed.barrier()
 
 
 def leave() -> None:

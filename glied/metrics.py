@@ -80,7 +80,7 @@ def score(
         METRICS[:4]: lambda: list(zip(*_silent(Bleu(4), gts, res), strict=True)),
         ("METEOR",): lambda: [meteor(texts, told, **limit)],
         ("ROUGE_L",): lambda: [_silent(Rouge(), gts, res)],
-        ("CIDEr",): lambda: [_silent(Cider(), gts, res)],
+        ("CIDEr",): lambda: [_cider(gts, res)],
         ("SPICE",): lambda: [(spice(texts, told, **limit), ())],
     }
     found = Scores({}, {id: {} for id in ids}, {}, tokenizer)
@@ -89,10 +89,10 @@ def score(
             continue
         try:
             columns = compute()
-        except Exception as error:  # whatever stops one metric, the others are known
+        except (Unavailable, OSError, MemoryError) as error:  # these stop one metric; a bug of ours stops all
             reason = error.reason if isinstance(error, Unavailable) else "scorer_failed"
             found.corpus.update(dict.fromkeys(keys))
-            found.missing.update(dict.fromkeys(keys, (reason, str(error))))
+            found.missing.update(dict.fromkeys(keys, (reason, str(error) or "There was not enough memory.")))
             continue
         for key, (value, values) in zip(keys, columns, strict=True):
             found.corpus[key] = float(value)
@@ -105,6 +105,13 @@ def _silent(scorer: Any, gts: dict, res: dict) -> tuple[Any, Any]:
     """A scorer's answer without what it prints."""
     with redirect_stdout(StringIO()):
         return scorer.compute_score(gts, res)
+
+
+def _cider(gts: dict, res: dict) -> tuple[Any, Any]:
+    """CIDEr-D, which has no document frequencies where no reference has a word."""
+    if not any(map(any, gts.values())):
+        raise Unavailable("scorer_failed", "Expected words in the references, got none.")
+    return _silent(Cider(), gts, res)
 
 
 def _example(references: Mapping[str, Any], captions: Mapping[str, Any]) -> str:

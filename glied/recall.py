@@ -51,7 +51,7 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
             continue
         opened += 1
         started = time.perf_counter()
-        regions = source.find_regions(image)
+        regions = source.find_regions(image).scaled(image.info["size"])
         seconds += time.perf_counter() - started
         count += len(regions.boxes)
         overlap = iou(boxed.boxes, torch.from_numpy(regions.boxes.copy()))

@@ -57,6 +57,11 @@ class Regions:
         object.__setattr__(self, "features", frozen(self.features))
         object.__setattr__(self, "scores", frozen(self.scores))
 
+    def scaled(self, size: tuple[int, int]) -> "Regions":
+        """The same regions in pixels of the photograph scaled to `size` (width, height)."""
+        scale = np.array(size * 2, np.float32) / np.array(self.size * 2, np.float32)
+        return replace(self, boxes=self.boxes * scale, size=size)
+
 
 @dataclass(frozen=True, eq=False)
 class Attributes:

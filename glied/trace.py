@@ -38,7 +38,7 @@ class Trace:
 
     Attributes:
         architecture, checkpoint: `base` or `glied`, and the digest of the checkpoint's file.
-        size: (width, height) of the photograph in pixels.
+        size: (width, height) in pixels of the photograph, a large one scaled down (see `open_image`).
         boxes: [N, 4] x1 y1 x2 y2 in pixels. `labels`: one per box, or empty. `source`: of the regions.
         attributes: M words. `attribute_scores`: [M]. `attribute_regions`: [M, N], where each was seen.
         inputs: L input words, <bos> first: the pivots of attribute distilling.

@@ -30,7 +30,7 @@ from glied.data import (
 from glied.data import report as report_problems
 from glied.decode import DecodeOptions, beam_search
 from glied.errors import GliedError, within
-from glied.loop import LoopOptions, Objective, fit, join, settings
+from glied.loop import LoopOptions, Objective, fit, join, rank_0_first, settings
 from glied.metrics import score
 from glied.model import Captioner, Inputs
 from glied.provenance import provenance
@@ -168,11 +168,12 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
     report_problems(dataset.problems)
     attribute_detector, card = load_attribute_detector(places.detector)
     source = open_source(attribute_detector.source)
-    feature_cache = FeatureCache(places.cache, source)
     mirror = mirror and not isinstance(source, Stored)  # others' features are of the photographs as they are
-    mirrored = FeatureCache(places.cache, Mirrored(source)) if mirror else None
-    train = read_split(dataset, feature_cache, "train", "restval", mirrored=mirrored)
-    val = read_split(dataset, feature_cache, "val")
+    with rank_0_first():  # it finds the regions that the cache lacks
+        feature_cache = FeatureCache(places.cache, source)
+        mirrored = FeatureCache(places.cache, Mirrored(source)) if mirror else None
+        train = read_split(dataset, feature_cache, "train", "restval", mirrored=mirrored)
+        val = read_split(dataset, feature_cache, "val")
     if isinstance(vocabulary, int):
         vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), vocabulary)
     known = {} if places.crossfit is None else read_crossfit(places.crossfit)  # Choice (11)

@@ -31,7 +31,7 @@ from glied.data import (
 )
 from glied.errors import GliedError, within
 from glied.files import replacing
-from glied.loop import Precision, fastest, learning_rate, resume
+from glied.loop import Precision, fastest, learning_rate, refuse_several, resume
 from glied.provenance import provenance
 from glied.regions import open_source
 from glied.vocabulary import FUNCTION_WORDS, GRAMMAR_WORDS
@@ -52,7 +52,8 @@ class AttributeOptions:
         weight_decay: of AdamW.
         folds: detectors trained without one part of the photographs each, to find that part's attributes, so
             that captioners train on attributes as good as those they will meet; 0 for none.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster here.
+        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
+            the CPU, which computes.
         seed: of the weights, dropout, order and folds.
     """
 
@@ -101,6 +102,7 @@ def train_attributes(
         14, and of content words), mean average precision; and what the best attribute's probability reaches in 99 of
         100 photographs.
     """
+    refuse_several()
     dataset = load_dataset(data)
     report(dataset.problems)
     feature_cache = FeatureCache(cache, open_source(source))

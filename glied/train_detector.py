@@ -23,7 +23,7 @@ from glied.data import Data, draw_epoch, load_dataset, report
 from glied.errors import GliedError, within
 from glied.files import replacing
 from glied.images import open_image
-from glied.loop import StepOptions, learning_rate, resume, settings, write_log
+from glied.loop import StepOptions, learning_rate, refuse_several, resume, settings, write_log
 from glied.phrases import KINDS, SYNONYMS, choose_names, name_object, singulars
 from glied.provenance import provenance
 from glied.recall import measure
@@ -306,6 +306,7 @@ def train_detector(
     Returns:
         by data set, recall and label accuracy on val (see `glied.recall.measure`).
     """
+    refuse_several()
     dataset = load_dataset(data)
     report(dataset.problems)
     # nothing to measure: better said now than after the training
@@ -313,7 +314,7 @@ def train_detector(
     train, wide, problems = [], [], []
     for boxed in tqdm(read_boxes(dataset, dataset.split("train", "restval")), desc="photographs", unit="image"):
         try:
-            width, height = open_image(boxed.photograph.path).size
+            width, height = open_image(boxed.photograph.path, side=None).size
         except GliedError as error:
             problems.append(str(error))
             continue
@@ -380,7 +381,7 @@ def train_detector(
         """The crops of a step."""
         random = np.random.default_rng((options.seed, step))
         return [
-            crop(open_image(train[i].photograph.path), targets[i], wide[i], random, options.zoom)
+            crop(open_image(train[i].photograph.path, side=None), targets[i], wide[i], random, options.zoom)
             for i in plan[step][1].tolist()
         ]
 

@@ -99,8 +99,8 @@ def draw_tables(reading: Reading, forced: int) -> None:
         alt="Captions that beam search finished, best first",
     )
     st.caption(
-        "Log p is that of the whole caption; the ranking divides it by a measure of length. The search ends once at "
-        "least as many captions have finished as hypotheses are kept."
+        "Log p is that of the whole caption; the ranking divides it by a measure of length. The search ends once as "
+        "many captions have finished as hypotheses are kept and none that is unfinished can still rank above them."
     )
     with st.expander("The whole tree, as a table", icon=":material/table:"):
         st.dataframe(

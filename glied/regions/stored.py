@@ -144,15 +144,16 @@ class StoredFiles(Stored):
             raise GliedError(
                 f"{name}: left out, its features have {record.features.shape[1]} numbers, others {self.feature_dim}"
             )
-        size = record.size or image.size
+        whole = image.info.get("size", image.size)  # before `open_image` scaled it down
+        size = record.size or whole
         unit = (1, 1) if record.boxes.max() <= 1 + TOLERANCE else size  # what the boxes are measured in
         photograph = np.array([*image.size, *image.size], np.float32)
         boxes = record.boxes / np.array([*unit, *unit], np.float32)
-        ratio = size[0] * image.height / (size[1] * image.width)
+        ratio = size[0] * whole[1] / (size[1] * whole[0])
         if abs(ratio - 1) > TOLERANCE or boxes.min() < -TOLERANCE or boxes.max() > 1 + TOLERANCE:
             reach = np.ceil(record.boxes[:, 2:].max(0))
             raise GliedError(
-                f"{name}: left out, it has {image.width} x {image.height} pixels, its features are of an image of "
+                f"{name}: left out, it has {whole[0]} x {whole[1]} pixels, its features are of an image of "
                 f"{size[0]} x {size[1]} with boxes up to {reach[0]:.0f}, {reach[1]:.0f}"
             )
         boxes = boxes.clip(0, 1) * photograph

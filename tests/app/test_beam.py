@@ -11,16 +11,19 @@ from glied.decode import BeamHistory, Caption, Decoded, DecodeOptions, caption
 from glied.trace import Outlook, look_ahead, trace
 
 
-def searched(beam: int, prefix: tuple[str, ...] = (), architecture: str = "glied") -> tuple[Decoded, Outlook]:
+def searched(
+    beam: int, prefix: tuple[str, ...] = (), architecture: str = "glied", alpha: float = 1.0
+) -> tuple[Decoded, Outlook]:
     """A tiny captioner's search with all its captions, and what it saw."""
     checkpoint, scene = tiny.checkpoint(architecture), tiny.scene()
-    (found,) = caption(checkpoint, [scene], DecodeOptions(beam=beam, n_best=beam), history=True, prefix=prefix)
+    options = DecodeOptions(beam=beam, n_best=beam, length_penalty=alpha)
+    (found,) = caption(checkpoint, [scene], options, history=True, prefix=prefix)
     assert found.history
     return found, look_ahead(checkpoint, scene, found.history.extended())
 
 
-def tree(beam: int, prefix: tuple[str, ...] = (), architecture: str = "glied") -> tuple[tuple[Node, ...], Decoded]:
-    found, outlook = searched(beam, prefix, architecture)
+def tree(beam: int, prefix: tuple[str, ...] = (), **more) -> tuple[tuple[Node, ...], Decoded]:
+    found, outlook = searched(beam, prefix, **more)
     assert found.history
     return beam_nodes(found.history, found.captions[0].words, outlook, len(prefix)), found
 
@@ -79,6 +82,7 @@ def by_hand() -> tuple[Node, ...]:
         (("dog", "cat", "man", "a"), (END, "runs", "sits", "a")),
         np.array([[-1.0, -2.0, -3.0, no], [-1.5, -2.25, -4.0, no]]),
         (("kept", "kept", "dropped", "dropped"), ("finished", "kept", "dropped", "dropped")),
+        1.0,
     )
     outlook = Outlook(((), ("dog",), ("cat",)), {}, ((), (), ()), np.zeros((3, 0)))
     return beam_nodes(history, ("dog",), outlook)
@@ -108,9 +112,11 @@ def test_tables_worked_by_hand():
     assert table["in the caption"].tolist() == [True, False, False, True, False, False]
 
 
-def test_finished_captions_are_ranked_as_the_search_ranks_them():
-    nodes, found = tree(5)
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 1.0, 2.0])
+def test_finished_captions_are_ranked_as_the_search_ranks_them(alpha: float):
+    nodes, found = tree(5, alpha=alpha)
     table = finished_table(nodes)
+    assert table["ranked by"].tolist()[: len(found.captions)] == pytest.approx([one.score for one in found.captions])
     assert table["caption"].tolist()[: len(found.captions)] == [one.text for one in found.captions]
     assert table["ranked by"].is_monotonic_decreasing
 
@@ -126,6 +132,6 @@ def test_the_revisit_is_a_total_variation_distance():
 
 def test_a_search_that_dies_out_still_has_a_tree():
     no = -np.inf
-    history = BeamHistory(np.array([[0, 0]]), ((END, "dog"),), np.array([[-1.0, no]]), (("finished", "dropped"),))
+    history = BeamHistory(np.array([[0, 0]]), ((END, "dog"),), np.array([[-1.0, no]]), (("finished", "dropped"),), 1.0)
     nodes = beam_nodes(history, Caption((), -1.0, -1.0).words, Outlook(((),), {}, ((),), np.zeros((1, 0))))
     assert [(node.word, node.best) for node in nodes] == [(END, True)]

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -131,6 +132,15 @@ def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, 
         )
         assert f"{name}, made to begin with “dog dog”, beam 2: {forced} (log p" in told
         assert f": {free} (log p" not in told
+
+
+def test_a_report_waits_its_turn_where_a_page_says_that_the_queue_is_full(open_app: Open, offers: dict[str, Callable]):
+    explore(open_app)
+    engine = services.engine()
+    engine.results |= {("waiting", i): Future() for i in range(services.WAITING)}
+    with pytest.raises(GliedError, match="queue"):
+        engine.read(open_entry(entries()[0][0]), "base", Question(beam=2))
+    assert Reader(offers["grace_hopper.html"]()).all("svg")  # also by Base, which nobody has asked yet
 
 
 def test_files_are_never_named_by_strangers(open_app: Open, offers: dict[str, Callable]):

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from app.gallery import own_photograph
-from app.uploads import MAX_BYTES, SIDE, open_upload
+from app.uploads import MAX_BYTES, open_upload
 from glied.errors import GliedError
+from glied.images import SIDE
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:

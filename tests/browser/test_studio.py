@@ -16,8 +16,10 @@ Open = Callable[..., Page]
 
 
 def words(page: Page, at: int = 0) -> str:
-    """The caption on a board."""
-    return " ".join(page.locator(".words").nth(at).locator("button span:first-child").all_inner_texts())
+    """The caption on a board, once it is there."""
+    board = page.locator(".words").nth(at)
+    expect(board.locator("button").first).to_be_visible()
+    return " ".join(board.locator("button span:first-child").all_inner_texts())
 
 
 def frames(page: Page) -> list:
@@ -74,7 +76,8 @@ def test_no_label_lies_on_another(open_page: Open, photo: str, step: int):
     page = open_page(f"explore?photo={photo}&step={step}")
     labels = page.locator(".stage span")
     expect(labels).to_have_count(5)
-    boxes = [label.bounding_box() for label in labels.all()]
+    # all at one moment: the page may still move under them
+    boxes = labels.evaluate_all("(labels) => labels.map((label) => label.getBoundingClientRect().toJSON())")
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
             aside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]

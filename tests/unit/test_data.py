@@ -178,6 +178,13 @@ def test_absent_split_names_those_present(tmp_path: Path) -> None:
         load_dataset(tmp_path).split("test")
 
 
+def test_captions_are_cut_into_words_once() -> None:
+    photograph = Photograph("1.jpg", Path("1.jpg"), "train", ("A dog runs.", "The dog!"))
+    assert photograph.tokens == [["a", "dog", "runs"], ["the", "dog"]]
+    assert photograph.tokens is photograph.tokens
+    assert replace(photograph, captions=("A cat.",)).tokens == [["a", "cat"]]
+
+
 def test_report_is_short(capsys: pytest.CaptureFixture) -> None:
     report([])
     assert capsys.readouterr().out == ""

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from glied.checkpoint import Checkpoint
 from glied.decode import BeamHistory, Caption, Decoded, DecodeOptions, caption, rank
 from glied.errors import GliedError
+from glied.scene import Scene
 from glied.trace import trace
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 
@@ -42,11 +44,12 @@ def grams(words: tuple[str, ...], n: int) -> Counter:
     return Counter(words[i : i + n] for i in range(len(words) - n + 1))
 
 
-def test_beam_one_is_greedy(architecture: str) -> None:
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_beam_one_is_greedy(architecture: str, alpha: float) -> None:
     for seed in range(4):
-        made = captioner(architecture, seed)
-        greedy = caption(made, SCENES, replace(FREE, method="greedy", beam=7))
-        one = caption(made, SCENES, replace(FREE, beam=1))
+        made = captioner(architecture, seed, eos=1.0)
+        greedy = caption(made, SCENES, replace(FREE, method="greedy", beam=7, length_penalty=alpha))
+        one = caption(made, SCENES, replace(FREE, beam=1, length_penalty=alpha))
         for scene, a, b in zip(SCENES, greedy, one, strict=True):
             assert_same(a, b)
             words: list[str] = []
@@ -314,6 +317,44 @@ def test_photograph_that_gets_stuck_leaves_the_others_alone() -> None:
         assert together.history.status == alone.history.status
 
 
+def search_to_the_end(made: Checkpoint, scene: Scene, options: DecodeOptions, words: Sequence[str]) -> list[tuple]:
+    """Beam search by its definition, one replay for each hypothesis, to the longest length: (score, words) of all
+    captions that finished, best first."""
+    assert options.max_length
+    live: list[tuple[float, tuple[str, ...]]] = [(0.0, ())]
+    finished: list[tuple[float, tuple[str, ...]]] = []
+    for step in range(options.max_length + 1):
+        grown = []
+        for log_p, said in live:
+            replayed = trace(made, scene, said)
+            row = zip(replayed.alternatives[-1], replayed.alternative_log_probabilities[-1].tolist(), strict=True)
+            assert len(replayed.alternatives[-1]) == len(words) + 1  # all words, and the end
+            grown += [(log_p + p, (*said, w)) for w, p in row if step < options.max_length or w == "<eos>"]
+        grown.sort(key=lambda each: -each[0])
+        ended = [(p, said) for p, said in grown[: options.beam] if said[-1] == "<eos>"]
+        finished += [(rank(p, len(said), options.length_penalty), said[:-1]) for p, said in ended]
+        live = [(p, said) for p, said in grown if said[-1] != "<eos>"][: options.beam]
+    return sorted(finished, key=lambda each: -each[0])
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 1.0, 3.0])
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_the_search_ends_only_when_nothing_better_can_come(architecture: str, alpha: float, n_best: int) -> None:
+    """Its captions are those of a search to the longest length, in which many more finish."""
+    earlier = 0
+    for seed in range(6):
+        made = captioner(architecture, seed, eos=1.0, words=FIVE)
+        scene = tiny.scene(4, 3, seed, words=FIVE)
+        options = replace(FREE, length_penalty=alpha, max_length=8, beam=2, n_best=n_best)
+        (found,) = caption(made, [scene], options, history=True)
+        expected = search_to_the_end(made, scene, options, FIVE)[:n_best]
+        assert [c.words for c in found.captions] == [words for _, words in expected]
+        np.testing.assert_allclose([c.score for c in found.captions], [score for score, _ in expected], atol=1e-4)
+        assert isinstance(found.history, BeamHistory)
+        earlier += len(found.history.words) < 9
+    assert earlier, "some end before the longest length"
+
+
 @pytest.mark.parametrize("architecture", ["base", "glied"])
 def test_a_prefix_is_said_and_costs_what_it_costs(architecture: str) -> None:
     made = captioner(architecture)
@@ -327,6 +368,26 @@ def test_a_prefix_is_said_and_costs_what_it_costs(architecture: str) -> None:
             whole = trace(made, SCENES[0], each.words).log_probabilities.sum()
             assert each.log_probability == pytest.approx(whole, abs=1e-4)
     assert found.captions[0].words == free, "its own first word changes nothing"
+
+
+@pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
+def test_every_method_begins_with_the_prefix(architecture: str, method: str) -> None:
+    made = captioner(architecture, 1, eos=1.0)
+    prefix = ("ball", "ball", "ball")
+    n = 1 if method == "greedy" else 3
+    options = DecodeOptions(method=method, n_best=n, no_repeat_ngram=1, length_penalty=0.0)
+    endings = set()
+    for scene, decoded in zip(SCENES, caption(made, SCENES, options, prefix=prefix), strict=True):
+        assert len(decoded.captions) == n
+        for each in decoded.captions:
+            assert each.words[:3] == prefix
+            assert each.log_probability == pytest.approx(
+                trace(made, scene, each.words).log_probabilities.sum(), abs=1e-4
+            )
+            endings.add(each.words[3:])
+    assert len(endings) > 1, "the search goes on after the prefix"
+    whole = ("ball",) * made.model.config.max_length
+    assert caption(made, SCENES[:1], options, prefix=whole)[0].captions[0].words == whole
 
 
 @pytest.mark.parametrize("prefix", [("<eos>",), ("zebra",), ("a",) * 50])

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glied.errors import GliedError
-from glied.images import MAX_PIXELS, open_image
+from glied.images import MAX_PIXELS, SIDE, open_image
 
 
 def photograph(width: int = 48, height: int = 32) -> Image.Image:
@@ -172,6 +173,20 @@ def test_limit_on_pixels_can_be_set() -> None:
     assert open_image(data, max_pixels=10_000).size == (100, 100)
     with pytest.raises(GliedError, match="100 x 100"):
         open_image(data, max_pixels=9_999)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_photographs_are_scaled_down_and_say_how_large_they_are(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photograph(2000, 1000), format, exif=exif)
+    turn = slice(None, None, -1 if orientation == 6 else 1)
+    for side, expected in ((SIDE, (1333, 666)), (100, (100, 50)), (None, (2000, 1000)), (3000, (2000, 1000))):
+        image = open_image(data, "large", side=side)
+        assert image.size == pytest.approx(expected[turn], abs=1)
+        assert image.info == {"name": "large", "sha256": sha256(data).hexdigest(), "size": (2000, 1000)[turn]}
+        assert image.copy().info == image.info
 
 
 def test_missing_file_and_folder_are_one_sentence(tmp_path: Path) -> None:

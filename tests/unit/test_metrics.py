@@ -3,11 +3,14 @@
 import json
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from glied import metrics
 from glied.errors import GliedError
+from glied.java import Unavailable
 from glied.metrics import METRICS, habits, interval, paired
 from glied.metrics import score as score_all
 from glied.texts import read_texts
@@ -166,8 +169,24 @@ def test_intervals_and_paired_differences():
     assert paired(base + 1, base)["p"] == pytest.approx(2 / 10_001)
 
 
+@pytest.mark.parametrize("error", [OSError("disk full"), MemoryError(), Unavailable("timeout", "too slow")])
+def test_what_java_files_and_memory_raise_stops_one_metric(monkeypatch: pytest.MonkeyPatch, error: Exception):
+    monkeypatch.setattr(metrics, "meteor", Mock(side_effect=error))
+    found = score(REFERENCES, CAPTIONS, names=("METEOR", "ROUGE_L"))
+    assert found.corpus == {"METEOR": None, "ROUGE_L": pytest.approx(CORPUS["ROUGE_L"])}
+    reason, why = found.missing["METEOR"]
+    assert reason == getattr(error, "reason", "scorer_failed")
+    assert why
+
+
+def test_a_bug_of_ours_is_no_missing_metric(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metrics, "meteor", Mock(side_effect=TypeError("a bug")))
+    with pytest.raises(TypeError, match="a bug"):
+        score(REFERENCES, CAPTIONS, names=("METEOR",))
+
+
 def test_a_metric_that_fails_takes_no_other_with_it():
     found = score({"1": ["!!!"], "2": ["."]}, {"1": "a", "2": "b"})
     assert found.corpus["CIDEr"] is None
-    assert found.missing["CIDEr"][0] == "scorer_failed"
+    assert found.missing["CIDEr"] == ("scorer_failed", "Expected words in the references, got none.")
     assert found.corpus["ROUGE_L"] == 0

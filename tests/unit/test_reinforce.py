@@ -1,7 +1,9 @@
 """Self-critical training: what it samples, what it takes the gradient of, and that it earns reward."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ import torch
 
 from glied import reinforce as rl
 from glied.checkpoint import load
+from glied.data import stack
 from glied.decode import DecodeOptions, beam_search, draw
 from glied.errors import GliedError
 from glied.reinforce import ReinforceOptions, ended, reinforce, sampled_log_probability
 from glied.train import Places, TrainOptions, train_captioner
-from glied.vocabulary import BOS, EOS
+from glied.vocabulary import BOS, EOS, SPECIAL
 
 SAMPLING = DecodeOptions(method="sample", n_best=6, no_repeat_ngram=0)
 
@@ -77,6 +80,48 @@ def test_the_gradient_raises_what_earned_more_than_the_others() -> None:
     assert log_p.grad is not None
     assert log_p.grad[0, 0] < 0 < log_p.grad[0, 1]
     assert log_p.grad.sum() == pytest.approx(0, abs=1e-6)
+
+
+class Told:
+    """Rewards known beforehand, by the words' ids and EOS."""
+
+    def __init__(self, rewards: dict[tuple[int, ...], float]) -> None:
+        self.rewards = rewards
+
+    def score(self, image: int, captions: Sequence[Sequence[int]]) -> list[float]:
+        return [self.rewards[tuple(ids)] for ids in captions]
+
+
+@pytest.mark.parametrize("name", ["base", "glied"])
+@pytest.mark.parametrize("baseline", ["leave-one-out", "greedy"])
+def test_the_gradient_is_that_of_the_expected_reward(name: str, baseline: str) -> None:
+    """The mean over 10,000 samples against all 13 captions of at most two of three words, each with its probability."""
+    still = dict.fromkeys(("dropout", "attention_dropout", "feature_dropout", "output_dropout"), 0.0)
+    checkpoint = tiny.checkpoint(name, tiny.WORDS[:3], max_length=2, **still)
+    model, scene = checkpoint.model, tiny.scene(m=3, words=tiny.WORDS[:3])
+    inputs = stack([scene] * 20, checkpoint.vocabulary)
+    every = [(*ids, EOS) for n in range(3) for ids in product(range(len(SPECIAL), len(SPECIAL) + 3), repeat=n)]
+    rewards = dict(zip(every, torch.rand(13, generator=torch.Generator().manual_seed(0)).tolist(), strict=True))
+
+    memory, total, expected = model.encode(stack([scene], checkpoint.vocabulary)), 0.0, torch.zeros(())
+    for ids, reward in rewards.items():
+        logits = model.logits(model(torch.tensor([[[BOS, *ids[:-1]]]]), memory).c_tilde[0, 0])
+        logits[:, list(rl.NEVER)] = -torch.inf
+        log_p = logits.log_softmax(-1)[range(len(ids)), ids]
+        p = log_p[:2].sum().exp()  # after two words the end is no choice
+        total, expected = total + p.item(), expected + p * reward
+    assert total == pytest.approx(1, abs=1e-5)
+    exact = torch.autograd.grad(-expected, list(model.parameters()), allow_unused=True)
+
+    torch.manual_seed(0)
+    options, rounds = ReinforceOptions(samples=100, baseline=baseline, precision="fp32"), 5
+    for _ in range(rounds):
+        loss, _ = rl.step_loss(model, inputs, [0] * 20, Told(rewards), checkpoint.vocabulary, 2000, options)
+        (loss / rounds).backward()
+    pairs = [(p.grad.flatten(), g.flatten()) for p, g in zip(model.parameters(), exact, strict=True) if g is not None]
+    sampled, exact = (torch.cat(column) for column in zip(*pairs, strict=True))
+    assert torch.cosine_similarity(sampled, exact, dim=0) > 0.98
+    assert sampled.norm() == pytest.approx(exact.norm().item(), rel=0.1)
 
 
 @pytest.mark.parametrize("baseline", ["leave-one-out", "greedy"])

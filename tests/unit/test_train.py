@@ -16,6 +16,7 @@ from typing import Any
 import colours
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from glied import train as training
@@ -25,8 +26,11 @@ from glied.data import Dataset, Photograph, encode_captions
 from glied.errors import GliedError
 from glied.loop import fastest, learning_rate
 from glied.model import Inputs
+from glied.pretrain import TextOptions
+from glied.reinforce import ReinforceOptions
 from glied.train import Places, TrainOptions, cross_entropy, train_captioner
-from glied.train_attributes import average_precision, sureness
+from glied.train_attributes import AttributeOptions, average_precision, sureness
+from glied.train_detector import DetectorOptions
 from glied.variants import build
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
@@ -150,6 +154,22 @@ def test_two_processes_and_accumulation_take_the_steps_of_one(places, tmp_path):
             torch.testing.assert_close(second, first, rtol=0.01, atol=1e-4 * scale)
 
 
+def test_one_process_of_several_finds_the_regions(places, tmp_path):
+    fresh, diary = replace(places, cache=tmp_path / "fresh"), tmp_path / "diary"
+    command = process(fresh, STILL | {"epochs": 1, "mirror": True}, *TORCHRUN)
+    subprocess.run(command, check=True, env=environment(COLOURS_DIARY=str(diary)))
+    assert diary.read_text().split() == ["0"] * 48  # 24 photographs, each as it is and mirrored
+
+
+@pytest.mark.parametrize("what", ["attributes", "detector"])
+def test_detectors_are_not_trained_in_several_processes(what, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert tiny.run(monkeypatch, "train", what, "--data", data, "--run", tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("glied: Expected one process")
+    assert len(said.splitlines()) == 1
+
+
 def test_another_number_of_processes_is_refused(places):
     options = STILL | {"epochs": 1}
     subprocess.run(process(places, options), check=True, env=environment())
@@ -264,6 +284,16 @@ def test_the_default_precision_is_bf16_only_in_hardware(monkeypatch, known, expe
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
     assert fastest() == TrainOptions().precision == expected
+
+
+@pytest.mark.parametrize(("cpu", "gpu"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_the_default_precision_is_that_of_the_device_that_computes(monkeypatch, cpu, gpu):
+    """Captioners are trained on the GPU where there is one, detectors on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu == "bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": cpu == "bf16"})
+    assert {TrainOptions().precision, ReinforceOptions().precision, TextOptions().precision} == {gpu}
+    assert {AttributeOptions().precision, DetectorOptions().precision} == {cpu}
 
 
 def test_learning_rate_warms_up_then_falls_to_zero():
