@@ -172,13 +172,13 @@ def attribute_pairs() -> Pairs:
     y = (torch.rand(2, 6, generator=random) < 0.4).double()
     S = noisy_or.evidence(s, None)
     found = np.array([REFERENCE[16](image.numpy()) for image in s])
-    detector = noisy_or.AttributeDetector(tuple("uvwxyz"), tiny.WIDTH, tiny.SOURCE).eval()
+    detector = noisy_or.AttributeDetector(tuple("uvwxyz"), tiny.WIDTH, tiny.SOURCE, without=frozenset()).eval()
     with torch.no_grad():
         detector.score.weight.normal_(generator=random)
         detector.score.bias.zero_()
         regions = tiny.regions()
         scores = detector(torch.from_numpy(regions.features.copy())[None])[0].numpy()
-    shown = detector.find_attributes(regions, 6, frozenset())
+    shown = detector.find_attributes(regions, 6)
     order = [detector.words.index(word) for word in shown.words]
     return {
         "15": (REFERENCE[15](scores)[:, order].T, torch.from_numpy(shown.by_region.copy())),
