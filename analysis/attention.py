@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from glied.trace import Trace
+from glied.traces import Trace
 from glied.vocabulary import FUNCTION_WORDS
 
 # The attention over regions and over attributes that feeds the word produced: GLIED Eq. (13), Base Eq. (8).

@@ -7,8 +7,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from analysis.attention import spoken
-from glied.decode import BeamHistory, rank
-from glied.trace import Outlook
+from glied.captions import BeamHistory, rank
+from glied.traces import Outlook
 from glied.vocabulary import EOS, SPECIAL
 
 END = SPECIAL[EOS]

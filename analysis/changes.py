@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.attention import spoken
 from analysis.diff import align
-from glied.trace import Trace
+from glied.traces import Trace
 
 
 def change_table(before: Trace, after: Trace) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import dendrogram, linkage
 
 from analysis.attention import collocations, spoken
-from glied.trace import Trace
+from glied.traces import Trace
 
 LEAST = 2.0**-6  # lifts below are drawn and compared as this one, so that logarithms stay finite
 

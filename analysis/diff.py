@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.attention import local, region_names, spoken
-from glied.trace import Trace
+from glied.traces import Trace
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.curves import COLOURS
+from glied.evaluation.report import POINTED
 from glied.files import replacing
-from glied.report import POINTED
 
 
 def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:

@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist
 
 from analysis.attention import local, pooled, region_names
 from analysis.collocations import LEAST, Tree, tree
-from glied.trace import Trace
+from glied.traces import Trace
 
 ALIKE = 0.5  # the mean correlation at which regions still count as one group: ours, the paper cuts nothing
 

@@ -16,7 +16,7 @@ from analysis.beam import Node, finished_table
 from analysis.collocations import lift_table
 from analysis.groups import ALIKE, cluster_regions, groupings, in_words
 from analysis.stills import OUTLINED, beam_still, collocations_still, drawn, groups_still, heat_of, tags, tinted
-from glied.trace import Trace
+from glied.traces import Trace
 
 MOST = 6  # regions, and attributes, of each word
 NOTES = (

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from glied.metrics import METRICS, interval, paired
-from glied.report import COMPARED, HEAD, PAPER, POINTED
+from glied.evaluation.metrics import METRICS, interval, paired
+from glied.evaluation.report import COMPARED, HEAD, PAPER, POINTED
 
 Report = Mapping[str, Any]
 Mean = Mapping[str, Any]  # mean, low, high, count: see glied.grounding

@@ -19,7 +19,7 @@ from analysis.beam import Node
 from analysis.collocations import LEAST, cluster, lift_table
 from analysis.figures import DIVERGING
 from analysis.groups import cluster_regions, groupings
-from glied.trace import Trace
+from glied.traces import Trace
 
 COLUMNS = 96  # of the heat
 WARM = LinearSegmentedColormap.from_list("warm", ["#ffd966", "#f98c28", "#c8141e"])  # of app/components/photo.js

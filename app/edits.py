@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from analysis.attention import region_names, spoken
 from app.texts import plain
 from glied.scene import AS_IT_IS, Edit
-from glied.trace import Trace
+from glied.traces import Trace
 from glied.vocabulary import Vocabulary, tokenize
 
 STEPS = 50  # remembered, the oldest forgotten first

@@ -9,9 +9,9 @@ if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
 
 import streamlit as st  # noqa: E402
 
-from app import tour  # noqa: E402
 from app.components.history import follow_history  # noqa: E402
 from app.texts import plain  # noqa: E402
+from app.widgets import tour  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
 
 ICON = str(Path(__file__).with_name("icon.svg"))

@@ -7,7 +7,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from analysis.attention import first_step
 from app.texts import plain
-from glied.trace import Trace
+from glied.traces import Trace
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,20 @@
 """GLIED Studio's core: photographs in, captions and traces out. No user interface, no plots."""
 
 import os
+from typing import Any
 
 # Read when torch is imported. Idle threads that spin stall a shared machine; threads that sleep at once pay a wake-up
 # in every small operation (one photograph took 68 instead of 35 ms). These spin for a moment, then sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+PUBLIC = ("load", "open_image", "find_scene", "caption", "trace")
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of glied/api.py, imported when one of them is first asked for."""
+    if name in PUBLIC:
+        from glied import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'glied' has no attribute {name!r}")

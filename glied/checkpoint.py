@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from glied.attributes import AttributeDetector
+from glied.baselines.build import build
 from glied.config import ModelConfig
 from glied.errors import GliedError
 from glied.model import Captioner
-from glied.variants import build
 from glied.vocabulary import FUNCTION_WORDS, Vocabulary
 from glied.weights import described, fill, read_weights, write_weights
 

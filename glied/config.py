@@ -18,7 +18,7 @@ class ModelConfig:
 
     Attributes:
         architecture: `base` (attends to regions and attributes), `glied` (distils first), one of the ablation's
-            variants (glied/variants.py), or a captioner that the paper compares with (glied/systems.py).
+            variants, or a captioner that the paper compares with (glied/baselines/).
         vocabulary_size: V, the four special tokens included.
         feature_dim: R, the width of one region's feature (2048 for Bottom-Up Attention).
         d: model width, shared by regions, words and attributes.

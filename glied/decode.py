@@ -6,142 +6,22 @@ state that follows a beam, so it alone is reordered. PAD, BOS and UNK are never 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from glied.batch import stack
+from glied.captions import BeamHistory, Caption, Decoded, DecodeOptions, rank
 from glied.checkpoint import Checkpoint
-from glied.data import stack
-from glied.errors import GliedError, within
+from glied.errors import GliedError
 from glied.model import Captioner, Keys, Memory, fused
 from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, Vocabulary
 
 NEVER = (PAD, BOS, UNK)
 IMPOSSIBLE = "No caption satisfies min_length together with max_length and no_repeat_ngram; relax one of them."
-
-
-@dataclass(frozen=True)
-class DecodeOptions:
-    """How to decode.
-
-    Attributes:
-        method: `beam`, `greedy` (beam 1), or `sample`.
-        beam: hypotheses kept at each step.
-        length_penalty: alpha; a finished caption is ranked by log p / ((5 + |y|) / 6) ** alpha, EOS counted;
-            0 ranks by log p.
-        min_length: words before EOS may come.
-        max_length: words after which EOS must come; None for the model's own.
-        no_repeat_ngram: no n-gram of this length comes twice; 0 allows all.
-        n_best: captions returned per photograph; with `sample`, samples drawn.
-        temperature: of sampling; below 1 favours probable words.
-        top_k: sampling among the k most probable words; 0 for all.
-        top_p: sampling among the fewest words that hold this probability; 1 for all.
-        seed: of sampling.
-    """
-
-    method: Literal["beam", "greedy", "sample"] = "beam"
-    beam: int = 3
-    length_penalty: float = 1.0
-    min_length: int = 0
-    max_length: int | None = None
-    no_repeat_ngram: int = 3
-    n_best: int = 1
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {
-            "beam": (1, 100),
-            "n_best": (1, 100),
-            "min_length": (0, 100),
-            "no_repeat_ngram": (0, 20),
-            "temperature": (0.01, 100),
-            "top_k": (0, 10**6),
-            "top_p": (0.001, 1),
-            "length_penalty": (-5, 5),
-            "seed": (0, 2**31 - 1),
-        }
-        within(self, **limits)
-        if self.max_length is not None and not max(self.min_length, 1) <= self.max_length <= 100:
-            raise GliedError(
-                f"max_length must be between min_length ({self.min_length}) and 100, got "
-                f"{self.max_length}; change one of them."
-            )
-        beam = 1 if self.method == "greedy" else self.beam
-        if self.method != "sample" and self.n_best > beam:
-            raise GliedError(f"n_best ({self.n_best}) cannot exceed the beam ({beam}); widen the beam, or sample.")
-
-
-@dataclass(frozen=True, eq=False)
-class BeamHistory:
-    """Beam search step by step: S steps of C candidates each, in the order they were ranked.
-
-    Attributes:
-        parents: [S, C] slot (0 .. beam - 1) of the hypothesis that was extended; slots are those of `kept`
-            candidates of the step before, in their order.
-        words: words[s][c] is the word that was added.
-        scores: [S, C] log-probability of the whole hypothesis; -inf for one that cannot be.
-        status: [S, C] `kept`, `finished` or `dropped`.
-        length_penalty: alpha, by which finished captions are ranked.
-    """
-
-    parents: Int[np.ndarray, "S C"]
-    words: tuple[tuple[str, ...], ...]
-    scores: Float[np.ndarray, "S C"]
-    status: tuple[tuple[str, ...], ...]
-    length_penalty: float
-
-    def extended(self) -> list[tuple[str, ...]]:
-        """The hypotheses that were extended, in the order of their steps; first the empty one."""
-        found: list[tuple[str, ...]] = [()]
-        for s, status in enumerate(self.status[:-1]):
-            found += [tuple(self.prefix(s, c)) for c, each in enumerate(status) if each == "kept"]
-        return found
-
-    def prefix(self, step: int, candidate: int) -> list[str]:
-        """The words of a candidate, from the first."""
-        words = [self.words[step][candidate]]
-        slot = int(self.parents[step, candidate])
-        for s in range(step - 1, -1, -1):
-            c = [i for i, status in enumerate(self.status[s]) if status == "kept"][slot]
-            words.append(self.words[s][c])
-            slot = int(self.parents[s, c])
-        return words[::-1]
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A finished caption.
-
-    Attributes:
-        words: without EOS.
-        log_probability: of the words and EOS under the model.
-        score: what it was ranked by.
-    """
-
-    words: tuple[str, ...]
-    log_probability: float
-    score: float
-
-    @property
-    def text(self) -> str:
-        """The words as a line."""
-        return " ".join(self.words)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The captions of one photograph, best first, and the beam's history where it was asked for."""
-
-    captions: tuple[Caption, ...]
-    history: BeamHistory | None = field(default=None, compare=False)
 
 
 def caption(
@@ -173,11 +53,6 @@ def caption(
         if options.method == "sample":
             return sample(checkpoint.model, memory, checkpoint.vocabulary, options, prefix)
         return beam_search(checkpoint.model, memory, checkpoint.vocabulary, options, history, prefix)
-
-
-def rank(log_probability: float, length: int, alpha: float) -> float:
-    """Length-normalised score (Wu et al. 2016); `length` counts EOS."""
-    return log_probability / ((5 + length) / 6) ** alpha  # Choice (9)
 
 
 def forbid(logits: Float[Tensor, "B C V"], tokens: Int[Tensor, "B C T"], options: DecodeOptions, last: int) -> Tensor:

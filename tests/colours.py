@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glied import config, train, train_attributes
+from glied import config
 from glied.scene import Regions
-from glied.train import Places, TrainOptions
+from glied.training import attributes, cross_entropy, material
+from glied.training.cross_entropy import TrainOptions
+from glied.training.material import Places
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (250, 250, 250)}
 
@@ -60,17 +62,17 @@ def write(folder: Path, prefix: str = "") -> Path:
 if __name__ == "__main__":
     data, detector, cache, run = map(Path, sys.argv[1:5])
     options = json.loads(sys.argv[5])
-    for module in (train, train_attributes):
+    for module in (material, attributes):
         module.open_source = lambda name: Colours()  # type: ignore[attr-defined]
     if options.pop("still", False):
         none = {"attention_dropout": 0.0, "feature_dropout": 0.0, "output_dropout": 0.0}
         config.PRESETS["glied"] = replace(config.PRESETS["glied"], **none)  # type: ignore[arg-type]
-    pause, step_loss = options.pop("pause", 0.0), train.step_loss
+    pause, step_loss = options.pop("pause", 0.0), cross_entropy.step_loss
 
     def slow(*arguments):
         time.sleep(pause)
         return step_loss(*arguments)
 
-    train.step_loss = slow
+    cross_entropy.step_loss = slow
     print("ready", flush=True)
-    train.train_captioner("glied", Places(data, cache, detector, None, run), TrainOptions(**options))
+    cross_entropy.train_captioner("glied", Places(data, cache, detector, None, run), TrainOptions(**options))

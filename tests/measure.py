@@ -105,7 +105,7 @@ def answered(page: Page) -> float:
 
 def photograph(seed: int) -> bytes:
     """A photograph that the server has not seen: one of the gallery's, cropped a little."""
-    from app.gallery import INSIDE, _folder_of
+    from app.photographs.gallery import INSIDE, _folder_of
 
     package, file, *_ = INSIDE[seed % 4]
     image = Image.open(_folder_of(package) / file).convert("RGB")

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from glied import __main__ as cli
+from glied.baselines.build import build
+from glied.batch import stack
 from glied.checkpoint import Checkpoint
 from glied.config import ModelConfig
-from glied.data import stack
 from glied.model import Captioner, Inputs
 from glied.scene import Attributes, Regions, Scene
-from glied.variants import build
 from glied.vocabulary import SPECIAL, Vocabulary
 
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "the", "ball", "beach")

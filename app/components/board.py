@@ -12,10 +12,10 @@ import streamlit as st
 
 from analysis.attention import LOCAL, first_step, local, region_names, spoken
 from analysis.diff import align
-from app.gallery import Photograph
+from app.photographs.photograph import Photograph
 from app.state import start
-from glied.metrics import rank_correlation
-from glied.trace import Trace
+from glied.evaluation.metrics import rank_correlation
+from glied.traces import Trace
 
 HERE = Path(__file__).parent
 PHOTO, PHOTO_CSS = (HERE / "photo.js").read_text(), (HERE / "photo.css").read_text()

@@ -11,9 +11,9 @@ import streamlit as st
 from analysis.attention import region_names, spoken
 from app.components.board import PHOTO, PHOTO_CSS
 from app.edits import ADDED
-from app.gallery import Photograph
+from app.photographs.photograph import Photograph
 from glied.scene import Edit
-from glied.trace import Trace
+from glied.traces import Trace
 
 HERE = Path(__file__).parent
 LONGEST = 40  # characters of a word that is added

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.gallery import Entry, thumbnail
+from app.photographs.gallery import Entry, thumbnail
 from glied.errors import GliedError
 
 HERE = Path(__file__).parent

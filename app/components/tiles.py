@@ -8,8 +8,8 @@ import streamlit as st
 
 from analysis.attention import spoken
 from analysis.diff import align
-from app.catalogue import Record
-from app.gallery import Entry, thumbnail
+from app.engine.catalogue import Record
+from app.photographs.gallery import Entry, thumbnail
 
 HERE = Path(__file__).parent
 SIDE = 320  # pixels

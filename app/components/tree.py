@@ -13,8 +13,8 @@ import streamlit as st
 from analysis.attention import LOCAL, first_step, pooled, region_names
 from analysis.beam import beam_nodes, revisits
 from app.components.board import PHOTO, PHOTO_CSS, rounded
-from app.gallery import Photograph
-from app.services import Reading
+from app.engine.engine import Reading
+from app.photographs.photograph import Photograph
 
 HERE = Path(__file__).parent
 MOST, LONGEST = 100, 40  # words to begin with, characters of a word

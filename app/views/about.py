@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import scores
-from app.reports import reports
-from app.services import engine
+from app.engine.ask import engine
+from app.engine.reports import reports
 from app.texts import plain
 from glied.equations import EQUATIONS, code_lines
 from glied.regions.detector import Detector

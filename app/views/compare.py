@@ -9,14 +9,16 @@ import streamlit as st
 
 from analysis.diff import align, difference_table, differing, evidence_table, score_table
 from app.components.board import board
-from app.gallery import Photograph, folder, human_captions
-from app.pick import RL, pick_photograph, show_gallery, warn_of_unknown
-from app.reports import comparable
-from app.services import Question, Reading, engine, traced, warn_if_unlike
+from app.engine.ask import engine, traced, warn_if_unlike
+from app.engine.engine import Question, Reading
+from app.engine.reports import comparable
+from app.photographs.gallery import folder, human_captions
+from app.photographs.photograph import Photograph
 from app.state import choose, chosen
 from app.texts import plain, without_minus_zero
-from glied.report import COMPARED
-from glied.trace import Trace
+from app.widgets.pick import RL, pick_photograph, show_gallery, warn_of_unknown
+from glied.evaluation.report import COMPARED
+from glied.traces import Trace
 
 LOG_P = st.column_config.NumberColumn(format="%.2f")
 SHARE = st.column_config.NumberColumn(format="percent")

@@ -5,12 +5,13 @@ import streamlit as st
 from analysis.attention import first_step
 from analysis.beam import beam_nodes, finished_table, node_table
 from app.components.tree import tree, words_in
-from app.export import draw_export
-from app.gallery import Photograph
-from app.pick import pick_model, pick_one, pick_photograph, show_gallery
-from app.services import BEAM, Question, Reading, traced, warn_if_unlike
+from app.engine.ask import traced, warn_if_unlike
+from app.engine.engine import BEAM, Question, Reading
+from app.photographs.photograph import Photograph
 from app.state import travelled
 from app.texts import plain
+from app.widgets.export import draw_export
+from app.widgets.pick import pick_model, pick_one, pick_photograph, show_gallery
 from glied.errors import GliedError
 
 BEAMS = (1, 2, 3, 5)

@@ -9,14 +9,16 @@ from analysis.attention import attention_table, region_names, spoken
 from analysis.figures import group_map
 from analysis.groups import ALIKE, cluster_regions, described, groupings, most_sought, region_table
 from app.components.board import board
-from app.export import draw_export, open_shared
-from app.gallery import Photograph
-from app.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
-from app.services import Reading, traced, warn_if_unlike
+from app.engine.ask import traced, warn_if_unlike
+from app.engine.engine import Reading
+from app.photographs.photograph import Photograph
 from app.state import Choice, choose, chosen, redraws_a_part
-from app.tables import show_table
 from app.texts import plain
-from glied.trace import Trace
+from app.widgets.export import draw_export
+from app.widgets.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
+from app.widgets.shared import open_shared
+from app.widgets.tables import show_table
+from glied.traces import Trace
 
 COLUMNS = {
     "attention": st.column_config.NumberColumn(format="percent"),

@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import streamlit as st
 
-from app import tour
-from app.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.components.tiles import tile, tiles
-from app.gallery import MOST, Entry, entries, folder
-from app.pick import PER_PAGE, ask_upload, forget_empty
+from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
+from app.photographs.gallery import MOST, Entry, entries, folder
 from app.texts import plain
+from app.widgets import tour
+from app.widgets.pick import PER_PAGE, ask_upload, forget_empty
 from glied.errors import GliedError
 
 GALLERY, CONFIDENCE, GAIN = "Gallery order", "Lowest confidence first", "Biggest gain first"

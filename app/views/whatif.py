@@ -9,14 +9,15 @@ from analysis.changes import caption_table, change_table
 from analysis.diff import align
 from app.components.removal import removal, taken
 from app.edits import Change, History, address_of, asked, in_words, sensible, why_not_said
-from app.gallery import Photograph
-from app.pick import pick_model, pick_photograph, show_gallery
-from app.services import Question, engine, traced, warn_if_unlike
+from app.engine.ask import engine, traced, warn_if_unlike
+from app.engine.engine import Question
+from app.photographs.photograph import Photograph
 from app.state import travelled
 from app.texts import marked, plain, without_minus_zero
+from app.widgets.pick import pick_model, pick_photograph, show_gallery
 from glied.errors import GliedError
 from glied.scene import AS_IT_IS, Edit
-from glied.trace import Trace
+from glied.traces import Trace
 from glied.vocabulary import Vocabulary, tokenize
 
 BOARD = "removal"

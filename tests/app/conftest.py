@@ -9,12 +9,13 @@ import tiny
 import torch
 from streamlit.testing.v1 import AppTest
 
-from app.catalogue import Catalogue
+from app.engine.catalogue import Catalogue
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
 from glied.regions.grid import Grid
-from glied.trace import Trace, trace
+from glied.replay import trace
+from glied.traces import Trace
 
 HOSTILE = "<img/src=x/onerror=alert(1)>"
 WORDS = (*tiny.WORDS, HOSTILE)

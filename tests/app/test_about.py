@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from app.services import engine
+from app.engine.ask import engine
 from glied.equations import EQUATIONS, code_lines
 
 Open = Callable[..., AppTest]

@@ -10,8 +10,9 @@ from jaxtyping import TypeCheckError
 
 from analysis import attention, figures, groups
 from analysis.diff import align
-from glied.metrics import rank_correlation
-from glied.trace import Trace, trace
+from glied.evaluation.metrics import rank_correlation
+from glied.replay import trace
+from glied.traces import Trace
 
 WEIGHTS = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0, 0, 1]], [[0.1, 0.1, 0.8], [0.3, 0.2, 0.5], [1, 0, 0]]])
 

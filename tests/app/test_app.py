@@ -18,16 +18,19 @@ from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
 
 from analysis.attention import first_step
-from app import services, state
+from app import state
 from app.components import history
 from app.components.board import payload
-from app.gallery import entries, own_photograph
-from app.services import Engine
+from app.engine import ask
+from app.engine import engine as services
+from app.engine.engine import Engine
+from app.photographs.gallery import entries
+from app.photographs.photograph import own_photograph
 from app.state import Choice
 from app.texts import plain
 from glied.equations import EQUATIONS
 from glied.errors import GliedError
-from glied.trace import Trace
+from glied.traces import Trace
 
 Open = Callable[..., AppTest]
 TABLES = ("word.csv", "regions.csv")
@@ -286,7 +289,7 @@ def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
 def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
     import tiny
 
-    from glied.trace import trace
+    from glied.replay import trace
 
     lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
     found = payload(lone, None)
@@ -371,7 +374,7 @@ def test_gallery_names_are_distinct():
 def test_a_photograph_unlike_those_learned_from_is_called_so(explore: Open, monkeypatch: pytest.MonkeyPatch):
     app = explore()
     assert not app.info
-    monkeypatch.setitem(services.engine().detector_card, "val_top_score@1%", 0.99)
+    monkeypatch.setitem(ask.engine().detector_card, "val_top_score@1%", 0.99)
     for view in ("explore", "compare"):
         app.switch_page(f"views/{view}.py").run()
         assert "unlike those the captioners have learned from" in app.info[0].value

@@ -7,8 +7,10 @@ import pytest
 import tiny
 
 from analysis.beam import END, Node, beam_nodes, finished_table, node_table, revisits
-from glied.decode import BeamHistory, Caption, Decoded, DecodeOptions, caption
-from glied.trace import Outlook, look_ahead, trace
+from glied.captions import BeamHistory, Caption, Decoded, DecodeOptions
+from glied.decode import caption
+from glied.replay import look_ahead, trace
+from glied.traces import Outlook
 
 
 def searched(

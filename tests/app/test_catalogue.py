@@ -10,11 +10,11 @@ import streamlit as st
 import tiny
 from PIL import Image
 
-from app import reports
-from app.catalogue import Catalogue, Record, catalogue, gains, matches
-from app.gallery import Entry, entries, open_entry
-from app.services import Engine
-from glied.decode import Caption
+from app.engine import reports
+from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches
+from app.engine.engine import Engine
+from app.photographs.gallery import Entry, entries, open_entry
+from glied.captions import Caption
 
 start = Catalogue.start  # conftest keeps others from it
 

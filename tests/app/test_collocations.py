@@ -15,12 +15,13 @@ from streamlit.testing.v1 import AppTest
 from analysis import figures
 from analysis.attention import collocations
 from analysis.collocations import cluster, frequent, lift_grid, lift_table, pair_table, ranked
-from app.reports import report_or_why, reports
-from app.services import engine
+from app.engine.ask import engine
+from app.engine.reports import report_or_why, reports
 from app.texts import plain
 from glied.checkpoint import load
-from glied.report import NEEDED
-from glied.trace import Trace, trace
+from glied.evaluation.report import NEEDED
+from glied.replay import trace
+from glied.traces import Trace
 
 Open = Callable[..., AppTest]
 DATASET = "The whole data set"

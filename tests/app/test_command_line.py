@@ -6,12 +6,13 @@ import numpy as np
 import tiny
 from PIL import Image
 
-from app.gallery import Entry, own_photograph, read_entry
-from app.services import Engine
-from glied.data import FeatureCache
+from app.engine.engine import Engine
+from app.photographs.gallery import Entry, read_entry
+from app.photographs.photograph import own_photograph
+from glied.data.features import FeatureCache
 from glied.images import SIDE
 from glied.regions.grid import Grid
-from glied.trace import Trace
+from glied.traces import Trace
 
 
 def test_a_large_photograph_is_the_same_scene_everywhere(checkpoints: Path, tmp_path: Path, monkeypatch) -> None:

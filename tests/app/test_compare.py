@@ -15,10 +15,10 @@ from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH
 
 from analysis.diff import difference_table, differing, evidence_table, score_table
-from app import services
+from app.engine import ask
 from app.state import Choice
 from app.texts import plain, without_minus_zero
-from glied.trace import trace
+from glied.replay import trace
 
 Open = Callable[..., AppTest]
 
@@ -178,7 +178,7 @@ def test_scores_of_the_photograph_where_both_have_a_report(
     assert [text.value for text in app.text] == ["A dog."]
     assert not any("its usual size" in table.value for table in app.dataframe)
     os.environ["GLIED_CHECKPOINTS"] = str(folder)  # the fixture puts it back
-    digests = {name: model.digest for name, model in services.engine().models.items()}
+    digests = {name: model.digest for name, model in ask.engine().models.items()}
     for name, score in (("base", 0.5), ("glied", 0.75)):
         images = {"a.png": {"caption": "a dog", "CIDEr": score}, "b.png": {"caption": "a dog", "CIDEr": 0.1}}
         report = {"scores": {}, "images": images, "title": name, "checkpoint": digests[name], "data": "d"}

@@ -12,8 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import figures, scores
-from app.services import Engine, engine
-from glied.metrics import interval, paired
+from app.engine.ask import engine
+from app.engine.engine import Engine
+from glied.evaluation.metrics import interval, paired
 
 Open = Callable[..., AppTest]
 HOSTILE = "<b>*x*_1.jpg"

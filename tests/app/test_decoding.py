@@ -10,8 +10,9 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.beam import END
 from app.components.tree import payload, words_in
-from app.gallery import entries, open_entry
-from app.services import Question, Reading, engine
+from app.engine.ask import engine
+from app.engine.engine import Question, Reading
+from app.photographs.gallery import entries, open_entry
 
 Open = Callable[..., AppTest]
 SMALL = "a dog"

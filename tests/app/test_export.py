@@ -21,12 +21,15 @@ from test_stills import beam
 from test_uploads import encoded
 
 from analysis.page import Account, page
-from app import export, services
-from app.export import shared_from
-from app.gallery import entries, open_entry
-from app.services import Question
+from app.engine import ask
+from app.engine import engine as services
+from app.engine.engine import Question
+from app.photographs.gallery import entries, open_entry
+from app.widgets import export
+from app.widgets.shared import shared_from
 from glied.errors import GliedError
-from glied.trace import Trace, trace, unpack
+from glied.replay import trace
+from glied.traces import Trace, unpack
 
 Open = Callable[..., AppTest]
 JPEG = encoded(Image.linear_gradient("L").convert("RGB").resize((100, 90)), "JPEG")  # as large as a tiny scene
@@ -115,7 +118,7 @@ def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, 
         else:
             read = Reader(made)
             assert ("a", {"href": "/explore?photo=grace_hopper"}) in read.elements
-            for digest in (model.digest for model in services.engine().models.values()):
+            for digest in (model.digest for model in ask.engine().models.values()):
                 assert digest in read.text
     assert offers["grace_hopper-glied-beam.png"]().startswith(b"\x89PNG")
     assert b"<svg" in offers["grace_hopper-glied-words.svg"]()
@@ -127,7 +130,7 @@ def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, 
     told = Reader(offers["grace_hopper.html"]()).text
     for model, name in (("glied", "GLIED"), ("base", "Base")):
         free, forced = (
-            services.engine().read(open_entry(entries()[0][0]), model, question).trace.text
+            ask.engine().read(open_entry(entries()[0][0]), model, question).trace.text
             for question in (Question(beam=2), Question(beam=2, prefix=("dog", "dog")))
         )
         assert f"{name}, made to begin with “dog dog”, beam 2: {forced} (log p" in told
@@ -136,7 +139,7 @@ def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, 
 
 def test_a_report_waits_its_turn_where_a_page_says_that_the_queue_is_full(open_app: Open, offers: dict[str, Callable]):
     explore(open_app)
-    engine = services.engine()
+    engine = ask.engine()
     engine.results |= {("waiting", i): Future() for i in range(services.WAITING)}
     with pytest.raises(GliedError, match="queue"):
         engine.read(open_entry(entries()[0][0]), "base", Question(beam=2))
@@ -255,7 +258,7 @@ def test_a_shared_trace_opens_without_a_model(open_app: Open, seen: Trace, monke
     shown = json.loads(app.get("bidi_component")[-1].proto.json)
     assert (shown["digest"], json.loads(shown["trace"])["words"]) == (seen.digest, ["a", "dog", "runs", "(end)"])
     assert any("tiny" in caption.value and "none of those that run here" in caption.value for caption in app.caption)
-    ours = replace(seen, checkpoint=services.engine().models["base"].digest)
+    ours = replace(seen, checkpoint=ask.engine().models["base"].digest)
     app.file_uploader(key="shared_file").set_value(("b.npz", ours.packed(JPEG), "application/octet-stream")).run()
     assert any("the one that runs here as Base" in caption.value for caption in app.caption)
 

@@ -10,10 +10,11 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
 
-from app import catalogue, gallery
-from app.catalogue import Catalogue, Record
-from app.gallery import entries, human_captions, open_entry, thumbnail
-from glied.decode import Caption
+from app.engine import catalogue
+from app.engine.catalogue import Catalogue, Record
+from app.photographs import gallery
+from app.photographs.gallery import entries, human_captions, open_entry, thumbnail
+from glied.captions import Caption
 from glied.errors import GliedError
 
 OURS = len(gallery.INSIDE)
@@ -200,7 +201,7 @@ def test_the_biggest_gain_is_offered_where_reports_know_it(
     assert app.selectbox(key="sort").value == "Gallery order"
     images = {"glied": {"camera": 1.0, "grace_hopper": 0.1}, "base": {"camera": 0.5, "grace_hopper": 0.2}}
     found = [{id: {"CIDEr": score} for id, score in images[name].items()} for name in ("glied", "base")]
-    monkeypatch.setattr("app.catalogue.comparable", lambda glied, base: found)
+    monkeypatch.setattr("app.engine.catalogue.comparable", lambda glied, base: found)
     app = open_gallery()
     app.selectbox(key="sort").select("Biggest gain first").run()
     assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Mariachi"]
@@ -247,7 +248,7 @@ def test_the_camera_is_only_started_when_asked_for(open_app: Callable[..., AppTe
 
 def test_a_camera_picture_goes_through_the_guards():
     def script():
-        from app.pick import _take
+        from app.widgets.pick import _take
 
         _take("camera", "The picture you took")
 

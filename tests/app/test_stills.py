@@ -15,8 +15,10 @@ from PIL import Image
 from analysis import stills
 from analysis.attention import local
 from analysis.beam import beam_nodes
-from glied.decode import DecodeOptions, caption
-from glied.trace import Trace, look_ahead, trace
+from glied.captions import DecodeOptions
+from glied.decode import caption
+from glied.replay import look_ahead, trace
+from glied.traces import Trace
 
 MATHS = "$\\frac{"  # what matplotlib would take for a formula
 PHOTOGRAPH = Image.linear_gradient("L").convert("RGB").resize((100, 90))

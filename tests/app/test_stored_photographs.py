@@ -7,12 +7,12 @@ import pytest
 import tiny
 from PIL import Image
 
-from app.gallery import own_photograph
-from app.services import Engine
+from app.engine.engine import Engine
+from app.photographs.photograph import own_photograph
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
-from glied.data import FeatureCache
+from glied.data.features import FeatureCache
 from glied.errors import GliedError
 from glied.regions.stored import StoredFiles
 

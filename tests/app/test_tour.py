@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from app.tour import STEPS
+from app.widgets.tour import STEPS
 
 Open = Callable[..., AppTest]
 

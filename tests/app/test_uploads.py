@@ -7,8 +7,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from app.gallery import own_photograph
-from app.uploads import MAX_BYTES, open_upload
+from app.photographs.photograph import own_photograph
+from app.photographs.uploads import MAX_BYTES, open_upload
 from glied.errors import GliedError
 from glied.images import SIDE
 

@@ -14,9 +14,10 @@ from analysis.changes import caption_table, change_table
 from app.components import removal
 from app.components.removal import payload
 from app.edits import ADDED, STEPS, WORDS, Change, History, address_of, asked, in_words, sensible
-from app.services import engine
+from app.engine.ask import engine
+from glied.replay import trace
 from glied.scene import Edit
-from glied.trace import Trace, trace
+from glied.traces import Trace
 
 Open = Callable[..., AppTest]
 

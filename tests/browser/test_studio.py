@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from visit import VIEWS, settled
 
-from app.gallery import INSIDE
+from app.photographs.gallery import INSIDE
 
 Open = Callable[..., Page]
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import colours
 import pytest
 
-from glied import train, train_attributes
-from glied.train import Places
-from glied.train_attributes import AttributeOptions
+from glied.training import attributes, material
+from glied.training.attributes import AttributeOptions
+from glied.training.material import Places
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in (train, train_attributes):
+    for module in (material, attributes):
         monkeypatch.setattr(module, "open_source", lambda name: colours.Colours())
     return colours.write(tmp_path / "colours")
 
@@ -21,7 +21,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def detector(data: Path, tmp_path: Path) -> Path:
     out = tmp_path / "detector" / "attributes.safetensors"
     options = AttributeOptions(words=9, hidden=8, epochs=60, images=8, rate=0.02, folds=2, precision="fp32")
-    quality = train_attributes.train_attributes(data, tmp_path / "cache", "colours", out.parent, out, options)
+    quality = attributes.train_attributes(data, tmp_path / "cache", "colours", out.parent, out, options)
     assert quality["mean_AP"] > 0.8  # colours that were never seen in training are told apart
     return out
 

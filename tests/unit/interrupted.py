@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from glied import data
+from glied.data.features import FeatureCache
 from glied.scene import Regions
 
 
@@ -35,9 +35,9 @@ class Slow:
         return Regions(boxes, random.normal(size=(n, 4000)).astype(np.float32), image.size, self.name)
 
 
-def extract(folder: Path, images: Path) -> tuple[data.FeatureCache, dict[Path, str]]:
-    data.FeatureCache.SHARD = 4
-    cache = data.FeatureCache(folder, Slow())
+def extract(folder: Path, images: Path) -> tuple[FeatureCache, dict[Path, str]]:
+    FeatureCache.SHARD = 4
+    cache = FeatureCache(folder, Slow())
     keys, problems = cache.extract(sorted(images.iterdir()), progress=False)
     assert not problems
     return cache, keys

@@ -7,10 +7,10 @@ import pytest
 import tiny
 from PIL import Image
 
-from glied.annotations import Boxed, read_boxes, read_class_boxes, read_entities, read_instances
-from glied.data import load_dataset
+from glied.data.annotations import Boxed, read_boxes, read_class_boxes, read_entities, read_instances
+from glied.data.dataset import load_dataset
 from glied.errors import GliedError
-from glied.train_detector import BACKGROUND
+from glied.training.detector import BACKGROUND
 
 A, B, C = (0, 0, 40, 40), (50, 50, 90, 90), (0, 60, 20, 100)
 

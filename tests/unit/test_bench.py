@@ -6,10 +6,11 @@ import pytest
 import torch
 from tiny import SMALL
 
-from glied import bench
-from glied.decode import DecodeOptions, beam_search
+from glied.baselines.build import build
+from glied.captions import DecodeOptions
+from glied.decode import beam_search
+from glied.experiments import bench
 from glied.model import Inputs
-from glied.variants import build
 from glied.vocabulary import BOS, SPECIAL, Vocabulary
 
 V, STEPS = 30, 6

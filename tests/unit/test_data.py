@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from interrupted import Slow, extract
 from PIL import Image
 
-from glied.data import FeatureCache, Part, Photograph, draw_epoch, load_dataset, report
+from glied.data.dataset import Part, Photograph, load_dataset, report
+from glied.data.features import FeatureCache
+from glied.data.split import draw_epoch
 from glied.errors import GliedError
 from glied.scene import Regions
 from glied.vocabulary import Vocabulary

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glied.captions import BeamHistory, Caption, Decoded, DecodeOptions, rank
 from glied.checkpoint import Checkpoint
-from glied.decode import BeamHistory, Caption, Decoded, DecodeOptions, caption, rank
+from glied.decode import caption
 from glied.errors import GliedError
+from glied.replay import trace
 from glied.scene import Scene
-from glied.trace import trace
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 
 FIVE = ("a", "dog", "cat", "runs", "sits")

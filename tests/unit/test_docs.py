@@ -11,7 +11,7 @@ from PIL import Image
 
 from glied import __main__ as cli
 from glied.equations import code_lines
-from glied.trace import Trace
+from glied.traces import Trace
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
 DOCUMENTS += [f"docs/{name}.md" for name in ("ablation", "coco", "equations", "experiments", "grounding", "results")]
@@ -100,11 +100,11 @@ def test_the_readme_answers_four_questions(root):
     assert told("new source", "`glied/regions/`")
     assert told("colours of the app", "`.streamlit/config.toml`")
     assert "primaryColor" in (root / ".streamlit" / "config.toml").read_text()
-    assert told("`train attributes`", "`glied/train_attributes.py`")
+    assert told("`train attributes`", "`glied/training/attributes.py`")
 
 
 def test_the_python_of_the_readme_runs(root, tmp_path, monkeypatch):
-    block = re.search(r"^    from pathlib import Path\n(?:    .*\n)+", (root / "README.md").read_text(), re.M)
+    block = re.search(r"^    import glied\n(?:    .*\n|\n(?=    ))+", (root / "README.md").read_text(), re.M)
     (tmp_path / "checkpoints").symlink_to(root / "checkpoints")
     gallery = Path(find_spec("skimage").origin).parent / "data"
     Image.open(gallery / "astronaut.png").save(tmp_path / "photo.jpg")

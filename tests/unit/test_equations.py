@@ -14,9 +14,9 @@ import torch
 from reference import REFERENCE
 
 from glied import attributes as noisy_or
-from glied import reinforce
 from glied.equations import EQUATIONS, code_lines
 from glied.model import Attention, Captioner, Keys, explicit
+from glied.training import self_critical as reinforce
 
 CONFIGS = {
     "base": replace(tiny.SMALL, architecture="base", vocabulary_size=16),
@@ -190,7 +190,7 @@ def attribute_pairs() -> Pairs:
 
 def loss_pairs() -> Pairs:
     """Equation (19), with and without smoothing."""
-    from glied.train import cross_entropy
+    from glied.training.cross_entropy import cross_entropy
 
     logits = 3 * torch.randn(4, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     targets = torch.tensor([0, 3, 6, 3])

@@ -11,12 +11,14 @@ import tiny
 import torch
 
 from analysis.grounding import draw_grounding
-from glied import grounding
-from glied.annotations import Boxed
 from glied.attributes import AttributeDetector
-from glied.data import Photograph, stack
+from glied.batch import stack
+from glied.data.annotations import Boxed
+from glied.data.dataset import Photograph
+from glied.data.phrases import find_classes
 from glied.errors import GliedError
-from glied.grounding import (
+from glied.evaluation import grounding
+from glied.evaluation.grounding import (
     REMOVED,
     Collocations,
     Spoken,
@@ -28,10 +30,9 @@ from glied.grounding import (
     locate,
     pointing,
 )
-from glied.phrases import find_classes
-from glied.report import markdown
+from glied.evaluation.report import markdown
+from glied.replay import trace
 from glied.scene import Regions
-from glied.trace import trace
 
 
 def test_an_object_is_the_head_of_its_phrase() -> None:

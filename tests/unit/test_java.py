@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glied import java
-from glied.java import Unavailable, find_java, meteor, ptb_tokenize, spice
-from glied.metrics import score
+from glied.evaluation import java
+from glied.evaluation.java import Unavailable, find_java, meteor, ptb_tokenize, spice
+from glied.evaluation.metrics import score
 from glied.vocabulary import tokenize
 
 HOSTILE = [

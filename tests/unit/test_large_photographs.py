@@ -7,12 +7,12 @@ import pytest
 import tiny
 from PIL import Image
 
-from glied import train_detector as training
-from glied.data import FeatureCache
+from glied.data.features import FeatureCache
+from glied.evaluation.recall import measure
 from glied.images import open_image
-from glied.recall import measure
 from glied.regions.stored import StoredFiles
 from glied.scene import Regions
+from glied.training import detector as training
 
 HUMAN = (200.0, 200.0, 1200.0, 800.0)  # on a photograph of 2666 x 1400
 

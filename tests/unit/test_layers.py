@@ -1,6 +1,7 @@
-"""Which part may import which: app -> analysis -> glied, and model.py stands on torch and config alone."""
+"""Which part may import which: app -> analysis -> glied, and within each only what stands above."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,48 +11,85 @@ FORBIDDEN = {
     "glied": {"streamlit", "plotly", "matplotlib", "analysis", "app"},
     "analysis": {"torch", "streamlit", "app"},
     "app/views": {"torch"},
+    "app/panels": {"torch"},
+    "app/widgets": {"torch"},
     "app/components": {"torch"},
+}
+# Files and folders; each imports only those of lines above its own.
+LAYERS = {
+    "glied": """
+        errors equations
+        captions config files images scene vocabulary
+        model traces weights
+        baselines batch regions
+        attributes data
+        checkpoint
+        decode
+        evaluation replay
+        training
+        api experiments
+        cli
+        __main__""",
+    "app": """
+        texts
+        edits state
+        photographs
+        engine
+        components
+        widgets
+        panels main
+        views""",
 }
 
 
 def imports(file: Path) -> set[str]:
-    """Modules that a file imports, anywhere in it."""
+    """Modules that a file imports, anywhere in it; `from package import module` is the module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add("." * node.level + (node.module or ""))
+            found |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
     return found
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
 def test_arrows_between_packages(root: Path, folder: str) -> None:
     for file in (root / folder).rglob("*.py"):
-        allowed = {"analysis"} if file.name == "__main__.py" else set()  # the command line draws curves
+        allowed = {"analysis"} if file.parent.name == "cli" else set()  # the command line draws curves
         assert not {name.split(".")[0] for name in imports(file)} & FORBIDDEN[folder] - allowed, file.name
 
 
 def test_model_stands_on_torch_and_config(root: Path) -> None:
     names = imports(root / "glied" / "model.py")
-    assert {name for name in names if name.startswith("glied")} == {"glied.config"}
+    assert {name.rpartition(".")[0] for name in names if name.startswith("glied")} == {"glied.config"}
     others = {name.split(".")[0] for name in names} - {"glied"} - sys.stdlib_module_names
     assert others == {"torch", "jaxtyping"}
 
 
-def test_arrows_inside_glied(root: Path) -> None:
-    """A file imports only those above it; decoding and tracing know nothing of training."""
-    order = "errors config equations files weights scene vocabulary phrases images java metrics model systems variants "
-    order += "regions attributes data checkpoint decode trace provenance loop train_attributes recall evaluate "
-    order += "grounding report texts train pretrain reward reinforce train_detector ablation bench __main__"
-    rank = {name: i for i, name in enumerate(order.split())}
-    for file in (root / "glied").rglob("*.py"):
-        own = file.relative_to(root / "glied").with_suffix("").parts[0]
+@pytest.mark.parametrize("package", LAYERS)
+def test_arrows_inside_a_package(root: Path, package: str) -> None:
+    layers = LAYERS[package].strip().splitlines()
+    layer = {room: i for i, line in enumerate(layers) for room in line.split()}
+    for file in (root / package).rglob("*.py"):
+        own = file.relative_to(root / package).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
         for name in imports(file):
-            parts = name.split(".")
             assert not name.startswith("."), f"{file.name}: name the package in full"
-            if parts[0] == "glied" and len(parts) > 1 and parts[1] != own:
-                assert rank[parts[1]] < rank[own], f"{file.name} imports {name}"
+            top, room, *_ = (*name.split("."), "")
+            if top == package and room and room != own:
+                assert layer[room] < layer[own], f"{file.name} imports {name}"
+
+
+def test_analysis_runs_without_torch(root: Path) -> None:
+    modules = [f"analysis.{file.stem}" for file in sorted((root / "analysis").glob("[!_]*.py"))]
+    assert len(modules) > 10
+    heavy = "{'torch', 'h5py', 'streamlit'}"
+    load = f"import sys, importlib; [importlib.import_module(module) for module in {modules}]"
+    code = f"{load}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_streamlit_is_imported_in_app_alone(root: Path) -> None:

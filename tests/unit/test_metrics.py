@@ -8,12 +8,12 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from glied import metrics
+from glied.data.texts import read_texts
 from glied.errors import GliedError
-from glied.java import Unavailable
-from glied.metrics import METRICS, habits, interval, paired
-from glied.metrics import score as score_all
-from glied.texts import read_texts
+from glied.evaluation import metrics
+from glied.evaluation.java import Unavailable
+from glied.evaluation.metrics import METRICS, habits, interval, paired
+from glied.evaluation.metrics import score as score_all
 
 # Captions invented for this test; values of coco-caption's scorers with its Java tokenizer (no punctuation here,
 # so that ours cuts the same words and the values agree to rounding).

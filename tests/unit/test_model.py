@@ -8,10 +8,10 @@ import tiny
 import torch
 from torch import Tensor
 
+from glied.baselines.build import build
 from glied.config import PRESETS, ModelConfig, preset
 from glied.errors import GliedError
 from glied.model import Attention, Captioner, Inputs, Keys, Memory, Output, explicit, fused, linear
-from glied.variants import build
 
 COUNTS = {
     "base": 9_110_879,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glied.phrases import (
+from glied.data.phrases import (
     COCO_CLASSES,
     JOINING,
     LEADING,

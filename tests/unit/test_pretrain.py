@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from glied.data.texts import read_texts
 from glied.errors import GliedError
-from glied.pretrain import NEAREST, TextOptions, borrow, fit_texts, train_on_text
-from glied.texts import read_texts
-from glied.train import Places, TrainOptions, prepare, train_captioner
+from glied.training.cross_entropy import TrainOptions, train_captioner
+from glied.training.material import Places, prepare
+from glied.training.text import NEAREST, TextOptions, borrow, fit_texts, train_on_text
 from glied.vocabulary import BOS, EOS, PAD
 
 TEXTS = {

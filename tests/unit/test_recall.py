@@ -11,8 +11,9 @@ import tiny
 from PIL import Image
 
 from glied.errors import GliedError
-from glied.recall import SelectiveSearch, measure
+from glied.evaluation.recall import measure
 from glied.regions import RegionSource
+from glied.regions.selective_search import SelectiveSearch
 from glied.scene import Regions
 
 Box = tuple[float, float, float, float]

@@ -10,13 +10,15 @@ import pytest
 import tiny
 import torch
 
-from glied import reinforce as rl
+from glied.batch import stack
+from glied.captions import DecodeOptions
 from glied.checkpoint import load
-from glied.data import stack
-from glied.decode import DecodeOptions, beam_search, draw
+from glied.decode import beam_search, draw
 from glied.errors import GliedError
-from glied.reinforce import ReinforceOptions, ended, reinforce, sampled_log_probability
-from glied.train import Places, TrainOptions, train_captioner
+from glied.training import self_critical as rl
+from glied.training.cross_entropy import TrainOptions, train_captioner
+from glied.training.material import Places
+from glied.training.self_critical import ReinforceOptions, ended, reinforce, sampled_log_probability
 from glied.vocabulary import BOS, EOS, SPECIAL
 
 SAMPLING = DecodeOptions(method="sample", n_best=6, no_repeat_ngram=0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glied.errors import GliedError
-from glied.report import check_same, differences, markdown, named, read_report
+from glied.evaluation.report import check_same, differences, markdown, named, read_report
 
 
 def report(shift: float = 0.0, **changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocoevalcap.cider.cider import Cider
 
 from glied.errors import GliedError
-from glied.reward import CiderD, grams
+from glied.training.reward import CiderD, grams
 
 WORDS = ["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "ball", "beach"]
 CAPTION = st.lists(st.integers(0, len(WORDS) - 1), max_size=12)

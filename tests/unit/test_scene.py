@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from glied.data import attribute_ids, pad, stack
+from glied.batch import attribute_ids, pad, stack
 from glied.errors import GliedError
 from glied.scene import Attributes, Edit, Regions, Scene
 from glied.vocabulary import UNK

@@ -9,13 +9,14 @@ import colours
 import pytest
 import torch
 
-from glied import train as training
-from glied import train_attributes as attributes
 from glied.checkpoint import load_attribute_detector
 from glied.errors import GliedError
-from glied.reinforce import ReinforceOptions, reinforce
-from glied.train import Places, TrainOptions, train_captioner
-from glied.train_attributes import AttributeOptions, train_attributes
+from glied.training import attributes as attributes
+from glied.training import material
+from glied.training.attributes import AttributeOptions, train_attributes
+from glied.training.cross_entropy import TrainOptions, train_captioner
+from glied.training.material import Places
+from glied.training.self_critical import ReinforceOptions, reinforce
 from glied.vocabulary import FUNCTION_WORDS, GRAMMAR_WORDS
 
 OPTIONS = AttributeOptions(words=9, hidden=8, epochs=3, images=8, rate=0.02, folds=2, precision="fp32")
@@ -67,8 +68,8 @@ def test_self_critical_training_takes_its_references_from_all_sets(sets, detecto
     places = both(sets, tmp_path, detector)
     train_captioner("base", places, SHORT)
     seen = []
-    original = training.Material.draw
-    monkeypatch.setattr(training.Material, "draw", lambda *a: seen.append(original(*a)) or seen[-1])
+    original = material.Material.draw
+    monkeypatch.setattr(material.Material, "draw", lambda *a: seen.append(original(*a)) or seen[-1])
     reinforce(places.best, replace(places, run=tmp_path / "rl"), ReinforceOptions(epochs=1, images=8, precision="fp32"))
     assert sorted(seen[-1].tolist()) == list(range(32))
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from glied.attributes import find_scene
+from glied.captions import DecodeOptions
 from glied.checkpoint import describe, load_pair
-from glied.decode import DecodeOptions, caption
+from glied.decode import caption
 from glied.images import open_image
 from glied.regions import open_source
 

@@ -15,13 +15,15 @@ from tiny import run
 from glied.attributes import AttributeDetector
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
-from glied.data import FeatureCache, load_dataset, open_cached, read_split
+from glied.data.dataset import load_dataset
+from glied.data.features import FeatureCache, open_cached
+from glied.data.split import read_split
 from glied.errors import GliedError
 from glied.images import open_image
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored, StoredFiles
 from glied.scene import Regions
-from glied.trace import Trace
+from glied.traces import Trace
 
 IDS = ("COCO_val2014_000000000042", "dog", "7")  # stored as 42, dog and 7.jpg in the tests
 WIDTH, HEIGHT = 60, 40

@@ -9,15 +9,18 @@ import pytest
 import tiny
 import torch
 
-from glied import ablation, evaluate
-from glied.ablation import PAPER, SYSTEMS, compare_systems, systems_table
+from glied.baselines.build import build
+from glied.baselines.systems import SYSTEMS as CLASSES
+from glied.captions import DecodeOptions
 from glied.config import PRESETS, preset
-from glied.decode import DecodeOptions, beam_search, draw
-from glied.metrics import score
+from glied.decode import beam_search, draw
+from glied.evaluation import evaluate
+from glied.evaluation.metrics import score
+from glied.experiments import ablation
+from glied.experiments.ablation import PAPER, SYSTEMS, compare_systems, systems_table
 from glied.model import explicit, fused
-from glied.systems import SYSTEMS as CLASSES
-from glied.train import Places, TrainOptions
-from glied.variants import build
+from glied.training.cross_entropy import TrainOptions
+from glied.training.material import Places
 
 WORDS = torch.tensor([[[1, 5, 7, 6], [1, 9, 4, 8]]])
 

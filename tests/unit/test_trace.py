@@ -12,11 +12,13 @@ import pytest
 import tiny
 import torch
 
-from glied.decode import DecodeOptions, caption
+from glied.captions import DecodeOptions
+from glied.decode import caption
 from glied.errors import GliedError
-from glied.evaluate import human_log_probability
+from glied.evaluation.evaluate import human_log_probability
+from glied.replay import look_ahead, trace
 from glied.scene import Attributes, Regions, Scene
-from glied.trace import Trace, look_ahead, trace, unpack
+from glied.traces import Trace, unpack
 
 SCENE = tiny.scene(5, 4, 1)
 WORDS = ("a", "dog", "runs", "on", "grass")

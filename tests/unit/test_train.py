@@ -19,19 +19,22 @@ import pytest
 import tiny
 import torch
 
-from glied import train as training
 from glied.attributes import top_words
+from glied.baselines.build import build
 from glied.checkpoint import load, load_attribute_detector
-from glied.data import Dataset, Photograph, encode_captions
+from glied.data.dataset import Dataset, Photograph
+from glied.data.split import encode_captions
 from glied.errors import GliedError
-from glied.loop import fastest, learning_rate
 from glied.model import Inputs
-from glied.pretrain import TextOptions
-from glied.reinforce import ReinforceOptions
-from glied.train import Places, TrainOptions, cross_entropy, train_captioner
-from glied.train_attributes import AttributeOptions, average_precision, sureness
-from glied.train_detector import DetectorOptions
-from glied.variants import build
+from glied.training import cross_entropy as training
+from glied.training import material as material_module
+from glied.training.attributes import AttributeOptions, average_precision, sureness
+from glied.training.cross_entropy import TrainOptions, cross_entropy, train_captioner
+from glied.training.detector import DetectorOptions
+from glied.training.loop import fastest, learning_rate
+from glied.training.material import Places
+from glied.training.self_critical import ReinforceOptions
+from glied.training.text import TextOptions
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
 OPTIONS = TrainOptions(epochs=3, images=4, warmup=4, rate=2e-3, min_count=1, save_minutes=0.0)
@@ -192,7 +195,7 @@ def test_it_learns_to_name_the_colour_and_records_how(places, tmp_path):
 
 
 def test_it_stops_early_when_val_no_longer_improves(places, monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda *_: 1.0)
+    monkeypatch.setattr(material_module, "validate", lambda *_: 1.0)
     train_captioner("base", places, replace(OPTIONS, epochs=20, patience=2))
     assert len((places.run / "log.csv").read_text().splitlines()) == 1 + 3
 
@@ -352,7 +355,7 @@ def test_hide_masks_its_share_and_leaves_at_least_one(share):
 
 def test_a_validation_that_cannot_be_scored_is_no_zero(places, monkeypatch):
     material = training.prepare(places, False, 1)
-    monkeypatch.setattr(training, "caption_split", lambda *_: {p.id: "a" for p in material.val.photographs})
+    monkeypatch.setattr(material_module, "caption_split", lambda *_: {p.id: "a" for p in material.val.photographs})
     photographs = [replace(p, captions=("!",)) for p in material.val.photographs]
     with pytest.raises(GliedError, match="CIDEr can score"):
         replace(material, val=material.val._replace(photographs=photographs)).validate(

@@ -19,16 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import run
 
-from glied import train_detector as training
-from glied.annotations import Boxed, Origin
-from glied.data import Photograph
+from glied.data.annotations import Boxed, Origin
+from glied.data.dataset import Photograph
 from glied.errors import GliedError
-from glied.loop import learning_rate
-from glied.recall import measure
+from glied.evaluation.recall import measure
 from glied.regions import open_source
 from glied.regions.boxes import iou
 from glied.regions.detector import Detector, DetectorNet, load_net, save_net
-from glied.train_detector import (
+from glied.training import detector as training
+from glied.training.detector import (
     DetectorOptions,
     Targets,
     batches,
@@ -40,6 +39,7 @@ from glied.train_detector import (
     start_from,
     train_detector,
 )
+from glied.training.loop import learning_rate
 
 LABELS, ATTRIBUTES = ("dog", "shirt", "man"), ("red", "big")
 

@@ -9,16 +9,20 @@ import pytest
 import tiny
 import torch
 
-from glied import ablation, evaluate
-from glied.ablation import ROWS, ablate, interval, table
+from glied.baselines.build import build
+from glied.baselines.variants import VARIANTS, Parts, Variant
+from glied.captions import DecodeOptions
 from glied.config import PRESETS
-from glied.decode import DecodeOptions, beam_search
+from glied.decode import beam_search
 from glied.errors import GliedError
-from glied.metrics import score
+from glied.evaluation import evaluate
+from glied.evaluation.metrics import score
+from glied.experiments import ablation
+from glied.experiments.ablation import ROWS, ablate, interval, table
 from glied.model import Base, Glied
-from glied.trace import trace
-from glied.train import Places, TrainOptions
-from glied.variants import VARIANTS, Parts, Variant, build
+from glied.replay import trace
+from glied.training.cross_entropy import TrainOptions
+from glied.training.material import Places
 
 WHOLE = {
     "base": Parts(Base.functions, ("v", "a"), Base.shortcuts),

@@ -1,0 +1,1 @@
+"""The model behind the pages: one worker, its catalogue, the shipped reports."""

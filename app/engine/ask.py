@@ -1,0 +1,43 @@
+"""The one engine of the server, and the questions that pages ask it."""
+
+import gc
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from app.engine.engine import Engine, Question, Reading
+from app.photographs.photograph import Photograph
+from glied.traces import Trace
+
+
+@st.cache_resource(show_spinner="Waking the captioners …", max_entries=1)
+def _engine(folder: Path) -> Engine:
+    """The engine. Streamlit collects garbage after every run of a page: what is loaded stays, and is not searched."""
+    loaded = Engine(folder)
+    gc.collect()
+    gc.freeze()
+    return loaded
+
+
+def engine() -> Engine:
+    """The engine of this process; loads it the first time."""
+    return _engine(Path(os.environ.get("GLIED_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints"))
+
+
+def warn_if_unlike(trace: Trace) -> None:
+    """Says so when the detector is less sure of the photograph than of 99 in 100 of its validation set."""
+    least = engine().detector_card.get("val_top_score@1%", 0)
+    best = float(trace.attribute_scores.max())
+    if best < least:
+        st.info(
+            f"This photograph is unlike those the captioners have learned from: its surest attribute has a probability "
+            f"of {best:.2f}, where 99 in 100 of their validation photographs reach {least:.2f}. Expect a guess.",
+            icon=":material/explore_off:",
+        )
+
+
+def traced(photograph: Photograph, model: str, question: Question = Question()) -> Reading:
+    """What `model` answers about the photograph and why."""
+    with st.spinner("Looking at the photograph …", show_time=True):
+        return engine().read(photograph, model, question)

@@ -1,0 +1,119 @@
+"""What the captioners say of every photograph of the gallery, found out in the background."""
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.engine.ask import engine
+from app.engine.engine import Engine
+from app.engine.reports import comparable
+from app.photographs.gallery import Entry, entries, folder, read_entry
+from glied.captions import Caption
+from glied.errors import GliedError
+
+SURE = 0.1  # attributes less probable than this are forgotten
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a photograph.
+
+    Attributes:
+        glied, base: the captions of the best GLIED and of its Base.
+        attributes: word -> its probability, the most probable first, none below SURE.
+    """
+
+    glied: Caption
+    base: Caption
+    attributes: Mapping[str, float]
+
+    @property
+    def differs(self) -> bool:
+        """Whether Base and GLIED use different words."""
+        return self.glied.words != self.base.words
+
+    @property
+    def confidence(self) -> float:
+        """Mean log-probability of a word of GLIED's caption, its end counted as one."""
+        return self.glied.log_probability / (len(self.glied.words) + 1)
+
+
+class Catalogue:
+    """Asks the engine about one photograph after another, so that a person waits for one of them at most.
+
+    Attributes:
+        records: what was found; of a photograph that could not be read, the reason.
+        wanted: the photographs that somebody looks at, whose turn comes first.
+    """
+
+    def __init__(self, engine: Engine, gallery: Sequence[Entry]) -> None:
+        self.engine, self.gallery = engine, gallery
+        self.records: dict[Entry, Record | str] = {}
+        self.wanted: Sequence[Entry] = ()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._read_all, name="catalogue", daemon=True)
+
+    def start(self) -> None:
+        """Begins; the thread ends by itself when all is known."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ends after the photograph in hand."""
+        self.stopped.set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every photograph was looked at."""
+        return len(self.records) == len(self.gallery)
+
+    def _read_all(self) -> None:
+        while not (self.complete or self.stopped.is_set()):
+            entry = next(entry for entry in (*self.wanted, *self.gallery) if entry not in self.records)
+            try:
+                self.records[entry] = self._read(entry)
+            except GliedError as error:
+                self.records[entry] = str(error)
+            except Exception as error:  # whatever a file can do, the others have their turn
+                self.records[entry] = f"It could not be read ({type(error).__name__})."
+
+    def _read(self, entry: Entry) -> Record:
+        (glied, base), found = self.engine.skim(read_entry(entry), next(iter(self.engine.pairs.values())))
+        scores = zip(found.words, found.scores.tolist(), strict=True)
+        return Record(glied, base, {word: score for word, score in scores if score >= SURE})
+
+
+@st.cache_resource(show_spinner=False, max_entries=1, on_release=Catalogue.stop)
+def _catalogue(_engine: Engine, digests: tuple[str, ...], folder: str | None) -> Catalogue:
+    started = Catalogue(_engine, entries(folder)[0])
+    started.start()
+    return started
+
+
+def catalogue() -> Catalogue:
+    """The catalogue of this process; the first call starts it."""
+    return _catalogue(engine(), tuple(model.digest for model in engine().models.values()), folder())
+
+
+def gains() -> dict[str, float]:
+    """Photograph -> CIDEr of GLIED's caption minus that of Base's, times 100, where both have a report of it."""
+    glied, base = comparable(*next(iter(engine().pairs.values())))
+    return {
+        id: 100 * (glied[id]["CIDEr"] - base[id]["CIDEr"])
+        for id in glied
+        if "CIDEr" in glied[id] and "CIDEr" in base[id]
+    }
+
+
+def terms(text: str) -> list[str]:
+    """The words of a text as they are searched."""
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def matches(query: str, entry: Entry, record: Record | None) -> bool:
+    """Whether each word of the query begins a word of the title, of a caption or of an attribute."""
+    texts = [entry.title, record.glied.text, record.base.text, *record.attributes] if record else [entry.title]
+    words = terms(" ".join(texts))
+    return all(any(word.startswith(term) for word in words) for term in terms(query))

@@ -1,0 +1,149 @@
+"""The one engine: both captioners behind one worker, so that photographs wait their turn. torch stops here."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.photographs.photograph import Photograph
+from glied.attributes import find_scene
+from glied.captions import Caption, Decoded, DecodeOptions
+from glied.checkpoint import load_attribute_detector, load_pair
+from glied.data.features import open_cached
+from glied.decode import caption
+from glied.errors import GliedError
+from glied.replay import look_ahead, trace
+from glied.scene import AS_IT_IS, Attributes, Edit, Scene
+from glied.traces import Outlook, Trace
+
+PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
+FILES = ("glied.safetensors", "base.safetensors", "attributes.safetensors")
+BEAM = 3
+KEPT = 256  # answers in memory, the oldest forgotten first: about 0.2 MB each
+SCENES = 64  # photographs whose regions are in memory: about 0.5 MB each
+WAITING = 12  # questions in the queue
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a captioner is asked of a photograph: to caption it, or to replay words.
+
+    Attributes:
+        beam: hypotheses kept at each step. `prefix`: words that the caption must begin with.
+        words: a caption to replay instead. `edit`: regions and attributes taken away or added before.
+        falls: whether to take each region and attribute away in turn, which is most of the work.
+    """
+
+    beam: int = BEAM
+    prefix: tuple[str, ...] = ()
+    words: tuple[str, ...] | None = None
+    edit: Edit = AS_IT_IS
+    falls: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one captioner says of a photograph when asked a question: every attention behind its caption or the words
+    that it replayed; the beam behind a caption; the attention before each word that beam search has weighed."""
+
+    question: Question
+    trace: Trace
+    decoded: Decoded | None
+    outlook: Outlook | None
+
+
+class Engine:
+    """Loads the checkpoints of a folder; answers from memory where it can, else in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise GliedError(
+                f"Expected {', '.join(FILES)} in the folder {folder.name}/, {', '.join(missing)} missing; "
+                "fetch the repository's checkpoints, or train them with `python -m glied train`."
+            )
+        detector = folder / "attributes.safetensors"
+        self.pairs = {
+            title: pair
+            for title, pair in PAIRS.items()
+            if all((folder / f"{name}.safetensors").is_file() for name in pair)
+        }
+        names = [name for pair in self.pairs.values() for name in pair]
+        self.models = {name: load_pair(folder / f"{name}.safetensors", detector)[0] for name in names}
+        self.detector, self.detector_card = load_attribute_detector(detector)
+        cache = Path(os.environ.get("GLIED_CACHE") or Path(__file__).parents[2] / "cache")
+        self.source = open_cached(self.models["glied"].source, cache)
+        self.worker = ThreadPoolExecutor(1, "engine")
+        self.results: OrderedDict[tuple, Future] = OrderedDict()
+        self.lock = threading.Lock()
+        self.scenes: OrderedDict[str, Scene] = OrderedDict()  # the worker's own
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each captioner is called, the best first."""
+        names = [(name, i, title) for title, pair in self.pairs.items() for i, name in enumerate(pair)]
+        best = next(iter(self.pairs))
+        return {name: ("GLIED", "Base")[i] + ("" if title == best else f" {title}") for name, i, title in names}
+
+    def read(self, photograph: Photograph, model: str, question: Question = Question(), most: int = WAITING) -> Reading:
+        """The answer of a captioner about a photograph; from memory the second time.
+
+        Raises:
+            GliedError: `most` questions are in the queue already.
+        """
+        key = (photograph.key, self.models[model].digest, question)
+        return self._ask(key, lambda: self._read(photograph, model, question), most)
+
+    def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
+        """The caption of each captioner and the attributes; in turn, and kept nowhere, so that nothing that people
+        look at is forgotten for it."""
+        return self.worker.submit(self._skim, photograph, models).result()
+
+    def _skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
+        scene = self.scenes.get(photograph.key) or find_scene(photograph.image, self.source, self.detector)
+        decoded = [caption(self.models[name], [scene], DecodeOptions(beam=BEAM))[0] for name in models]
+        return [found.captions[0] for found in decoded], scene.attributes
+
+    def _ask(self, key: tuple, job: Callable[[], Any], most: int) -> Any:
+        with self.lock:
+            if key not in self.results or (self.results[key].done() and self.results[key].exception()):
+                if sum(not future.done() for future in self.results.values()) >= most:
+                    raise GliedError(
+                        f"Expected fewer than {most} questions in the queue, it is full; try again in a few seconds."
+                    )
+                self.results[key] = self.worker.submit(job)
+                if len(self.results) > KEPT:
+                    self.results.popitem(last=False)
+            self.results.move_to_end(key)
+            future = self.results[key]
+        return future.result()
+
+    def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
+        checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
+        if question.words is not None:
+            return Reading(question, trace(checkpoint, scene, question.words, removals=question.falls), None, None)
+        options = DecodeOptions(beam=question.beam, n_best=question.beam)
+        (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
+        assert decoded.history is not None
+        return Reading(
+            question,
+            trace(checkpoint, scene, decoded.captions[0].words, removals=question.falls),
+            decoded,
+            look_ahead(checkpoint, scene, decoded.history.extended()),
+        )
+
+    def _scene(self, photograph: Photograph) -> Scene:
+        if photograph.key not in self.scenes:
+            self.scenes[photograph.key] = find_scene(photograph.image, self.source, self.detector)
+            if len(self.scenes) > SCENES:
+                self.scenes.popitem(last=False)
+        self.scenes.move_to_end(photograph.key)
+        return self.scenes[photograph.key]

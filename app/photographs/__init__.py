@@ -1,0 +1,1 @@
+"""The photographs to choose from, and their files."""

@@ -1,0 +1,151 @@
+"""The photographs to choose from: those inside the packages we use or shipped here, and a folder of one's own."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image
+
+from app.photographs.photograph import SIDE, Photograph, data_url
+from app.photographs.uploads import fitted
+from glied.data.dataset import Photograph as Captioned
+from glied.data.dataset import load_dataset
+from glied.errors import GliedError
+from glied.images import MAX_PIXELS, MIN_SIDE, open_image
+
+FOLDER = "GLIED_IMAGES"
+MOST = 1000
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photograph of the gallery, not opened yet."""
+
+    id: str
+    title: str
+    alt: str
+    credit: str
+    path: Path
+
+
+# package, file, title, what it shows, credit: real photographs only, none of them fetched; what the captioners were
+# taught comes first, what is odd to them last. app/photographs/CREDITS.md says more of those we ship
+INSIDE = (
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "Grace Hopper", "A naval officer in uniform, arms crossed",
+     "U.S. Navy, public domain; Matplotlib"),
+    ("skimage", "data/camera.png", "Photographer", "A man with a camera on a tripod, on a lawn",
+     "Lav Varshney, CC0; scikit-image"),
+    ("app", "photographs/musicians.jpg", "Mariachi",
+     "Musicians in black suits with red bows play trumpets and guitars, one smiles",
+     "Elidealista, public domain; GCompris"),
+    ("app", "photographs/spaniels.jpg", "Spaniels", "Two brown spaniels look out of a window of a wooden house",
+     "Aitzol Berasategi, CC BY 4.0, cropped; Lomiri wallpapers"),
+    ("app", "photographs/kitten.jpg", "Kitten", "A kitten on its back with a ball of wool, on a pink cloth",
+     "Loliloli, public domain; GCompris"),
+    ("app", "photographs/kitchen.jpg", "Kitchen", "A kitchen with a stove, a dishwasher, a sink and brown cupboards",
+     "MIT, CC BY-SA 3.0; Scratch"),
+    ("skimage", "data/coffee.png", "Coffee", "A cup of espresso with a spoon on a wooden table",
+     "Rachel Michetti, CC0; scikit-image"),
+    ("skimage", "data/motorcycle_left.png", "Motorcycle", "A motorcycle in a garage",
+     "D. Scharstein et al., Middlebury stereo data 2014; scikit-image"),
+    ("app", "photographs/horses.jpg", "Horses", "Three horses and two foals in a meadow, one foal lying down",
+     "Seth Zeigler, public domain; GCompris"),
+    ("app", "photographs/giraffes.jpg", "Giraffes", "Two giraffes stand side by side in front of trees",
+     "Mike and Lara Wolfe, public domain; GCompris"),
+    ("app", "photographs/baseball.jpg", "Ballpark", "An empty baseball field, its stands full of people",
+     "MIT, CC BY-SA 3.0; Scratch"),
+    ("app", "photographs/bridge.jpg", "Bridge", "A lit suspension bridge over a river at night, a boat below it",
+     "Derek Jensen, public domain; Palapeli"),
+    ("skimage", "data/chelsea.png", "Chelsea the cat", "A tabby cat's face", "Stéfan van der Walt, CC0; scikit-image"),
+    ("skimage", "data/astronaut.png", "Eileen Collins", "An astronaut in an orange suit, smiling, a flag behind her",
+     "NASA, public domain; scikit-image"),
+    ("sklearn", "datasets/images/china.jpg", "Summer Palace", "A Chinese temple among trees by the water",
+     "danielbuechele, CC BY 2.0; scikit-learn"),
+    ("sklearn", "datasets/images/flower.jpg", "Dahlia", "A flower in bloom, close up",
+     "vultilion, CC BY 2.0; scikit-learn"),
+    ("skimage", "data/rocket.jpg", "Rocket", "A rocket on its launch pad at dusk",
+     "SpaceX, public domain; scikit-image"),
+)  # fmt: skip
+
+
+def _folder_of(package: str) -> Path:
+    """Where an installed package lies, found without importing it."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise GliedError(f"Expected the package {package} for its photographs, it is missing; run `make app`.")
+    return Path(spec.origin).parent
+
+
+@lru_cache(maxsize=4)
+def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
+    """The gallery, the first MOST photographs of a folder before ours, and how many of its files were left out.
+
+    Of a data set, those that nobody trains on come first.
+    """
+    inside = tuple(
+        Entry(name.split("/")[-1].split(".")[0], title, alt, credit, _folder_of(package) / name)
+        for package, name, title, alt, credit in INSIDE
+    )
+    if not folder:
+        return inside, 0
+    home = Path(folder).expanduser()
+    if not home.is_dir():
+        raise GliedError(f"Expected a folder of photographs at {home}, there is none; correct IMAGES.")
+    home = home / "images" if (home / "images").is_dir() else home
+    known = {p.id: p.split in ("train", "restval") for p in _photographs(folder)}
+    found = (f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    named = sorted(found, key=lambda file: (known.get(file.name, False), file))
+    good = [f for f in named[:MOST] if _readable(f)]
+    own = tuple(Entry(f.name, f.stem, f"Photograph {f.stem}", "", f) for f in good)
+    return own + inside, len(named) - len(good)
+
+
+def _readable(path: Path) -> bool:
+    """Whether the head of the file is that of an image we take; its pixels are not read."""
+    try:
+        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            return min(image.size) >= MIN_SIDE and image.width * image.height <= MAX_PIXELS
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def read_entry(entry: Entry) -> Photograph:
+    """Reads and decodes a photograph of the gallery."""
+    image = open_image(entry.path)
+    return Photograph(
+        image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE))
+    )
+
+
+open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people look at
+
+
+@lru_cache(maxsize=MOST)
+def thumbnail(entry: Entry, side: int = 128) -> str:
+    """A data URL, `side` pixels a side at most."""
+    return data_url(open_image(entry.path, side=side))
+
+
+@lru_cache(maxsize=4)
+def human_captions(folder: str | None) -> dict[str, tuple[str, ...]]:
+    """File name -> what people wrote, where the folder or its parent is a data set."""
+    return {p.id: p.captions for p in _photographs(folder)}
+
+
+def _photographs(folder: str | None) -> Sequence[Captioned]:
+    home = Path(folder or "").expanduser()
+    for data in [home, home.parent] if folder else []:
+        try:
+            return load_dataset(data).photographs
+        except GliedError:  # no data set, or another kind of captions.json
+            continue
+    return ()
+
+
+def folder() -> str | None:
+    """The folder of photographs that this app was started with."""
+    return os.environ.get(FOLDER) or None

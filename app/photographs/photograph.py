@@ -1,0 +1,44 @@
+"""A photograph that has been opened."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from app.photographs.uploads import fitted, open_upload
+
+SIDE = 900  # pixels of the photograph that is shown
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that has been opened; two are the same if their files' bytes are.
+
+    Attributes:
+        key: SHA-256 of the file. `id`: what the address of the page calls it.
+        alt: what it shows, for those who cannot see it.
+        url: the photograph as a data URL, SIDE pixels at most.
+    """
+
+    key: str
+    id: str = field(compare=False)
+    title: str = field(compare=False)
+    alt: str = field(compare=False)
+    credit: str = field(compare=False)
+    image: Image.Image = field(compare=False, repr=False)
+    url: str = field(compare=False, repr=False)
+
+
+def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:
+    """A person's upload or camera picture; its file name is never used."""
+    image = open_upload(data)
+    url = data_url(fitted(image, SIDE))
+    return Photograph(image.info["sha256"], "yours", "Your photograph", alt, "", image, url)
+
+
+def data_url(image: Image.Image, quality: int = 82) -> str:
+    """The photograph as a JPEG that a page can hold."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

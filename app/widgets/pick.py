@@ -1,0 +1,161 @@
+"""The widgets that every page shares: which photograph, which captioner."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from app.components.strip import strip
+from app.engine.ask import engine
+from app.photographs.gallery import entries, folder, open_entry
+from app.photographs.photograph import Photograph, own_photograph
+from app.photographs.uploads import MAX_BYTES, TYPES
+from app.texts import plain
+from glied.errors import GliedError
+
+T = TypeVar("T")
+PER_PAGE = 24
+RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
+
+
+def show_gallery() -> None:
+    """The photographs to choose from, a page of them."""
+    gallery, _ = entries(folder())
+    pages = -(-len(gallery) // PER_PAGE)
+    page = st.pagination(pages, key="gallery_page", persist_state="session") if pages > 1 else 1
+    strip(gallery[(page - 1) * PER_PAGE : page * PER_PAGE], _settled(), on_pick=_take_pick)
+
+
+def pick_photograph() -> Photograph:
+    """One of the gallery, or a person's own."""
+    gallery, _ = entries(folder())
+    titles = {"yours": "Your photograph"} | {entry.id: entry.title for entry in gallery}
+    options = list(titles)[0 if "yours" in st.session_state else 1 :]
+    _settled()
+    id = st.selectbox(
+        "Photograph",
+        options,
+        format_func=titles.__getitem__,
+        key="photo",
+        persist_state="session",
+        label_visibility="collapsed",
+        width=240,
+    )
+    ask_upload()
+    st.session_state.addressed = id
+    if id == "yours":
+        st.query_params.pop("photo", None)  # an upload stays with its owner
+        return st.session_state.yours
+    st.query_params["photo"] = id
+    return open_entry(next(entry for entry in gallery if entry.id == id))
+
+
+def pick_one(label: str, options: Iterable[T], key: str, usual: T | None = None, **more: Any) -> T:
+    """One of a few options side by side: the `usual`, or the first, until another is chosen."""
+    forget_empty(key)
+    options = list(options)
+    usual = options[0] if usual is None else usual
+    chosen = st.segmented_control(label, options, default=usual, required=True, key=key, **more)
+    return usual if chosen is None else chosen
+
+
+def forget_empty(key: str) -> None:
+    """An address in which a widget's part is empty does not name it."""
+    if st.query_params.get(key) == "":
+        del st.query_params[key]
+
+
+def warn_of_unknown(key: str) -> None:
+    """A toast for an address that asks for a captioner which is not here; Streamlit shows the usual one and mends the
+    address."""
+    wanted = st.query_params.get(key)
+    if wanted and wanted not in engine().titles.values():
+        st.toast(
+            f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
+        )
+
+
+def pick_model() -> str:
+    """Base or GLIED, and the same before self-critical training where they are there."""
+    titles = engine().titles
+    warn_of_unknown("model")
+    return pick_one(
+        "Captioner",
+        titles,
+        "model",
+        format_func=titles.__getitem__,
+        label_visibility="collapsed",
+        bind="query-params",
+        help=RL if len(titles) > 2 else None,
+    )
+
+
+def pick_pair() -> tuple[str, str]:
+    """GLIED and Base, after self-critical training or before it."""
+    pairs = engine().pairs
+    if len(pairs) == 1:
+        return next(iter(pairs.values()))
+    return pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params", help=RL)]
+
+
+def pick_figure_file() -> None:
+    """As what the camera above a chart saves it."""
+    pick_one("The camera above a chart saves", ("PNG", "SVG"), "figure_file", persist_state="session")
+
+
+def figure_config() -> dict[str, Any]:
+    """Plotly's configuration for every chart of a page."""
+    kind = str(st.session_state.get("figure_file") or "PNG").lower()
+    return {"displaylogo": False, "toImageButtonOptions": {"format": kind, "scale": 2}}
+
+
+def _settled() -> str:
+    """The photograph in view: the one that a new address names, else the one chosen, else the gallery's first."""
+    known = [entry.id for entry in entries(folder())[0]]
+    asked = st.query_params.get("photo")
+    chosen = st.session_state.get("photo")
+    wanted = (chosen if asked == st.session_state.get("addressed") else asked or chosen) or known[0]
+    if wanted not in known and not (wanted == "yours" and "yours" in st.session_state):
+        st.toast("The address asked for a photograph that is not in this gallery; another is shown.")
+        wanted, st.session_state.addressed = known[0], asked  # so that the toast comes once
+    st.session_state.photo = wanted
+    return wanted
+
+
+def _take_pick() -> None:
+    picked = (st.session_state.get("strip") or {}).get("picked")
+    if picked in {entry.id for entry in entries(folder())[0]}:
+        st.session_state.photo = picked
+
+
+def ask_upload() -> bool:
+    """A person's own photograph, from a file or the camera; whether one was just taken."""
+    limit = MAX_BYTES // 2**20
+    with st.popover("Use your own", icon=":material/upload:"):
+        st.file_uploader(
+            f"A JPEG, PNG or WebP photograph of at most {limit} MB. It stays in this session.",
+            type=TYPES,
+            max_upload_size=limit,
+            key="upload",
+            on_change=_take,
+            args=("upload", "The photograph you uploaded"),
+        )
+        if st.toggle("Use the camera", key="with_camera"):
+            st.camera_input(
+                "Take a picture", key="camera", on_change=_take, args=("camera", "The picture you took"), width=320
+            )
+        if "refused" in st.session_state:
+            st.error(st.session_state.refused)
+    return st.session_state.pop("taken", False)
+
+
+def _take(key: str, alt: str) -> None:
+    st.session_state.pop("refused", None)
+    if st.session_state[key] is None:
+        return
+    try:
+        st.session_state.yours = own_photograph(st.session_state[key].getvalue(), alt)
+    except GliedError as error:
+        st.session_state.refused = str(error)
+        return
+    st.session_state.update(photo="yours", taken=True, with_camera=False)

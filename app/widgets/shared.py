@@ -1,0 +1,93 @@
+"""Shared traces: opened from a file, drawn without a model."""
+
+import math
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.components.board import board
+from app.engine.ask import engine
+from app.photographs.photograph import SIDE, Photograph, data_url
+from app.photographs.uploads import MAX_BYTES, fitted, open_upload
+from app.texts import plain
+from app.widgets.export import _name_of
+from glied.errors import GliedError
+from glied.traces import Trace, unpack
+
+UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
+TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A trace that came as a file, and the photograph that it is of."""
+
+    trace: Trace
+    photograph: Photograph
+
+
+def open_shared() -> None:
+    """Takes a trace that someone has sent, and draws its board. No model runs."""
+    with st.expander("Open a shared trace", icon=":material/folder_open:"):
+        st.file_uploader(
+            "A trace (.npz) from Export. It stays in this session.",
+            type=["npz"],
+            max_upload_size=MAX_BYTES // 2**20,
+            key="shared_file",
+            on_change=_take_shared,
+        )
+        if "shared_refused" in st.session_state:
+            st.error(plain(st.session_state.shared_refused))
+        if "shared" in st.session_state:
+            _draw_shared(st.session_state.shared)
+
+
+def shared_from(data: bytes) -> Shared:
+    """A trace and its photograph from a file that may be anyone's.
+
+    Raises:
+        GliedError: it is damaged, too large or none of ours, or its photograph is missing or another.
+    """
+    if len(data) > MAX_BYTES:
+        raise GliedError(
+            f"Expected a trace of at most {MAX_BYTES // 2**20} MB, got {len(data) / 2**20:.1f}; export again."
+        )
+    trace, picture = unpack(data, "your file", UNPACKED)
+    if not picture:
+        raise GliedError("Expected a trace with its photograph, your file has none; use Export on the page Explore.")
+    image = open_upload(picture, math.inf)  # as slender as the gallery has them
+    (width, height), (wide, tall) = trace.size, image.size
+    if abs(wide * height - tall * width) > TALLER * max(wide * height, tall * width):
+        raise GliedError(
+            f"Expected a photograph of {width} x {height} or its like, your file has {wide} x {tall}; export it again."
+        )
+    url = data_url(fitted(image, SIDE))
+    return Shared(
+        trace,
+        Photograph(
+            image.info["sha256"], "shared", "Shared photograph", "The photograph of the shared trace", "", image, url
+        ),
+    )
+
+
+def _draw_shared(shared: Shared) -> None:
+    trace, ours = shared.trace, _name_of(shared.trace.checkpoint)
+    known = f"the one that runs here as {engine().titles[ours]}" if ours else "none of those that run here"
+    st.caption(f"The file says that its checkpoint is {plain(trace.checkpoint)}: {known}. Nothing was run again.")
+    _shared_board(shared)
+
+
+@st.fragment
+def _shared_board(shared: Shared) -> None:
+    board(shared.trace, shared.photograph, key="shared_board", on_choice=lambda: None)  # no page follows it
+
+
+def _take_shared() -> None:
+    for name in ("shared", "shared_refused"):
+        st.session_state.pop(name, None)
+    if st.session_state.shared_file is None:
+        return
+    try:
+        st.session_state.shared = shared_from(st.session_state.shared_file.getvalue())
+    except GliedError as error:
+        st.session_state.shared_refused = str(error)

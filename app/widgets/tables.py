@@ -1,0 +1,47 @@
+"""Tables that can be sorted, searched and taken away as CSV."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+
+def show_table(table: pd.DataFrame, alt: str, file: str, columns: Mapping[str, Any] | None = None) -> None:
+    """A table, and the same as a file; `columns` say how those of them that it has are written."""
+    st.dataframe(table, hide_index=True, alt=alt, column_config=dict(columns or {}), placeholder="–")
+    offer_csv(table, file)
+
+
+def offer_csv(table: pd.DataFrame, file: str, label: str = "CSV") -> None:
+    """The table as a CSV file, written when it is asked for."""
+    st.download_button(
+        label,
+        lambda: as_csv(table),
+        file,
+        "text/csv",
+        key=f"csv {file}",
+        on_click="ignore",
+        icon=":material/download:",
+        help=file,
+    )
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """The table as text, lists in it separated by blanks."""
+    return table.map(lambda cell: " ".join(cell) if isinstance(cell, list | tuple) else cell).to_csv(index=False)
+
+
+COLUMNS = {
+    "p": st.column_config.NumberColumn(format="%.4f"),
+    "count": st.column_config.NumberColumn("photographs", format="%d"),
+    "removed": st.column_config.NumberColumn(format="%d"),
+    "different words": st.column_config.NumberColumn(format="%d"),
+}
+
+
+def show(table: pd.DataFrame, alt: str, name: str, digits: int = 1) -> None:
+    """A table of scores, and the same as a file."""
+    numbers = table.select_dtypes("float").columns
+    formats = {column: st.column_config.NumberColumn(format=f"%.{digits}f") for column in numbers}
+    show_table(table, alt, f"{name}.csv", formats | COLUMNS)

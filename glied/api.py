@@ -1,0 +1,84 @@
+"""What Python users call: `import glied` offers all of it, and loads torch when the first of it is called.
+
+captioner = glied.load("glied-rl")
+scene = glied.find_scene(glied.open_image("photo.jpg"), captioner)
+caption = glied.caption(scene, captioner)
+glied.trace(scene, captioner, caption.words).save("photo.npz")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from glied import attributes as noisy_or
+from glied import decode, images, replay
+from glied.attributes import AttributeDetector
+from glied.captions import Caption, DecodeOptions
+from glied.checkpoint import Checkpoint, load_pair
+from glied.data.features import open_cached
+from glied.errors import GliedError
+from glied.regions import RegionSource
+from glied.scene import Scene
+from glied.traces import Trace
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+@dataclass(frozen=True, eq=False)
+class Captioner:
+    """A trained captioner with the attribute detector and the region source that it was trained on."""
+
+    checkpoint: Checkpoint
+    detector: AttributeDetector
+    source: RegionSource
+
+
+def find_detector(checkpoint: Path) -> Path:
+    """The attribute detector of a captioner's file: attributes.safetensors beside it, else the shipped one."""
+    beside = checkpoint.parent / "attributes.safetensors"
+    return beside if beside.is_file() else SHIPPED / "attributes.safetensors"
+
+
+def load(name: str | Path = "glied-rl", attributes: Path | None = None, cache: Path = Path("cache")) -> Captioner:
+    """A captioner ready for photographs.
+
+    Args:
+        name: base, glied, base-rl or glied-rl, which ship with the project, or a checkpoint's file.
+        attributes: file of its attribute detector; default: see `find_detector`.
+        cache: folder of converted features, for captioners that were trained on such.
+
+    Raises:
+        GliedError: no such file, a damaged one, or the wrong attribute detector.
+    """
+    shipped = SHIPPED / f"{name}.safetensors"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*-rl.safetensors")))
+        raise GliedError(f"Expected a shipped checkpoint ({known}, ...) or a file, got {name}; check the name.")
+    checkpoint, detector = load_pair(path, attributes or find_detector(path))
+    return Captioner(checkpoint, detector, open_cached(checkpoint.source, cache))
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The photograph in a file: upright, RGB, at most 1,333 pixels a side. Raises GliedError if it cannot be read."""
+    return images.open_image(Path(path))
+
+
+def find_scene(image: Image.Image, captioner: Captioner) -> Scene:
+    """The regions (N boxes and features) and the attributes (M words) that a captioner sees of a photograph."""
+    return noisy_or.find_scene(image, captioner.source, captioner.detector)
+
+
+def caption(scene: Scene, captioner: Captioner, **options: Any) -> Caption:
+    """The best caption of a scene by beam search; `options` are those of `glied.captions.DecodeOptions`."""
+    [decoded] = decode.caption(captioner.checkpoint, [scene], DecodeOptions(**options))
+    return decoded.captions[0]
+
+
+def trace(scene: Scene, captioner: Captioner, words: Sequence[str], removals: bool = True) -> Trace:
+    """Every attention behind a caption of L words, and, with `removals`, what each word loses without each region and
+    attribute (see `glied.traces.Trace`)."""
+    return replay.trace(captioner.checkpoint, scene, words, removals=removals)

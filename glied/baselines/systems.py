@@ -1,0 +1,229 @@
+"""The captioners that the paper's Table 2 compares with, on the same regions, words, decoding and training.
+
+They read regions alone; words are embedded by the classifier's own table, as in Base and GLIED. Letters as in model.py.
+A recurrent captioner's cache is its state: hidden vectors as keys and cells as values, [B, C, layers, 1, d].
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glied.config import ModelConfig
+from glied.model import Attend, Captioner, Inputs, Keys, Linear, Memory, Output, Shortcut, explicit, linear, recorder
+
+LAYERS = 3  # of CT's encoder and of its decoder: 28.0M parameters at the paper's vocabulary, which says 27.5M
+INNER = 2048  # width of CT's feed-forward networks
+State = list[tuple[Tensor, Tensor]]  # hidden vector and cell of each LSTM, [B C, d]
+
+
+class Additive(nn.Module):
+    """Additive attention (Bahdanau et al. 2015), one head."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.query, self.key, self.score = Linear(d, d), Linear(d, d), Linear(d, 1)
+
+    def forward(
+        self, h: Float[Tensor, "B C d"], I: Float[Tensor, "B N d"], key: Float[Tensor, "B N d"], mask: Tensor | None
+    ) -> tuple[Float[Tensor, "B C d"], Float[Tensor, "B C N"]]:
+        """Mean of the regions `I` for the query `h`, and its weights."""
+        scores = self.score(torch.tanh(self.query(h)[:, :, None] + key[:, None]))[..., 0]
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None], -torch.inf)
+        weights = scores.softmax(-1)
+        return weights @ I, weights
+
+
+class Recurrent(Captioner):
+    """What the LSTM captioners share: a state that goes from word to word."""
+
+    inputs: tuple[int, ...] = ()  # width of each LSTM's input, in units of d
+    cells: list[nn.LSTMCell]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        d = config.d
+        self.cells = nn.ModuleList(nn.LSTMCell(width * d, d) for width in self.inputs)  # type: ignore[assignment]
+
+    def encode(self, inputs: Inputs) -> Memory:
+        """Regions, and their mean."""
+        I = self.regions(inputs.features)
+        mask = inputs.region_mask
+        mean = I.mean(1) if mask is None else (I * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        keys = {"mean": Keys(mean[:, None], mean[:, None])}
+        return Memory(I, I[:, :0], None, keys | self.seen(I, mask), {})
+
+    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
+        """What attention reads."""
+        return {}
+
+    def start(self, mean: Float[Tensor, "B C d"]) -> State:
+        """The state before the first word: zeros."""
+        zeros = self.bias.new_zeros(mean.shape[0] * mean.shape[1], mean.shape[2])
+        return [(zeros, zeros) for _ in self.inputs]
+
+    def step(
+        self, word: Float[Tensor, "B C d"], mean: Float[Tensor, "B C d"], memory: Memory, state: State
+    ) -> tuple[Float[Tensor, "B C d"], Float[Tensor, "B C N"] | None, State]:
+        """What selects the next word, its attention, and the next state."""
+        raise TypeError("Recurrent is abstract.")
+
+    def turn(self, layer: int, given: Float[Tensor, "B C i"], state: State) -> tuple[Float[Tensor, "B C d"], tuple]:
+        """One turn of an LSTM: its output and its new state, which stays float32 over all words, while the matrix
+        products may be in bfloat16 (nn.LSTMCell's would all be float32)."""
+        cell, (h, c) = self.cells[layer], state[layer]
+        gates = linear(given.flatten(0, 1), cell.weight_ih, cell.bias_ih) + linear(h, cell.weight_hh, cell.bias_hh)
+        i, f, g, o = gates.to(c.dtype).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return h.view(*given.shape[:2], -1), (h, c)
+
+    def forward(
+        self, words: Int[Tensor, "B C L"], memory: Memory, cache: Keys | None = None, attend: Attend = explicit
+    ) -> Output:
+        """`words` are input words (BOS first); with a cache, the words after those in it."""
+        B, C, L = words.shape
+        x = self.embed(words)
+        mean = memory.keys["mean"].key.expand(B, C, -1)
+        if cache is None:
+            state = self.start(mean)
+        else:
+            flat = [t[..., 0, :].flatten(0, 1).unbind(1) for t in (cache.key, cache.value)]
+            state = list(zip(*flat, strict=True))
+        steps = []
+        for t in range(L):
+            c, weights, state = self.step(x[:, :, t], mean, memory, state)
+            steps.append((c, weights))
+        hidden, cell = (torch.stack(each, 1).view(B, C, len(state), 1, -1) for each in zip(*state, strict=True))
+        c_tilde = torch.stack([c for c, _ in steps], 2)
+        rows = [weights for _, weights in steps if weights is not None]
+        attention: dict[str, Tensor | None] = {"v": torch.stack(rows, 2)[:, :, None]} if rows else {}
+        return Output(x, None, c_tilde, None, c_tilde, attention, Keys(hidden, cell))
+
+
+class ShowAndTell(Recurrent):
+    """Vinyals et al. 2015: an LSTM that sees the photograph once, before the first word."""
+
+    inputs = (1,)
+
+    def start(self, mean: Float[Tensor, "B C d"]) -> State:
+        """The state after the photograph."""
+        return [self.turn(0, mean, super().start(mean))[1]]
+
+    def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, None, State]:
+        """The hidden vector selects the word."""
+        h, new = self.turn(0, word, state)
+        return h, None, [new]
+
+
+class ShowAttendAndTell(Recurrent):
+    """Xu et al. 2015, soft attention: each word from the regions that the state before it attends to."""
+
+    inputs = (2,)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        d = config.d
+        self.attention = Additive(d)
+        self.first = nn.ModuleList([Linear(d, d), Linear(d, d)])  # hidden vector and cell from the mean region
+        self.gate, self.read = Linear(d, d), Linear(2 * d, d)
+
+    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
+        """Regions and their part of the additive score."""
+        return {"v": Keys(self.attention.key(I), I, mask)}
+
+    def start(self, mean: Float[Tensor, "B C d"]) -> State:
+        """Made of the mean region."""
+        h, c = (torch.tanh(layer(mean)).flatten(0, 1).to(self.bias.dtype) for layer in self.first)
+        return [(h, c)]
+
+    def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
+        """Deep output: state, context and the last word together."""
+        keys = memory.keys["v"]
+        h = state[0][0].view_as(word)
+        z, weights = self.attention(h, keys.value, keys.key, keys.mask)
+        z = self.gate(h).sigmoid() * z
+        h, new = self.turn(0, torch.cat([word, z], -1), state)
+        return torch.tanh(self.read(torch.cat([h, z], -1)) + word), weights, [new]
+
+
+class UpDown(Recurrent):
+    """Anderson et al. 2018: one LSTM attends, another speaks."""
+
+    inputs = (3, 2)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.attention = Additive(config.d)
+
+    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
+        """Regions and their part of the additive score."""
+        return {"v": Keys(self.attention.key(I), I, mask)}
+
+    def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
+        """The second LSTM's hidden vector selects the word."""
+        keys = memory.keys["v"]
+        h1, one = self.turn(0, torch.cat([state[1][0].view_as(word), mean, word], -1), state)
+        v, weights = self.attention(h1, keys.value, keys.key, keys.mask)
+        h2, two = self.turn(1, torch.cat([v, h1], -1), state)
+        return h2, weights, [one, two]
+
+
+class FeedForward(nn.Module):
+    """Two layers with the shortcut around them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Linear(config.d, INNER), nn.ReLU(), Linear(INNER, config.d))
+        self.G = Shortcut(config)
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """G of the two layers."""
+        return self.G(self.layers(x), x)
+
+
+class Transformer(Captioner):
+    """CT, the Transformer captioner of Sharma et al. 2018: an encoder over regions and a decoder over words."""
+
+    functions = tuple(f"{name}{i}" for i in range(LAYERS) for name in ("self", "x", "v"))
+    shortcuts = functions
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.F = nn.ModuleList(FeedForward(config) for _ in range(2 * LAYERS))
+
+    def encode(self, inputs: Inputs) -> Memory:
+        """Regions after the encoder, as keys of every layer of the decoder."""
+        H, weights = recorder(self.H, explicit)
+        mask = inputs.region_mask
+        I = self.regions(inputs.features)[:, None]
+        for i in range(LAYERS):
+            I = self.G[f"self{i}"](H(f"self{i}", I, self.H[f"self{i}"].keys(I[:, 0], mask)), I)
+            I = self.F[i](I)
+        I = I[:, 0]
+        return Memory(I, I[:, :0], None, {f"v{i}": self.H[f"v{i}"].keys(I, mask) for i in range(LAYERS)}, weights)
+
+    def forward(
+        self, words: Int[Tensor, "B C L"], memory: Memory, cache: Keys | None = None, attend: Attend = explicit
+    ) -> Output:
+        """`words` are input words (BOS first); with a cache (all layers' heads), the words after those in it."""
+        H, weights = recorder(self.H, attend)
+        x = h = self.place(self.embed(words), 0 if cache is None else cache.key.shape[-2])
+        k = self.config.heads
+        made = []
+        for i in range(LAYERS):
+            known = cache and Keys(cache.key[:, :, i * k : (i + 1) * k], cache.value[:, :, i * k : (i + 1) * k])
+            made.append(self.context(h, known, f"x{i}"))
+            h = self.G[f"x{i}"](H(f"x{i}", h, made[-1]), h)
+            h = self.G[f"v{i}"](H(f"v{i}", h, memory.keys[f"v{i}"]), h)
+            h = self.F[LAYERS + i](h)
+        all_heads = Keys(torch.cat([keys.key for keys in made], 2), torch.cat([keys.value for keys in made], 2))
+        return Output(x, None, h, None, h, weights, all_heads)
+
+
+SYSTEMS: dict[str, type[Captioner]] = {
+    "lstm": ShowAndTell,
+    "softatt": ShowAttendAndTell,
+    "updown": UpDown,
+    "ct": Transformer,
+}

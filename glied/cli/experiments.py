@@ -1,0 +1,85 @@
+"""Commands that compare: bench, ablation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, arg
+
+from glied.cli.options import _write_json, app, bench_app
+from glied.cli.train import Run
+from glied.errors import GliedError
+from glied.experiments import bench as benchmarks
+from glied.experiments.ablation import ROWS, SYSTEMS, ablate, compare_systems, systems_table
+from glied.experiments.ablation import table as ablation_table
+from glied.files import check_target
+from glied.training.cross_entropy import TrainOptions
+
+JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
+
+
+def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: Path | None) -> None:
+    if out is not None:
+        check_target(out)
+    result = benchmark()
+    print(table(result))
+    if out is not None:
+        _write_json(out, result)
+
+
+@bench_app.command(name="decode")
+def bench_decode(out: JsonOut = None) -> None:
+    """Images per second at beam 1, 3, 5 and batch 1, 10, 50, beside what this machine can do in the same run."""
+    _measure(benchmarks.decode, benchmarks.table, out)
+
+
+@bench_app.command(name="reward")
+def bench_reward(out: JsonOut = None) -> None:
+    """Self-critical training's reward on word ids against pycocoevalcap's CIDEr, on 10,000 COCO captions."""
+    _measure(benchmarks.reward, benchmarks.reward_table, out)
+
+
+@bench_app.command(name="train")
+def bench_train(out: JsonOut = None) -> None:
+    """Seconds of a training step, cross-entropy and self-critical, against images, captions, regions and width."""
+    _measure(benchmarks.train, benchmarks.train_table, out)
+
+
+def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:
+    """Before anything is trained for a table: its file, and what its rows shall be."""
+    check_target(out)
+    if run.out is not None:
+        raise GliedError("Expected no --out, which is for a checkpoint: this writes a table; correct the command.")
+    if not names or set(names) - known.keys():
+        raise GliedError(f"Expected some of {', '.join(known)}, got {', '.join(names) or 'none'}; choose from these.")
+
+
+@bench_app.command(name="table2")
+def bench_table2(
+    run: OmitArgPrefixes[Run],
+    out: Annotated[Path, arg(name="json")],
+    systems: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(SYSTEMS),
+    training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
+) -> None:
+    """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
+    _check_table(run, out, systems, SYSTEMS)
+    result = compare_systems(run.places("table2"), systems, training)
+    print(systems_table(result))
+    _write_json(out, result)
+
+
+@app.command
+def ablation(
+    run: OmitArgPrefixes[Run],
+    out: Annotated[Path, arg(name="json")],
+    variants: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(ROWS),
+    seeds: tuple[int, ...] = (0,),
+    training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
+) -> None:
+    """Train GLIED's variants alike and score them on val, in one table; can be stopped and resumed at any time."""
+    _check_table(run, out, variants, ROWS)
+    if not seeds:
+        raise GliedError("Expected at least one seed, got none; correct the command.")
+    result = ablate(run.places("ablation"), variants, seeds, training)
+    print(ablation_table(result))
+    _write_json(out, result)

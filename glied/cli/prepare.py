@@ -1,0 +1,55 @@
+"""Commands that fill the cache of regions: extract, convert."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from glied.cli.options import Cache, Data, Sets, Source, app
+from glied.data.dataset import load_dataset, report
+from glied.data.features import FeatureCache
+from glied.errors import GliedError
+from glied.regions import Mirrored, open_source
+from glied.regions.stored import StoredFiles
+
+
+@app.command
+def extract(
+    data: Sets,
+    source: Source = "detector",
+    cache: Cache = Path("cache"),
+    mirrored: Annotated[bool, arg(help="of the photographs as mirrors show them: training takes both")] = False,
+) -> None:
+    """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
+    dataset = load_dataset(data)
+    opened = Mirrored(open_source(source)) if mirrored else open_source(source)
+    keys, problems = FeatureCache(cache, opened).extract([p.path for p in dataset.photographs])
+    report([*dataset.problems, *problems])
+    if not keys:
+        raise GliedError(f"Expected readable photographs in {data}, none of them is; see above.")
+    print(f"{len(keys)} photographs have their regions in {cache}")
+
+
+@app.command
+def convert(
+    stored: Annotated[
+        Positional[tuple[Path, ...]], arg(help="Bottom-Up TSV or HDF5 files, or folders of these or of .npz or .npy")
+    ],
+    data: Data,
+    name: Annotated[str, arg(help="what to call these features; other features need another name")],
+    cache: Cache = Path("cache"),
+) -> None:
+    """Put features that others extracted into the cache; can be stopped and resumed at any time."""
+    dataset = load_dataset(data)
+    source = StoredFiles(name, stored)
+    paths = sorted((p.path for p in dataset.photographs), key=lambda p: source.find_id(p.name) is None)  # missing last
+    keys, problems = FeatureCache(cache, source).extract(paths)
+    if unclaimed := source.unclaimed(path.name for path in paths):
+        problems.insert(0, f"{len(unclaimed)} stored image(s) without a photograph: {', '.join(unclaimed[:5])}")
+    report([*problems, *dataset.problems])
+    if not keys:
+        raise GliedError(
+            f"Expected stored features of photographs such as {paths[0].name}, {len(source.readers)} are stored, under "
+            f"ids such as {next(iter(source.readers))}; name the data set that they were extracted from."
+        )
+    print(f"{len(keys)} of {len(paths)} photographs have regions; train with --source {source.name}")

@@ -1,0 +1,155 @@
+"""Commands that train: base, glied, text, rl, attributes, detector."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from glied.checkpoint import Checkpoint
+from glied.cli.options import SHIPPED, Cache, Sets, Source, train_app
+from glied.files import check_target
+from glied.training.attributes import AttributeOptions, train_attributes
+from glied.training.cross_entropy import TrainOptions, train_captioner
+from glied.training.detector import DetectorOptions, train_detector
+from glied.training.material import Places
+from glied.training.self_critical import ReinforceOptions, reinforce
+from glied.training.text import TextOptions, train_on_text
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a captioner's training reads and writes.
+
+    Attributes:
+        attributes: the attribute detector.
+        crossfit: attributes of the training photographs from detectors that did not see them; default
+            attributes.crossfit.json beside the detector, as `train attributes` writes it.
+        run: folder of the state, the log and the best checkpoint; default runs/NAME.
+        out: where the best checkpoint goes as well.
+    """
+
+    data: Sets
+    attributes: Path = SHIPPED / "attributes.safetensors"
+    crossfit: Path | None = None
+    cache: Cache = Path("cache")
+    run: Path | None = None
+    out: Path | None = None
+
+    def places(self, name: str) -> Places:
+        """With the defaults filled in; `name` is what is trained."""
+        beside = self.attributes.with_suffix(".crossfit.json")
+        crossfit = self.crossfit or (beside if beside.is_file() else None)
+        if crossfit is None:
+            print(f"no {beside.name}: training on the detector's own attributes, which no new photograph's will match")
+        if self.out is not None:
+            check_target(self.out)
+        folder = self.run or Path("runs") / name
+        return Places(self.data, self.cache, self.attributes, crossfit, folder, self.out)
+
+
+@dataclass(frozen=True)
+class CaptionerRun(Run):
+    """Which captioner, from which weights.
+
+    Attributes:
+        preset: '' for the paper's slides, `context` (GLIED alone), `narrow`, `wide` or `paper` (see glied/config.py).
+        initial: a checkpoint of the same captioner to start from, from `train text` say.
+        project: what follows the projection of region features; default the preset's.
+        heads: attention heads of `d_head`; default the preset's (8 of 64).
+        d_head: width of an attention head.
+        feature_dropout: dropout on region features; default the preset's.
+    """
+
+    preset: Literal["", "context", "narrow", "wide", "paper"] = ""
+    initial: Path | None = None
+    project: Literal["relu", "none", "norm"] | None = None
+    heads: int | None = None
+    d_head: int | None = None
+    feature_dropout: float | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of the preset that are given here."""
+        given = {name: getattr(self, name) for name in ("project", "heads", "d_head", "feature_dropout")}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def _trained(checkpoint: Checkpoint, places: Places) -> None:
+    print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {places.out or places.best}")
+
+
+def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None:
+    name = "-".join(filter(None, (architecture, run.preset)))
+    places = run.places(name)
+    _trained(train_captioner(name, places, training, run.initial, **run.changes()), places)
+
+
+@train_app.command(name="base")
+def train_base(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+    """Train Base by cross-entropy; resumes the run where it was last saved."""
+    _train("base", run, training)
+
+
+@train_app.command(name="glied")
+def train_glied(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+    """Train GLIED by cross-entropy; resumes the run where it was last saved."""
+    _train("glied", run, training)
+
+
+@train_app.command(name="text")
+def train_text(
+    name: Positional[
+        Literal["base", "glied", "base-narrow", "glied-narrow", "base-wide", "glied-wide", "base-paper", "glied-paper"]
+    ],
+    captions: Annotated[
+        tuple[Path, ...], arg(help="JSON {id: [captions]} or COCO's; coco: those inside pycocoevalcap")
+    ],
+    run: OmitArgPrefixes[Run],
+    training: OmitArgPrefixes[TextOptions] = TextOptions(),
+) -> None:
+    """Train a captioner's words on captions without photographs, to start `train base|glied --initial` from."""
+    places = run.places(f"text-{name}")
+    _trained(train_on_text(name, captions, places, training), places)
+
+
+@train_app.command(name="rl")
+def train_rl(
+    checkpoint: Annotated[Positional[Path], arg(help="checkpoint of a captioner, from `train base|glied`")],
+    run: OmitArgPrefixes[Run],
+    training: OmitArgPrefixes[ReinforceOptions] = ReinforceOptions(),
+) -> None:
+    """Train a captioner further on the CIDEr-D of its own samples (self-critical sequence training)."""
+    places = run.places(f"rl-{checkpoint.parent.name if checkpoint.stem == 'best' else checkpoint.stem}")
+    _trained(reinforce(checkpoint, places, training), places)
+
+
+@train_app.command(name="attributes")
+def train_attribute_detector(
+    data: Sets,
+    source: Source = "detector",
+    cache: Cache = Path("cache"),
+    run: Annotated[Path, arg(help="folder of the state")] = Path("runs/attributes"),
+    out: Annotated[Path | None, arg(help="where the detector goes; default attributes.safetensors in --run")] = None,
+    training: OmitArgPrefixes[AttributeOptions] = AttributeOptions(),
+) -> None:
+    """Train the noisy-OR attribute detector, and cross-fit the training photographs' attributes; resumes."""
+    target = out or run / "attributes.safetensors"
+    check_target(target)
+    for name, value in train_attributes(data, cache, source, run, target, training).items():
+        print(f"{name} {value:.4f}")
+
+
+@train_app.command(name="detector")
+def train_region_detector(
+    data: Sets,
+    run: Annotated[Path, arg(help="folder of the state")] = Path("runs/detector"),
+    out: Annotated[Path | None, arg(help="where the detector goes; default detector.safetensors in --run")] = None,
+    initial: Annotated[Path | None, arg(help="a trained detector to start from; default ImageNet's weights")] = None,
+    training: OmitArgPrefixes[DetectorOptions] = DetectorOptions(),
+) -> None:
+    """Train the region detector on boxes with phrases or classes; resumes where it was last saved."""
+    target = out or run / "detector.safetensors"
+    check_target(target)
+    for name, quality in train_detector(data, run, target, training, initial).items():
+        print(f"{name} val: " + ", ".join(f"{key} {value}" for key, value in quality.items()))
+    print(f"wrote {target}; use it with GLIED_DETECTOR={target}")

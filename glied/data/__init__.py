@@ -1,0 +1,1 @@
+"""Data sets: captions, boxes, phrases, the cache of regions."""

@@ -1,0 +1,1 @@
+"""What captioners and regions are worth: metrics, reports, grounding, recall."""

@@ -1,0 +1,77 @@
+"""How well a region source finds what people mention or name: their boxes in Flickr30k Entities or COCO."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from glied.data.annotations import read_boxes
+from glied.data.dataset import load_dataset, report
+from glied.data.phrases import KINDS, label_object, name_object, singulars
+from glied.errors import GliedError
+from glied.images import open_image
+from glied.regions import RegionSource
+from glied.regions.boxes import iou
+
+COUNTS = (10, 36, 100)
+MATCH = 0.5  # IoU at which a region covers a human box
+LABELLED = 36  # regions among which the label of a human box is looked up
+
+
+def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
+    """Share of the human boxes of a split that one of the best 10, 36 and 100 regions covers (IoU >= 0.5).
+
+    A source that gives fewer regions is measured on those. Photographs with a teacher's boxes are not measured on;
+    unreadable ones are reported and left out.
+
+    Returns:
+        recall@10, recall@36, recall@100; label_accuracy, over the boxes with a name that one of 36 regions covers: is
+        the object of the closest one that people named, or of a class a kind of it, synonyms alike (None where the
+        source has no labels);
+        ms_per_image of finding the regions of an opened photograph; and how many photographs, boxes and regions that is
+        about.
+    """
+    dataset = load_dataset(data)
+    photographs = read_boxes(dataset, dataset.split(split), human=True)
+    singular = singulars(p for boxed in photographs for p in boxed.said)
+    covered: dict[int, list[bool]] = {k: [] for k in COUNTS}
+    right: list[bool] = []
+    problems: list[str] = []
+    seconds, opened, count = 0.0, 0, 0
+    for boxed in tqdm(photographs, desc=f"recall ({source.name})", unit="image"):
+        try:
+            image = open_image(boxed.photograph.path)
+        except GliedError as error:
+            problems.append(str(error))
+            continue
+        opened += 1
+        started = time.perf_counter()
+        regions = source.find_regions(image).scaled(image.info["size"])
+        seconds += time.perf_counter() - started
+        count += len(regions.boxes)
+        overlap = iou(boxed.boxes, torch.from_numpy(regions.boxes.copy()))
+        for k in COUNTS:
+            covered[k] += (overlap[:, :k].amax(1) >= MATCH).tolist()
+        best, which = overlap[:, :LABELLED].max(1)
+        for g in torch.nonzero(best >= MATCH)[:, 0].tolist() if regions.labels else []:
+            if objects := {name_object(phrase, singular) for phrase in boxed.phrases[g]} - {""}:
+                said = label_object(regions.labels[which[g]], singular)
+                kinds = set().union(*(KINDS.get(name, ()) for name in objects)) if boxed.origin == "classes" else set()
+                right.append(said in objects | kinds)
+    report(problems)
+    if not opened:
+        raise GliedError(f"Expected readable photographs in split {split} of {data}, none of them is; see above.")
+    return {
+        "source": source.name,
+        "data": dataset.name,
+        "split": split,
+        **{f"recall@{k}": float(np.mean(covered[k])) for k in COUNTS},
+        "label_accuracy": float(np.mean(right)) if right else None,
+        "ms_per_image": 1000 * seconds / opened,
+        "photographs": opened,
+        "human_boxes": len(covered[LABELLED]),
+        "regions_per_image": count / opened,
+    }

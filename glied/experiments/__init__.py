@@ -1,0 +1,1 @@
+"""Comparisons: the ablation, the paper's tables, speed."""

@@ -1,0 +1,140 @@
+"""(checkpoint, scene, words) -> Trace: replays a caption and keeps every attention. Torch ends here."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from glied.batch import stack
+from glied.checkpoint import Checkpoint
+from glied.decode import NEVER
+from glied.errors import GliedError
+from glied.model import Inputs, Memory
+from glied.scene import Attributes, Scene, frozen
+from glied.traces import Outlook, Trace
+from glied.vocabulary import BOS, EOS, UNK, Vocabulary
+
+TOP = 10
+OVER_ATTRIBUTES = ("a", "ad", "al")  # attention functions
+
+
+def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: bool = False) -> Trace:
+    """Replays a finished caption: the model's own, another's, a human's, or an edited one.
+
+    Args:
+        words: without EOS; a word outside the vocabulary is read as <unk>.
+        removals: also remove each region and each attribute in turn and see how far every word falls.
+    """
+    if scene.regions.source != checkpoint.source:
+        raise GliedError(
+            f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
+            f"{scene.regions.source}; use that source or another checkpoint."
+        )
+    architecture = checkpoint.model.config.architecture
+    if architecture not in ("base", "glied"):
+        raise GliedError(f"Expected Base or GLIED to trace, got the ablation's {architecture}; choose another.")
+    limit = 100
+    if len(words) > limit:
+        raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
+    vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
+    ids = vocabulary.encode(words)
+    inputs, targets = [BOS, *ids], [*ids, EOS]
+    batch = stack([scene], vocabulary)
+    with torch.inference_mode():
+        memory = model.encode(batch)
+        output = model(torch.tensor([[inputs]]), memory)
+        log_p = model.logits(output.c_tilde).log_softmax(-1)[0, 0]
+        likeliest, their_log_p = _likeliest(log_p, vocabulary)
+        chosen = log_p.gather(-1, torch.tensor(targets)[:, None])[:, 0]
+        regions, attributes = _drops(checkpoint, batch, memory, inputs, targets, chosen) if removals else (None, None)
+    N, M = len(scene.regions.boxes), len(scene.attributes.words)
+    weights = memory.weights | output.weights
+    return Trace(
+        architecture=architecture,
+        checkpoint=checkpoint.digest,
+        size=scene.regions.size,
+        boxes=scene.regions.boxes,
+        labels=scene.regions.labels,
+        source=scene.regions.source,
+        attributes=scene.attributes.words,
+        attribute_scores=scene.attributes.scores,
+        attribute_regions=scene.attributes.by_region,
+        inputs=tuple(vocabulary.words[i] for i in inputs),
+        words=tuple(vocabulary.words[i] for i in targets),
+        log_probabilities=chosen.numpy(),
+        alternatives=likeliest,
+        alternative_log_probabilities=their_log_p,
+        attention={name: w[0, 0].numpy() for name, w in weights.items() if w is not None},
+        visual_drop=np.zeros((0, N)) if regions is None else regions.numpy(),
+        attribute_drop=np.zeros((0, M)) if attributes is None else attributes.numpy(),
+    )
+
+
+def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence[str]]) -> Outlook:
+    """The attention with which the word after each prefix is chosen, all in one pass: attention comes before the word,
+    so what follows a prefix shares it."""
+    vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    longest = max(map(len, prefixes))
+    rows = [[BOS, *vocabulary.encode(words), *[EOS] * (longest - len(words))] for words in prefixes]
+    last = [len(words) for words in prefixes]
+    P = torch.arange(len(rows))
+    with torch.inference_mode():
+        output = model(torch.tensor([rows]), model.encode(stack([scene], vocabulary)))
+        log_p = model.logits(output.c_tilde[0, P, last]).log_softmax(-1)
+        likeliest, their_log_p = _likeliest(log_p, vocabulary)
+    return Outlook(
+        tuple(map(tuple, prefixes)),
+        {
+            n: frozen(w[0, P, :, last].transpose(0, 1).numpy())
+            for n, w in output.weights.items()
+            if w is not None and n not in ("x", "ad")
+        },
+        likeliest,
+        frozen(their_log_p),
+    )
+
+
+def _likeliest(
+    log_p: Float[torch.Tensor, "R W"], vocabulary: Vocabulary
+) -> tuple[tuple[tuple[str, ...], ...], Float[np.ndarray, "R T"]]:
+    """The TOP most probable words of each of R rows that can be said, and their log-probabilities."""
+    sayable = log_p.index_fill(-1, torch.tensor(NEVER), -torch.inf)
+    top = sayable.topk(min(TOP, log_p.shape[-1] - len(NEVER)), -1)
+    return tuple(tuple(vocabulary.words[i] for i in row) for row in top.indices.tolist()), top.values.numpy()
+
+
+def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
+    """The attributes that the captioner has a word for; <unk> alone where it has none."""
+    keep = [i for i, word in enumerate(attributes.words) if word in checkpoint.vocabulary]
+    words = tuple(attributes.words[i] for i in keep) or (checkpoint.vocabulary.words[UNK],)
+    keep = keep or [0]
+    return Attributes(words, attributes.scores[keep], attributes.by_region[keep])
+
+
+def _drops(
+    checkpoint: Checkpoint,
+    batch: Inputs,
+    memory: Memory,
+    inputs: list[int],
+    targets: list[int],
+    chosen: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """[L, N] and [L, M]: log p(word) minus log p(word) without that region, without that attribute.
+
+    A photograph with a single region or attribute cannot lose it: NaN. Without a region the others group anew, so the
+    photograph is encoded once more under N masks; without an attribute it stays as it is, and M captions of it each
+    miss one.
+    """
+    N, M, L = batch.features.shape[1], batch.attributes.shape[1], len(inputs)
+    model, words = checkpoint.model, torch.tensor([[inputs]])
+    fewer = model.encode(batch._replace(region_mask=~torch.eye(N, dtype=torch.bool)))
+    others = ~torch.eye(M, dtype=torch.bool).repeat_interleave(L, 0)[None, None]
+    keys = {name: k._replace(mask=others) if name in OVER_ATTRIBUTES else k for name, k in memory.keys.items()}
+    regions = model(words.expand(N, 1, L), fewer).c_tilde[:, 0]
+    attributes = model(words.expand(1, M, L), memory._replace(keys=keys)).c_tilde[0]
+    log_p = model.logits(torch.cat([regions, attributes])).log_softmax(-1)
+    left = log_p.gather(-1, torch.tensor(targets).expand(N + M, -1)[..., None])[..., 0]
+    drop = (chosen - left).T
+    return drop[:, :N], drop[:, N:]

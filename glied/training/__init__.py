@@ -1,0 +1,1 @@
+"""Every training, and the loop that captioners share."""

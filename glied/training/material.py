@@ -1,0 +1,249 @@
+"""A data set as captioners are trained on it: regions, attributes, batches, validation."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from glied.attributes import AttributeDetector, top_words
+from glied.batch import attribute_ids, pad
+from glied.captions import DecodeOptions
+from glied.checkpoint import Checkpoint, load, load_attribute_detector
+from glied.data.dataset import Data, Dataset, load_dataset
+from glied.data.dataset import report as report_problems
+from glied.data.features import FeatureCache
+from glied.data.split import Split, draw_epoch, read_split
+from glied.decode import beam_search
+from glied.errors import GliedError
+from glied.evaluation.metrics import score
+from glied.model import Captioner, Inputs
+from glied.regions import Mirrored, open_source
+from glied.regions.stored import Stored
+from glied.training.attributes import predict
+from glied.training.loop import LoopOptions, Objective, fit, join, rank_0_first
+from glied.training.provenance import provenance
+from glied.vocabulary import PAD, Vocabulary
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a training reads and where it writes.
+
+    Attributes:
+        data: the data set, or several (see `load_dataset`). `cache`: folder of its regions.
+        detector: file of the attribute detector.
+        crossfit: attributes of the training photographs from detectors that did not see them; without it, the
+            detector's own.
+        run: folder of the state, the log and the best checkpoint. `out`: where that goes as well.
+    """
+
+    data: Data
+    cache: Path
+    detector: Path
+    crossfit: Path | None
+    run: Path
+    out: Path | None = None
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch with the best val CIDEr (beam 3)."""
+        return self.run / "best.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A data set as captioners are trained on it.
+
+    Attributes:
+        dataset, source: the data set, and the name of the region source.
+        detector, card: the attribute detector and its provenance.
+        train, val: photographs with their regions.
+        vocabulary: of the captions.
+        attributes, val_attributes: ids of every photograph's attributes, PAD after the last.
+        crossfit: whether the training photographs' were found by detectors that had not seen them.
+    """
+
+    dataset: Dataset
+    source: str
+    detector: AttributeDetector
+    card: dict[str, Any]
+    train: Split
+    val: Split
+    vocabulary: Vocabulary
+    attributes: Int[Tensor, "I M"]
+    val_attributes: Int[Tensor, "J M"]
+    crossfit: bool
+
+    def identity(self, *others: Any) -> str:
+        """A digest of this and `others`: whatever a training's result depends on."""
+        photographs = [(p.id, p.captions) for split in (self.train, self.val) for p in split.photographs]
+        weights = [part.weight for part in self.dataset.parts]
+        described = json.dumps([self.source, self.vocabulary.words, photographs, weights, self.train.mirrored, *others])
+        found = self.attributes.numpy().tobytes() + self.val_attributes.numpy().tobytes()
+        return hashlib.sha256(described.encode() + found).hexdigest()
+
+    def validate(self, model: Captioner) -> dict[str, float]:
+        """CIDEr on val, beam 3, by data set."""
+        return validate(model, self.val, self.val_attributes, self.vocabulary)
+
+    def draw(self, generator: torch.Generator) -> Int[Tensor, " I"]:
+        """An epoch of training photographs (see `draw_epoch`)."""
+        return draw_epoch(self.train.photographs, self.dataset.parts, generator)
+
+    def provenance(self, command: str, options: LoopOptions) -> dict[str, Any]:
+        """What a checkpoint trained on this records."""
+        return provenance(self.dataset, command, options) | {"detector": self.card["digest"], "crossfit": self.crossfit}
+
+    def fit(
+        self,
+        title: str,
+        places: Places,
+        options: LoopOptions,
+        model: Captioner,
+        identity: str,
+        draw: Callable[[torch.Generator], Int[Tensor, " I"]],
+        objective: Objective,
+        card: dict[str, Any],
+    ) -> Checkpoint:
+        """Minimises the objective over the photographs (or texts) that `draw` gives, and keeps the best epoch with its
+        `card`."""
+
+        def keep(model: Captioner, row: dict[str, Any]) -> None:
+            reached = {"epochs": row["epoch"], "minutes": round(row["minutes"], 1)}
+            found = {name: value for name, value in row.items() if name.startswith("val_CIDEr")}
+            reached |= {name.replace("CIDEr", "CIDEr_beam_3"): round(value, 4) for name, value in found.items()}
+            Checkpoint(model, self.vocabulary, self.detector.words, self.source, card | reached).save(places.best)
+
+        fit(title, places.run, identity, model, draw, options, objective, self.validate, keep)
+        checkpoint = load(places.best)
+        if places.out is not None and join()[1] == 0:
+            checkpoint.save(places.out)
+        return checkpoint
+
+
+def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Material:
+    """Reads a data set, its regions and its attributes; `vocabulary`: a captioner's own, or how often a word must
+    come to be in a new one."""
+    dataset = load_dataset(places.data)
+    report_problems(dataset.problems)
+    attribute_detector, card = load_attribute_detector(places.detector)
+    source = open_source(attribute_detector.source)
+    mirror = mirror and not isinstance(source, Stored)  # others' features are of the photographs as they are
+    with rank_0_first():  # it finds the regions that the cache lacks
+        feature_cache = FeatureCache(places.cache, source)
+        mirrored = FeatureCache(places.cache, Mirrored(source)) if mirror else None
+        train = read_split(dataset, feature_cache, "train", "restval", mirrored=mirrored)
+        val = read_split(dataset, feature_cache, "val")
+    if isinstance(vocabulary, int):
+        vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), vocabulary)
+    known = {} if places.crossfit is None else read_crossfit(places.crossfit)  # Choice (11)
+    return Material(
+        dataset,
+        source.name,
+        attribute_detector,
+        card,
+        train,
+        val,
+        vocabulary,
+        find_all(attribute_detector, train, vocabulary, known),
+        find_all(attribute_detector, val, vocabulary, {}),
+        places.crossfit is not None,
+    )
+
+
+def read_crossfit(path: Path) -> dict[str, list[str]]:
+    """Photograph -> attribute words, as `train attributes` wrote them."""
+    try:
+        found = json.loads(path.read_text())
+        return {str(id): [str(word) for word in words] for id, words in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise GliedError(
+            f"Expected attributes by photograph in {path}, could not read them ({error}); "
+            "run `python -m glied train attributes` again."
+        ) from error
+
+
+def mirror(part: Int[Tensor, " b"], split: Split) -> Int[Tensor, " b"]:
+    """Rows of the photographs' regions: mirrored or not, at random, where the split has both."""
+    if not split.mirrored:
+        return part
+    return part + len(split.photographs) * torch.randint(2, part.shape)
+
+
+def batch(
+    split: Split,
+    attributes: Int[Tensor, "b M"],
+    rows: Int[Tensor, " b"],
+    device: torch.device = torch.device("cpu"),
+) -> Inputs:
+    """The regions in `rows` of a split with their attributes, which are padded with PAD."""
+    mask = attributes != PAD
+    return Inputs(
+        split.features[rows].to(device).float(),
+        None if split.mask is None else split.mask[rows].to(device),
+        attributes.to(device),
+        None if mask.all() else mask.to(device),
+    )
+
+
+def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
+    """The batch with a random share of its regions and attributes masked; a photograph keeps at least one of each."""
+    masks = []
+    for entries, mask in ((inputs.features[..., 0], inputs.region_mask), (inputs.attributes, inputs.attribute_mask)):
+        real = torch.ones(entries.shape, dtype=torch.bool, device=entries.device) if mask is None else mask
+        kept = real & (torch.rand(entries.shape) >= share).to(entries.device)
+        masks.append(torch.where(kept.any(-1, keepdim=True), kept, real))
+    return inputs._replace(region_mask=masks[0], attribute_mask=masks[1])
+
+
+def validate(
+    model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary
+) -> dict[str, float]:
+    """CIDEr of the split, beam 3, of each data set apart."""
+    captions = caption_split(model, split, attributes, vocabulary)
+    by_set: dict[str, dict[str, tuple[str, ...]]] = {}
+    for photograph in split.photographs:
+        by_set.setdefault(photograph.dataset, {})[photograph.id] = photograph.captions
+    found = {}
+    for name, references in by_set.items():
+        scores = score(references, {id: captions[id] for id in references}, ["CIDEr"], ptb=False)
+        if (cider := scores.corpus["CIDEr"]) is None:
+            raise GliedError(f"Expected val captions that CIDEr can score, it says: {scores.missing['CIDEr'][1]}.")
+        found[name] = cider
+    return found
+
+
+@torch.inference_mode()
+def caption_split(
+    model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary
+) -> dict[str, str]:
+    """The best caption of each photograph, beam 3."""
+    model.eval()
+    captions: dict[str, str] = {}
+    device = model.bias.device
+    for rows in torch.arange(len(split.photographs)).split(50):
+        memory = model.encode(batch(split, attributes[rows], rows, device))
+        decoded = beam_search(model, memory, vocabulary, DecodeOptions())
+        captions |= {split.photographs[i].id: d.captions[0].text for i, d in zip(rows.tolist(), decoded, strict=True)}
+    return captions
+
+
+def find_all(
+    detector: AttributeDetector, split: Split, vocabulary: Vocabulary, known: dict[str, list[str]]
+) -> Int[Tensor, "I M"]:
+    """Ids of the attributes of every photograph: from `known` where it has them, else from the detector."""
+    rest = [i for i, p in enumerate(split.photographs) if p.id not in known]
+    P = dict(zip(rest, predict(detector, split, torch.tensor(rest)) if rest else [], strict=True))
+    words = [
+        [detector.words[w] for w in top_words(detector.words, P[i].numpy(), without=detector.without)]
+        if i in P
+        else known[p.id]
+        for i, p in enumerate(split.photographs)
+    ]
+    return pad([attribute_ids(w, vocabulary) for w in words])[0]

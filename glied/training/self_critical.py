@@ -1,0 +1,161 @@
+"""Self-critical sequence training: captions are sampled, and those that score above their baseline become likelier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glied.captions import DecodeOptions
+from glied.checkpoint import Checkpoint, load_pair
+from glied.data.dataset import CAPTIONS
+from glied.decode import NEVER, beam_search, draw
+from glied.errors import GliedError, within
+from glied.model import Captioner, Inputs, Memory
+from glied.training.loop import LoopOptions, join, settings
+from glied.training.material import Places, batch, hide, mirror, prepare
+from glied.training.reward import CiderD
+from glied.vocabulary import EOS, Vocabulary
+
+GREEDY = DecodeOptions(method="greedy", no_repeat_ngram=0)
+
+
+@dataclass(frozen=True)
+class ReinforceOptions(LoopOptions):
+    """How a captioner is trained on the CIDEr-D of its own captions; recorded in its checkpoint.
+
+    Attributes:
+        samples: captions drawn of each photograph in a step.
+        baseline: what a sample's reward is compared with: `leave-one-out`, the mean of the photograph's other
+            samples (Luo 2020), or `greedy`, the greedy caption's reward (Rennie et al. 2017).
+        hide: share of the regions and of the attributes hidden at random in every step.
+        mirror: take each photograph as it is or mirrored, at random.
+    """
+
+    epochs: int = 10
+    rate: float = 5e-5
+    warmup: int = 100
+    weight_decay: float = 0.0
+    patience: int = 10
+    samples: int = 5
+    baseline: Literal["leave-one-out", "greedy"] = "leave-one-out"
+    hide: float = 0.2
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, samples=(1, 100), hide=(0, 0.99))
+        if self.baseline == "leave-one-out" and self.samples < 2:
+            raise GliedError("samples must be at least 2 with the baseline leave-one-out, got 1; take more or greedy.")
+
+
+def references(captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[list[int]]:
+    """Captions as the reward reads them: ids of words, then EOS."""
+    return [[*vocabulary.encode(words), EOS] for words in captions]
+
+
+def ended(tokens: Int[Tensor, "... T"]) -> list[list[int]]:
+    """Sampled captions without BOS, up to and with their EOS."""
+    rows = tokens.flatten(0, -2)[:, 1:].tolist()
+    return [ids[: ids.index(EOS) + 1] for ids in rows]
+
+
+def sampled_log_probability(
+    model: Captioner, memory: Memory, tokens: Int[Tensor, "B C T"], bf16: bool
+) -> Float[Tensor, "B C"]:
+    """log p of sampled captions in one teacher-forced pass, among the words that sampling may take. An EOS that the
+    longest length forced was no choice, and does not count."""
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
+        target = tokens[..., 1 : model.config.max_length + 1]
+        live = torch.ones_like(target, dtype=torch.bool)
+        live[..., 1:] = target[..., :-1] != EOS
+        logits = model.logits(model(tokens[..., : target.shape[-1]], memory).c_tilde[live]).float()
+    logits[:, list(NEVER)] = -torch.inf
+    log_p = torch.zeros_like(target, dtype=logits.dtype)
+    log_p[live] = logits.log_softmax(-1).gather(-1, target[live][:, None])[:, 0]
+    return log_p.sum(-1)
+
+
+def advantage(reward: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    """Each reward minus the mean of the photograph's other rewards."""
+    n = reward.shape[1]
+    return (reward - reward.mean(1, keepdim=True)) * n / (n - 1)  # Eq. (20) Choice (13)
+
+
+def policy_loss(advantages: Float[Tensor, "B C"], log_p: Float[Tensor, "B C"], captions: int) -> Float[Tensor, ""]:
+    """Its gradient is REINFORCE's; a part of a step of `captions` captions."""
+    return -(advantages * log_p).sum() / captions  # Eq. (21)
+
+
+def step_loss(
+    model: Captioner,
+    inputs: Inputs,
+    images: Sequence[int],
+    cider: CiderD,
+    vocabulary: Vocabulary,
+    captions: int,
+    options: ReinforceOptions,
+) -> tuple[Float[Tensor, ""], dict[str, float]]:
+    """The loss of the samples of some photographs, `images` in `cider`, as part of a step of `captions` captions; its
+    rewards and lengths.
+
+    Dropout is on where the photographs are encoded, once for both passes, and off where words are: samples are drawn
+    from exactly the distribution whose gradient is taken.
+    """
+    device = inputs.features.device
+    sampling = DecodeOptions(method="sample", n_best=options.samples, no_repeat_ngram=0)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        memory = model.train().encode(inputs)
+        model.eval()
+        with torch.no_grad():
+            tokens, _ = draw(model, memory, sampling)
+            greedy = options.baseline == "greedy" and beam_search(model, model.encode(inputs), vocabulary, GREEDY)
+    samples = ended(tokens)
+    reward = rewards(cider, images, samples, device)
+    if greedy:
+        best = references([decoded.captions[0].words for decoded in greedy], vocabulary)
+        advantages = reward - rewards(cider, images, best, device)
+    else:
+        advantages = advantage(reward)
+    log_p = sampled_log_probability(model, memory, tokens, options.bf16)
+    words = sum(map(len, samples)) - len(samples)
+    return policy_loss(advantages, log_p, captions), {
+        "reward": reward.sum().item() / captions,
+        "length": words / captions,
+    }
+
+
+def rewards(
+    cider: CiderD, images: Sequence[int], captions: Sequence[Sequence[int]], device: torch.device
+) -> Float[Tensor, "B C"]:
+    """Rewards of captions, the same number for every image."""
+    each = len(captions) // len(images)
+    found = [cider.score(image, captions[i * each : (i + 1) * each]) for i, image in enumerate(images)]
+    return torch.tensor(np.array(found), dtype=torch.float32, device=device)
+
+
+def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Checkpoint:
+    """Trains a captioner further on the CIDEr-D of its samples; goes on from the state in the run's folder.
+
+    Returns:
+        the checkpoint of the epoch with the best val CIDEr (beam 3).
+    """
+    device, _, _ = join()
+    start, _ = load_pair(checkpoint, places.detector)
+    material = prepare(places, options.mirror, start.vocabulary)
+    cider = CiderD([references(p.tokens[:CAPTIONS], material.vocabulary) for p in material.train.photographs])
+
+    def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
+        rows = mirror(part, material.train)
+        inputs = hide(batch(material.train, material.attributes[part], rows, device), options.hide)
+        count = len(whole) * options.samples
+        return step_loss(model, inputs, part.tolist(), cider, material.vocabulary, count, options)
+
+    title = f"rl {start.model.config.architecture}"
+    card = material.provenance("train rl", options) | {"initial": {"digest": start.digest} | start.provenance}
+    identity = material.identity(settings(options), start.digest)
+    return material.fit(title, places, options, start.model, identity, material.draw, objective, card)
