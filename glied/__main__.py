@@ -3,9 +3,12 @@
 import os
 import sys
 
+from glied.cli import caption, evaluate, experiments, prepare, train
 from glied.cli.options import app, bench_app, train_app
 from glied.errors import GliedError
 from glied.training.loop import leave
+
+COMMANDS = (prepare, train, caption, evaluate, experiments)  # importing them registers their commands
 
 app.command(
     train_app,

@@ -144,7 +144,10 @@ def find_classes(words: Sequence[str], classes: Collection[str]) -> dict[int, st
     first."""
     singular = singulars((word, ()) for word in {*words, *NOUNS})
     names = [name_object((word, tuple(words[:t][-1:])), singular) for t, word in enumerate(words)]
-    found = [next((c for c in classes if name == c or name in KINDS.get(c, ())), None) for name in names]
+    found = [
+        next((c for c in (name, *sorted(classes)) if c in classes and name in {c} | KINDS.get(c, set())), None)
+        for name in names
+    ]
     return {t: name for t, name in enumerate(found) if name is not None}
 
 

@@ -353,7 +353,8 @@ def test_the_search_ends_only_when_nothing_better_can_come(architecture: str, al
         np.testing.assert_allclose([c.score for c in found.captions], [score for score, _ in expected], atol=1e-4)
         assert isinstance(found.history, BeamHistory)
         earlier += len(found.history.words) < 9
-    assert earlier, "some end before the longest length"
+    if alpha < 3:  # at 3 a longer caption can always win
+        assert earlier, "some end before the longest length"
 
 
 @pytest.mark.parametrize("architecture", ["base", "glied"])

@@ -148,7 +148,7 @@ def test_photographs_with_a_teachers_boxes_are_not_measured_on(tmp_path: Path) -
     assert (result["photographs"], result["human_boxes"], result["data"]) == (1, 2, "data")
     assert recalls(result) == [1 / 2] * 3
     assert result["label_accuracy"] == 1
-    with pytest.raises(GliedError, match=r"human boxes .* boxes\.json .*found none"):
+    with pytest.raises(GliedError, match=r"human boxes .*boxes\.json .*found none"):
         measure(data, "test", Told(1, {}))
 
 
@@ -158,7 +158,9 @@ def test_photographs_with_a_teachers_boxes_are_not_measured_on(tmp_path: Path) -
         ("hot dog", "dog", 0),
         ("skis", "skis", 1),
         ("couch", "red sofa", 1),
-        ("person", "man", 0),
+        ("person", "young man", 1),  # a kind of person
+        ("man", "person", 0),
+        ("dog", "man", 0),
         ("tv", "television", 1),
     ],
 )

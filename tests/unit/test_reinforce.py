@@ -84,7 +84,7 @@ def test_the_gradient_raises_what_earned_more_than_the_others() -> None:
     assert log_p.grad.sum() == pytest.approx(0, abs=1e-6)
 
 
-class Told:
+class Told(rl.CiderD):
     """Rewards known beforehand, by the words' ids and EOS."""
 
     def __init__(self, rewards: dict[tuple[int, ...], float]) -> None:

@@ -42,6 +42,7 @@ from glied.training.detector import (
 from glied.training.loop import learning_rate
 
 LABELS, ATTRIBUTES = ("dog", "shirt", "man"), ("red", "big")
+LONG, SHORT = training.LONG, training.SHORT
 
 
 # Names and crops
@@ -123,7 +124,7 @@ WEIGHTS = {"certainty": 0.5, "naming": 0.25, "describing": 0.125}  # of the firs
 @pytest.mark.parametrize("wide", [True, False])
 def test_without_zoom_boxes_scale_and_are_mirrored_half_of_the_time(wide: bool) -> None:
     image, human = Image.new("RGB", (200, 100)), targets([20, 10, 60, 90])
-    width, height = (384, 256) if wide else (256, 384)
+    width, height = (LONG, SHORT) if wide else (SHORT, LONG)
     left, right = [width * v / 200 for v in (20, 60)]
     upright, mirrored = ([a, height / 10, b, 0.9 * height] for a, b in ((left, right), (width - right, width - left)))
     seen = []
@@ -184,7 +185,7 @@ def test_boxes_of_which_half_is_in_the_crop_are_kept_and_cut(seed: int) -> None:
         places = 128 * (shown / brightness).double().numpy() + 127 + 0.5
         slope, start = np.polyfit(np.arange(len(places))[5:-5] + 0.5, places[5:-5], 1)
         expected[:, axis::2] = np.sort((humans[:, axis::2] - start) / slope)  # a mirrored crop has a slope below 0
-    inside = np.clip(expected, 0, [384, 256, 384, 256])
+    inside = np.clip(expected, 0, [LONG, SHORT, LONG, SHORT])
     areas, wholes = (np.prod(boxes[:, 2:] - boxes[:, :2], 1) for boxes in (inside, expected))
     kept = {int(label.argmax()): box.numpy() for box, label in zip(found.boxes, found.labels, strict=True)}
     for g, share in enumerate(areas / wholes):
@@ -196,7 +197,7 @@ def test_boxes_of_which_half_is_in_the_crop_are_kept_and_cut(seed: int) -> None:
 
 @pytest.mark.parametrize(("side", "kept"), [(8.5, 1), (7.5, 0)])
 def test_boxes_of_64_pixels_and_less_are_left_out(side: float, kept: int) -> None:
-    box = [100, 50, 100 + side * 400 / 384, 50 + side * 100 / 256]
+    box = [100, 50, 100 + side * 400 / LONG, 50 + side * 100 / SHORT]
     _, found = crop(Image.new("RGB", (400, 100)), targets(box), True, np.random.default_rng(0), 1.0)
     assert len(found.boxes) == kept
 
@@ -206,7 +207,7 @@ def test_crops_of_any_shape(size: tuple[int, int]) -> None:
     for seed in range(5):
         human = targets([0, 0, *size])
         pixels, found = crop(Image.new("RGB", size), human, True, np.random.default_rng(seed), 0.1)
-        assert pixels.shape == (3, 256, 384)
+        assert pixels.shape == (3, SHORT, LONG)
         assert found.labels.shape[1] == 5
 
 
@@ -402,7 +403,7 @@ def untouched(net: DetectorNet) -> set[str]:
     return {name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
 
 
-def test_gradients_reach_all_but_the_first_layers_and_the_shifts_of_the_trunk(net: DetectorNet) -> None:
+def test_gradients_reach_all_but_the_first_layers_shifts_and_depthwise_filters_of_the_trunk(net: DetectorNet) -> None:
     pixels, humans = two_photographs()
     with torch.no_grad():
         for layer in (net.objectness, net.deltas, net.refine, net.quality):
@@ -415,7 +416,8 @@ def test_gradients_reach_all_but_the_first_layers_and_the_shifts_of_the_trunk(ne
     assert untouched(net) == {
         name
         for name, _ in net.named_parameters()
-        if name.startswith(("trunk.stem.", "trunk.low.")) or (name.startswith("trunk.") and name.endswith(".bias"))
+        if name.startswith(("trunk.stem.", "trunk.low."))
+        or (name.startswith("trunk.") and (name.endswith(".bias") or "_depthwise_conv" in name))
     }
 
 
@@ -604,8 +606,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("train", wide, []),  # nobody mentioned anything
         (
             "val",
-            (384, 256),
-            [((x, y, x + 34, y + 34), ("a big dog",)) for x in range(4, 350, 34) for y in (20, 90, 160)],
+            (96, 64),
+            [((x, y, x + 34, y + 34), ("a big dog",)) for x in range(2, 60, 6) for y in (2, 14, 28)],
         ),
     )
     shutil.rmtree(tmp_path)  # a state is 40 MB
@@ -792,7 +794,7 @@ def test_the_trunk_thaws_after_the_frozen_epochs(data: Path, tmp_path: Path, mon
         if steps == 2:
             assert not changed
     thawed = {n for n in start if n.startswith(("trunk.middle.", "trunk.high."))}
-    assert {n for n in thawed if n.endswith(".weight")} <= changed <= thawed
+    assert {n for n in thawed if n.endswith(".weight") and "_depthwise_conv" not in n} <= changed <= thawed
     rates = [group["lr"] for group in found["optimizer"]["param_groups"]]
     rate = learning_rate(2, 4, OPTIONS.rate, OPTIONS.warmup)
     assert rates == pytest.approx([rate, rate * OPTIONS.trunk_rate / OPTIONS.rate])
