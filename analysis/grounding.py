@@ -18,7 +18,7 @@ def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Pointing of human captions, deletion curves of regions and attributes, collocations against captions.
 
     Args:
-        grounded: title of a captioner -> what `glied.grounding.ground` found.
+        grounded: title of a captioner -> what `glied.evaluation.grounding.ground` found.
     """
     paired = {title: found["collocations"]["pairs"] for title, found in grounded.items() if "collocations" in found}
     colours = dict(zip(grounded, cycle(COLOURS), strict=False))

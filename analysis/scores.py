@@ -10,7 +10,7 @@ from glied.evaluation.metrics import METRICS, interval, paired
 from glied.evaluation.report import COMPARED, HEAD, PAPER, POINTED
 
 Report = Mapping[str, Any]
-Mean = Mapping[str, Any]  # mean, low, high, count: see glied.grounding
+Mean = Mapping[str, Any]  # mean, low, high, count: see glied.evaluation.grounding
 SEEN = {
     "global": "global attention (groups)",
     "local": "local attention",
@@ -123,7 +123,7 @@ def pointing_table(grounded: Mapping[str, Mapping[str, Any]], kind: str) -> pd.D
     """Captioner x what is pointed with: the share of object words whose most attended region covers the object.
 
     Args:
-        grounded: title of a captioner -> what `glied.grounding.ground` found.
+        grounded: title of a captioner -> what `glied.evaluation.grounding.ground` found.
         kind: of captions, `human` or `generated`.
     """
     return known_means(
@@ -146,7 +146,7 @@ def group_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def key_share_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Captioner x attention function: its key share (see `glied.grounding.key_share`); empty for reports without."""
+    """Captioner x attention function: its key share (`glied.evaluation.grounding.key_share`); empty without any."""
     return known_means(
         ({"captioner": title, "attention": ATTENTION[name]}, found["key_share"][name])
         for title, found in grounded.items()

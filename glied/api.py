@@ -56,8 +56,8 @@ def load(name: str | Path = "glied-rl", attributes: Path | None = None, cache: P
     shipped = SHIPPED / f"{name}.safetensors"
     path = shipped if shipped.is_file() else Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*-rl.safetensors")))
-        raise GliedError(f"Expected a shipped checkpoint ({known}, ...) or a file, got {name}; check the name.")
+        known = ", ".join(sorted(report.stem for report in SHIPPED.glob("*.json")))  # captioners have one each
+        raise GliedError(f"Expected a shipped checkpoint ({known}) or a file, got {name}; check the name.")
     checkpoint, detector = load_pair(path, attributes or find_detector(path))
     return Captioner(checkpoint, detector, open_cached(checkpoint.source, cache))
 

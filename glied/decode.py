@@ -90,10 +90,10 @@ def beam_search(
     history: bool = False,
     prefix: Sequence[str] = (),
 ) -> list[Decoded]:
-    """The best hypotheses of each photograph that begin with `prefix`; ends once no live one can come among the best.
+    """The best hypotheses of each photograph that begin with `prefix`.
 
-    The `n_best` captions are those that a search to the longest length would end with, except that a beam of 1 is
-    greedy: it ends where EOS is the likeliest word.
+    Stops once no unfinished hypothesis can still enter the `n_best`. These are those that a search to the longest
+    length would end with, except that a beam of 1 is greedy: it ends where EOS is the likeliest word.
     """
     K = 1 if options.method == "greedy" else options.beam
     last = options.max_length or model.config.max_length

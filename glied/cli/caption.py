@@ -8,7 +8,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from glied.attributes import find_scene
 from glied.captions import DecodeOptions
 from glied.checkpoint import describe
-from glied.cli.options import Models, _json, app
+from glied.cli.options import Models, app, to_json
 from glied.data.features import open_cached
 from glied.decode import caption
 from glied.errors import GliedError
@@ -51,7 +51,7 @@ def caption_images(
         if not as_json:
             print(f"{path}\t{decoded.captions[0].text}")
     if as_json:
-        print(_json(results))
+        print(to_json(results))
     if failures:
         raise GliedError("\n".join(failures))
 
@@ -88,7 +88,7 @@ def info(checkpoint: Positional[Path]) -> None:
     for name in ("vocabulary", "attributes", "words", "labels"):
         if name in about:
             about[name] = f"{len(about[name])} words: {' '.join(about[name][:12])} ..."
-    print(_json(about))
+    print(to_json(about))
     for name, count in sorted(modules.items()):
         print(f"{name:24s} {count:12,d}")
     print(f"{'parameters':24s} {sum(modules.values()):12,d}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.captions import DecodeOptions
-from glied.cli.options import Data, Models, _write_json, app
+from glied.cli.options import Data, Models, app, write_json
 from glied.data.annotations import read_boxes
 from glied.data.dataset import load_dataset, report
 from glied.data.texts import read_texts
@@ -36,7 +36,7 @@ def recall(
     result = measure(data, split, SelectiveSearch() if name == SelectiveSearch.name else open_source(name))
     for key, value in result.items():
         print(f"{key:18s} {value:.4f}" if isinstance(value, float) else f"{key:18s} {value}")
-    _write_json(out, result)
+    write_json(out, result)
 
 
 @app.command(name="evaluate")
@@ -48,7 +48,7 @@ def evaluate_split(
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
     against: Annotated[tuple[Path, ...], arg(help="earlier reports to compare with, photograph by photograph")] = (),
     grounding: Annotated[
-        bool, arg(help="also measure whether the attention is true, on the human boxes of DIR")
+        bool, arg(help="also measure whether the attention is true, on the boxes that people drew in --data")
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
@@ -57,13 +57,13 @@ def evaluate_split(
     for target in (text, picture):
         check_target(target)
     others = [read_report(path) for path in against]
-    name = load_dataset(data).name
+    dataset = load_dataset(data)
     for other in others:
-        check_same(other, name, split)
+        check_same(other, dataset.name, split)
     model, detector = models.load()
     if grounding:
         check_groundable(model)
-        read_boxes(load_dataset(data), load_dataset(data).split(split), human=True)
+        read_boxes(dataset, dataset.split(split), human=True)
     result = evaluate(model, detector, data, split, models.cache, decoding)
     report(result["problems"])
     _print_scores(result)
@@ -75,7 +75,7 @@ def evaluate_split(
         captions = {id: image["caption"] for id, image in result["images"].items()}
         result["grounding"] = ground(model, detector, data, split, models.cache, captions)
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
-    _write_json(out, result, indent=None)
+    write_json(out, result, indent=None)
     print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
     with replacing(text) as aside:
         aside.write_text(markdown([*others, result]), encoding="utf-8")
@@ -118,7 +118,7 @@ def score_files(
     for name, value in written.items():
         print(f"{name:22s} {value:.4g}")
     images = {id: {"caption": spoken[id], **values} for id, values in result.images.items()}
-    _write_json(out, report | {"habits": written, "images": images})
+    write_json(out, report | {"habits": written, "images": images})
 
 
 @app.command

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from glied.cli.options import _write_json, app, bench_app
+from glied.cli.options import app, bench_app, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
 from glied.experiments import bench as benchmarks
@@ -24,7 +24,7 @@ def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: P
     result = benchmark()
     print(table(result))
     if out is not None:
-        _write_json(out, result)
+        write_json(out, result)
 
 
 @bench_app.command(name="decode")
@@ -65,7 +65,7 @@ def bench_table2(
     _check_table(run, out, systems, SYSTEMS)
     result = compare_systems(run.places("table2"), systems, training)
     print(systems_table(result))
-    _write_json(out, result)
+    write_json(out, result)
 
 
 @app.command
@@ -82,4 +82,4 @@ def ablation(
         raise GliedError("Expected at least one seed, got none; correct the command.")
     result = ablate(run.places("ablation"), variants, seeds, training)
     print(ablation_table(result))
-    _write_json(out, result)
+    write_json(out, result)

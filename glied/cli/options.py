@@ -19,7 +19,7 @@ app = SubcommandApp()
 train_app = SubcommandApp()
 bench_app = SubcommandApp()
 
-DATA = "data set: a folder with images/ and captions.json (Karpathy's or COCO's layout)"
+DATA = "data set: a folder with images/ and captions.json, or annotations/captions_*.json (Karpathy's or COCO's layout)"
 Data = Annotated[Path, arg(help=DATA)]
 Sets = Annotated[
     UseAppendAction[tuple[Path, ...]],
@@ -44,11 +44,13 @@ class Models:
         return load_pair(self.checkpoint, self.attributes or find_detector(self.checkpoint))
 
 
-def _write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Writes a result as JSON, whole or not at all, and says where."""
     with replacing(path) as aside:
         aside.write_text(json.dumps(value, indent=indent) + "\n")
     print(f"wrote {path}")
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """A result as JSON to read."""
     return json.dumps(value, indent=1, ensure_ascii=False)

@@ -26,7 +26,7 @@ def extract(
     keys, problems = FeatureCache(cache, opened).extract([p.path for p in dataset.photographs])
     report([*dataset.problems, *problems])
     if not keys:
-        raise GliedError(f"Expected readable photographs in {data}, none of them is; see above.")
+        raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")
     print(f"{len(keys)} photographs have their regions in {cache}")
 
 

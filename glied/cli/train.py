@@ -41,7 +41,7 @@ class Run:
         beside = self.attributes.with_suffix(".crossfit.json")
         crossfit = self.crossfit or (beside if beside.is_file() else None)
         if crossfit is None:
-            print(f"no {beside.name}: training on the detector's own attributes, which no new photograph's will match")
+            print(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
         if self.out is not None:
             check_target(self.out)
         folder = self.run or Path("runs") / name

@@ -1,4 +1,4 @@
-"""Data sets in Karpathy's or COCO's layout, the feature cache, and batches."""
+"""Data sets in Karpathy's or COCO's layout: photographs, their captions and their splits."""
 
 import json
 import sys
@@ -78,6 +78,10 @@ def load_dataset(data: Data) -> Dataset:
     used is left out and reported, never fatal half-way.
     """
     parts = [part for path in ([data] if isinstance(data, Path) else data) for part in _parts(Path(path))]
+    if not parts:
+        raise GliedError("Expected a data set, got none; name its folder with --data.")
+    if len({part.weight is None for part in parts}) > 1:
+        raise GliedError("Expected weights for all data sets or for none; list every folder in the JSON file.")
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise GliedError(f"Expected data sets of different names, got {' and '.join(names)}; rename a folder.")
@@ -139,7 +143,7 @@ def _records(file: Path) -> list[dict]:
         content = json.loads(file.read_text(encoding="utf-8"))
         images = content["images"]
         if "annotations" in content:
-            split = next((s for s in SPLITS[::-1] if s in file.stem), "train")
+            split = next((s for s in ("test", "restval", "val", "train") if s in file.stem), "train")
             sentences: dict = {}
             for a in content["annotations"]:
                 sentences.setdefault(a["image_id"], []).append({"raw": a["caption"]})

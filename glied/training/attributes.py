@@ -34,15 +34,15 @@ class AttributeOptions:
 
     Attributes:
         words: size of the attribute vocabulary, the most frequent words of the training captions.
-        grammar: let words such as "has", "by" and "into" be among a photograph's attributes, as Fang et al. do; they
-            leave out 14 function words alone.
+        grammar: allow words such as "has", "by" and "into" as attributes, as Fang et al. do, who exclude only 14
+            function words.
         hidden: width of the hidden layer; 0 for a linear detector.
         epochs: passes over the photographs.
         images: photographs in a step.
         rate: learning rate of AdamW; it falls along a cosine.
         weight_decay: of AdamW.
-        folds: detectors trained without one part of the photographs each, to find that part's attributes, so
-            that captioners train on attributes as good as those they will meet; 0 for none.
+        folds: extra detectors, each trained without one part of the photographs and then used to find that part's
+            attributes. Captioners so train on attributes no better than new photographs will have. 0 for none.
         precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
             the CPU, which computes.
         seed: of the weights, dropout, order and folds.
@@ -106,7 +106,7 @@ def train_attributes(
     everything = torch.arange(I)
     # the photographs of every detector: each fold's are all but those of one part
     chosen = [everything[part != fold] for fold in range(options.folds)] + [everything]
-    described = [asdict(options), feature_cache.source.name, [(p.id, p.captions) for p in train.photographs]]
+    described = [asdict(options), feature_cache.source.name, [(p.dataset, p.id, p.captions) for p in train.photographs]]
     identity = hashlib.sha256(json.dumps([*described, [p.weight for p in dataset.parts]]).encode()).hexdigest()
     fresh: dict[str, Any] = {"identity": identity, "fold": 0, "found": {}, "epoch": 0}
     state = resume(run / "state.pt", fresh)
@@ -129,10 +129,12 @@ def train_attributes(
     card = provenance(dataset, "train attributes", options)
     card |= {f"val_{name}": round(value, 4) for name, value in quality.items()}
     save_attribute_detector(out, detector, card)
+    crossfit = out.with_suffix(".crossfit.json")
+    crossfit.unlink(missing_ok=True)  # an earlier detector's
     if state["found"]:
         found = [state["found"][p.id] for p in train.photographs]
         quality["crossfit_recall@49"] = recall(found, train.photographs, FUNCTION_WORDS)
-        with replacing(out.with_suffix(".crossfit.json")) as aside:
+        with replacing(crossfit) as aside:
             aside.write_text(json.dumps(state["found"]))
     return quality
 
@@ -163,8 +165,9 @@ def fit_detector(
     title = "attributes" if last else f"attributes, fold {state['fold'] + 1} of {options.folds}"
     bar = tqdm(range(state["epoch"], options.epochs), desc=title, unit="epoch")
     for epoch in bar:
-        torch.manual_seed(options.seed * 10_000 + epoch)
-        order = chosen[draw_epoch(photographs, dataset.parts, torch.Generator().manual_seed(epoch))]
+        seed = options.seed * 10_000 + epoch
+        torch.manual_seed(seed)
+        order = chosen[draw_epoch(photographs, dataset.parts, torch.Generator().manual_seed(seed))]
         losses = []
         for step, rows in enumerate(order.split(options.images), epoch * per_epoch):
             for group in optimizer.param_groups:

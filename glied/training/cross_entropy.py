@@ -28,7 +28,7 @@ class TrainOptions(LoopOptions):
         smoothing: label smoothing epsilon.
         dropout: in G, after every attention function.
         hide: share of the regions and of the attributes hidden at random in every step, so that the captioner
-            does not learn photographs by heart and a removal (trace.py) is nothing it has never met.
+            does not learn photographs by heart and a removal (glied/replay.py) is nothing it has never met.
         mirror: take each photograph as it is or mirrored, at random.
         min_count: how often a word must come in the training captions to be in the vocabulary.
     """

@@ -78,8 +78,8 @@ class Targets(NamedTuple):
     """Boxes of one photograph in pixels of the network, and what they are called.
 
     Attributes:
-        labels: share of each object among the phrases of a box; of a box with a class, 1 for the class and each of its
-            KINDS, any of which may be right; a row of zeros where none is known.
+        labels: for a box with phrases, the share of them that name each object; for a box with a class, 1 for the class
+            and for each of its KINDS: any of them may be right. All zeros where no name is a label.
         attributes: share of the phrases that have each attribute.
         certainty: of a box: 1 if people drew it, else the teacher's score.
         naming: how much the names of a box count. A phrase of many boxes ("a crowd") counts as much as one of a single
@@ -305,7 +305,7 @@ def train_detector(
         initial: a trained detector to start from, instead of ImageNet's weights.
 
     Returns:
-        by data set, recall and label accuracy on val (see `glied.recall.measure`).
+        by data set, recall and label accuracy on val (see `glied.evaluation.recall.measure`).
     """
     refuse_several()
     dataset = load_dataset(data)
@@ -319,7 +319,7 @@ def train_detector(
         except GliedError as error:
             problems.append(str(error))
             continue
-        if (boxed.boxes > torch.tensor([width + 1, height + 1] * 2)).any():
+        if (boxed.boxes < -1).any() or (boxed.boxes > torch.tensor([width + 1, height + 1] * 2)).any():
             problems.append(f"{boxed.photograph.id}: left out, its boxes reach beyond its {width} x {height} pixels")
             continue
         train.append(boxed)
@@ -328,8 +328,8 @@ def train_detector(
     if not train:
         raise GliedError(f"Expected readable photographs with boxes in {dataset.name}, none of them is; see above.")
     phrases = [phrase for boxed in train for phrase in boxed.said]
-    classes = {head for boxed in train if boxed.origin != "phrases" for head, _ in boxed.said}
     singular = singulars(phrases)
+    classes = {name_object(phrase, singular) for boxed in train if boxed.origin != "phrases" for phrase in boxed.said}
     labels, attributes = choose_names(phrases, options.least, classes)
     if not labels or not attributes:
         raise GliedError(
@@ -360,7 +360,10 @@ def train_detector(
         plan += [(epoch, ids) for ids in batches(order, wide, options.images, np.random.default_rng(seed))]
 
     boxes = [
-        (boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases, boxed.origin, boxed.certainty.tolist())
+        (
+            (boxed.photograph.dataset, boxed.photograph.id, boxed.boxes.tolist(), boxed.phrases),
+            ([sorted(shown) for shown in boxed.chains], boxed.origin, boxed.certainty.tolist()),
+        )
         for boxed in train
     ]
     weights, start = [part.weight for part in dataset.parts], card.get("initial", {}).get("digest")

@@ -82,7 +82,7 @@ class Material:
 
     def identity(self, *others: Any) -> str:
         """A digest of this and `others`: whatever a training's result depends on."""
-        photographs = [(p.id, p.captions) for split in (self.train, self.val) for p in split.photographs]
+        photographs = [(p.dataset, p.id, p.captions) for split in (self.train, self.val) for p in split.photographs]
         weights = [part.weight for part in self.dataset.parts]
         described = json.dumps([self.source, self.vocabulary.words, photographs, weights, self.train.mirrored, *others])
         found = self.attributes.numpy().tobytes() + self.val_attributes.numpy().tobytes()

@@ -13,7 +13,7 @@ from PIL import Image
 from app.engine import reports
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches
 from app.engine.engine import Engine
-from app.photographs.gallery import Entry, entries, open_entry
+from app.photographs.gallery import INSIDE, Entry, entries, open_entry
 from glied.captions import Caption
 
 start = Catalogue.start  # conftest keeps others from it
@@ -133,7 +133,7 @@ def test_a_process_has_one_catalogue_and_a_new_one_ends_it(
     folder_of(tmp_path, 1)
     monkeypatch.setenv("GLIED_IMAGES", str(tmp_path))
     second = catalogue()
-    assert len(second.gallery) == 11
+    assert len(second.gallery) == 1 + len(INSIDE)
     assert first.stopped.is_set()
     assert not second.stopped.is_set()
     st.cache_resource.clear()

@@ -536,3 +536,11 @@ def test_killed_at_random_moments(whole, tmp_path, monkeypatch) -> None:
         assert shards(tmp_path).items() <= shards(whole[1].folder).items()
     assert died, "a run of 40 photographs takes 0.4 s at least"
     assert_resumes(tmp_path, whole, monkeypatch)
+
+
+def test_no_data_set_and_weights_of_some_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GliedError, match="name its folder with --data"):
+        load_dataset([])
+    (tmp_path / "sets.json").write_text('{"a": 1}')
+    with pytest.raises(GliedError, match="for all data sets or for none"):
+        load_dataset([tmp_path / "sets.json", tmp_path / "b"])

@@ -126,7 +126,9 @@ def test_a_java_that_never_ends_is_ended_with_all_that_it_started(
 def test_java_does_not_outlive_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     new, there = tmp_path / "new", tmp_path / "pid"
     monkeypatch.setenv(java.JAVA, fake(tmp_path, f"echo $$ > {new}; mv {new} {there}; exec sleep 600"))
-    ours = subprocess.Popen([sys.executable, "-c", "from glied.java import meteor; meteor([['a dog']], ['a dog'])"])
+    ours = subprocess.Popen(
+        [sys.executable, "-c", "from glied.evaluation.java import meteor; meteor([['a dog']], ['a dog'])"]
+    )
     while not there.exists():
         assert ours.poll() is None
         time.sleep(0.1)

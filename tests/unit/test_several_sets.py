@@ -11,8 +11,7 @@ import torch
 
 from glied.checkpoint import load_attribute_detector
 from glied.errors import GliedError
-from glied.training import attributes as attributes
-from glied.training import material
+from glied.training import attributes, material
 from glied.training.attributes import AttributeOptions, train_attributes
 from glied.training.cross_entropy import TrainOptions, train_captioner
 from glied.training.material import Places
