@@ -607,7 +607,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (
             "val",
             (96, 64),
-            [((x, y, x + 34, y + 34), ("a big dog",)) for x in range(2, 60, 6) for y in (2, 14, 28)],
+            [
+                ((x, y, x + side, y + side), ("a big dog",))
+                for side in (20, 34, 48)
+                for x in range(2, 96 - side, 8)
+                for y in range(2, 64 - side, 8)
+            ],
         ),
     )
     shutil.rmtree(tmp_path)  # a state is 40 MB
@@ -678,7 +683,7 @@ def test_phrases_and_classes_train_one_detector(both: list[Path], tmp_path: Path
     )
     found = train_detector(sets, tmp_path / "run", tmp_path / "out.safetensors", OPTIONS)
     assert list(found) == ["data", "classes"]
-    assert {name: found[name]["human_boxes"] for name in found} == {"data": 33, "classes": 6}
+    assert {name: found[name]["human_boxes"] for name in found} == {"data": 104, "classes": 6}
     net, card = load_net(tmp_path / "out.safetensors")
     assert (set(net.labels), net.attributes) == ({"dog", "man", "hot dog", "person", "bicycle"}, ("big", "red"))
     assert card["data"] == "data + classes"
