@@ -160,7 +160,11 @@ class Captioner(nn.Module):
         self.config = config
         self.embedding = nn.Parameter(torch.empty(config.vocabulary_size, config.d))
         self.project = Linear(config.feature_dim, config.d)
-        activations = {"relu": nn.ReLU, "none": nn.Identity, "norm": partial(nn.LayerNorm, config.d)}
+        activations: dict[str, Callable[[], nn.Module]] = {
+            "relu": nn.ReLU,
+            "none": nn.Identity,
+            "norm": partial(nn.LayerNorm, config.d),
+        }
         self.activate = activations[config.project]()
         self.H = nn.ModuleDict({n: Attention(config) for n in self.functions})  # type: ignore[assignment]
         self.G = nn.ModuleDict({n: Shortcut(config) for n in self.shortcuts})  # type: ignore[assignment]

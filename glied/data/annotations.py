@@ -152,8 +152,8 @@ def read_instances(paths: Sequence[Path], photographs: Sequence[Photograph]) -> 
                     boxes[names[each["image_id"]]].append((corners, classes[each["category_id"]]))
         found = []
         for photograph in (p for p in photographs if p.id in boxes):
-            corners, objects = zip(*boxes[photograph.id], strict=True)
-            found.append(_classified(photograph, corners, objects, [1.0] * len(corners), "classes"))
+            places, objects = zip(*boxes[photograph.id], strict=True)
+            found.append(_classified(photograph, places, objects, [1.0] * len(places), "classes"))
         return found
     except DAMAGE as error:
         raise GliedError(

@@ -427,7 +427,8 @@ def ground(
     singular = singulars(parsed for boxed in entities if boxed.origin == "phrases" for parsed in boxed.said)
     sizes = [torch.tensor(open_image(boxed.photograph.path).info["size"]) for boxed in entities]
     sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
-    collocations, values = Collocations(), []
+    collocations = Collocations()
+    values: list[dict[str, Any]] = []
     random = torch.Generator().manual_seed(0)
     for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
         (regions,) = features.read([keys[boxed.photograph.path]])

@@ -62,9 +62,9 @@ class Trunk(nn.Module):
         self.high = nn.Sequential(*net._blocks[15:], _fold(net._conv_head, net._bn1), nn.ReLU6())
         for part in (self.stem, self.low):
             part.requires_grad_(False)  # edges and colours are ImageNet's, and stay
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d) and conv.groups > 1:
-                conv.requires_grad_(False)  # the gradient of depthwise filters takes as long as the rest of a step
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                module.requires_grad_(False)  # the gradient of depthwise filters takes as long as the rest of a step
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Maps of strides 8, 16 and 32."""

@@ -138,8 +138,9 @@ def crop(
     if random.random() < 0.5:
         pixels = pixels.flip(-1)
         inside[:, [0, 2]] = width - inside[:, [2, 0]]
-    rows = targets._replace(boxes=inside)[:-1]
-    return pixels, Targets(*(row[kept] for row in rows), targets.background)
+    t = targets
+    weights = (t.certainty[kept], t.naming[kept], t.describing[kept])
+    return pixels, Targets(inside[kept], t.labels[kept], t.attributes[kept], *weights, t.background)
 
 
 def pair_giou(a: Float[Tensor, "N 4"], b: Float[Tensor, "N 4"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
@@ -254,7 +255,7 @@ def compute_in_float32(conv: nn.Conv2d) -> None:
         with torch.autocast(x.device.type, enabled=False):
             return forward(x.float())
 
-    conv.forward = convolve  # type: ignore[method-assign]
+    conv.forward = convolve  # type: ignore[method-assign, assignment]
 
 
 def batches(order: Int[Tensor, " I"], wide: Sequence[bool], size: int, random: np.random.Generator) -> list[np.ndarray]:
