@@ -200,8 +200,9 @@ def fit(
     model.to(device)
     average = AveragedModel(model, multi_avg_fn=_moving(options.ema))
     averaged = cast(Captioner, average.module)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=options.weight_decay
+    decay = options.weight_decay
+    optimizer = torch.optim.AdamW(  # fused: a fifth of a step on a CPU
+        model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=decay, fused=True
     )
     per_epoch = math.ceil(len(draw(torch.Generator().manual_seed(0))) / options.images)
     steps = per_epoch * options.epochs
