@@ -99,9 +99,9 @@ def catalogue() -> Catalogue:
 
 def gains() -> dict[str, float]:
     """Photograph -> CIDEr of GLIED's caption minus that of Base's, times 100, where both have a report of it."""
-    glied, base = comparable(*next(iter(engine().pairs.values())))
     return {
         id: 100 * (glied[id]["CIDEr"] - base[id]["CIDEr"])
+        for glied, base in comparable(*next(iter(engine().pairs.values())))
         for id in glied
         if "CIDEr" in glied[id] and "CIDEr" in base[id]
     }

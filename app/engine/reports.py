@@ -13,29 +13,49 @@ from glied.evaluation.report import read_report
 Images = Mapping[str, Mapping[str, Any]]  # photograph -> its caption and scores
 
 
+def report_files(folder: Path) -> dict[str, str]:
+    """Data set and split of the reports in a folder -> what their files are called after the captioner's name: ""
+    for NAME.json, ".coco" for NAME.coco.json."""
+    models = engine().models
+    found: dict[str, str] = {}
+    for file in sorted(folder.glob("*.json"), key=lambda file: (len(file.name), file.name)):
+        name = next((name for name in models if file.stem == name or file.stem.startswith(f"{name}.")), None)
+        if name and (file.stem == name or file.stem not in models):
+            try:
+                report = _read(file, file.stat().st_mtime_ns)
+            except GliedError:
+                continue
+            found.setdefault(file.stem.removeprefix(name), f"{report['data']} {report['split']}")
+    return {title: kind for kind, title in found.items()}
+
+
 def reports(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Captioner ("glied-rl", ...) -> the report NAME.json beside its checkpoint, of that very checkpoint."""
     found = {name: report_or_why(folder, name) for name in engine().models}
     return {name: report for name, report in found.items() if not isinstance(report, str)}
 
 
-def comparable(left: str, right: str) -> tuple[Images, Images]:
-    """The photographs of the reports of two captioners; none where a report is missing or they do not compare."""
-    found = reports(engine().folder)
-    if left not in found or right not in found or not alike(found[left], found[right]):
-        return {}, {}
-    return found[left]["images"], found[right]["images"]
+def comparable(left: str, right: str) -> list[tuple[Images, Images]]:
+    """The photographs of the reports of two captioners, by data set, where both have one and they compare."""
+    folder = engine().folder
+    pairs = [[report_or_why(folder, name, kind) for name in (left, right)] for kind in report_files(folder).values()]
+    read = [[report for report in pair if not isinstance(report, str)] for pair in pairs]
+    return [(pair[0]["images"], pair[1]["images"]) for pair in read if len(pair) == 2 and alike(*pair)]
 
 
-def report_or_why(folder: Path, name: str) -> Mapping[str, Any] | str:
-    """The report of a captioner; where there is none, a sentence that says why and what to do."""
-    file = folder / f"{name}.json"
+def report_or_why(folder: Path, name: str, kind: str = "") -> Mapping[str, Any] | str:
+    """The report of a captioner; where there is none, a sentence that says why and what to do.
+
+    Args:
+        kind: what the report's file is called after the captioner's name (see `report_files`).
+    """
+    file = folder / f"{name}{kind}.json"
     command = (
         f"`python -m glied evaluate --data DIR --split val --checkpoint {folder.name}/{name}.safetensors "
-        f"--grounding --json {folder.name}/{name}.json`"
+        f"--grounding --json {folder.name}/{file.name}`"
     )
     if not file.is_file():
-        return f"{engine().titles[name]} has no report yet. {command} writes one."
+        return f"{engine().titles[name]} has no report{' of this data set' if kind else ' yet'}. {command} writes one."
     try:
         report = _read(file, file.stat().st_mtime_ns)
     except GliedError:
@@ -49,6 +69,6 @@ def report_or_why(folder: Path, name: str) -> Mapping[str, Any] | str:
     return report
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _read(file: Path, _changed: int) -> Mapping[str, Any]:
     return read_report(file)

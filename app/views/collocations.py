@@ -15,7 +15,7 @@ from app.engine.reports import report_or_why
 from app.panels.collocations import COLUMNS, draw_agreement, draw_extremes, draw_grid, draw_map, draw_pairs
 from app.photographs.photograph import Photograph
 from app.texts import plain
-from app.widgets.pick import pick_figure_file, pick_model, pick_one, pick_photograph
+from app.widgets.pick import pick_figure_file, pick_model, pick_one, pick_photograph, pick_report_set
 from app.widgets.tables import show_table
 from glied.errors import GliedError
 from glied.traces import Trace
@@ -143,7 +143,7 @@ elif photograph:
     pick_figure_file()
     if photograph.credit:
         st.caption(f"{photograph.title}: {photograph.credit}")
-elif isinstance(report := report_or_why(engine().folder, model), str):
+elif isinstance(report := report_or_why(engine().folder, model, pick_report_set()), str):
     st.info(report, icon=":material/info:")
 elif (pairs := pair_table(report)).empty:
     st.info(

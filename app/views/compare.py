@@ -207,9 +207,10 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     st.subheader("What people wrote")
     for caption in written:
         st.text(caption)
-    own, other = comparable(left.model, right.model)
-    if photograph.id not in own:
+    known = [pair for pair in comparable(left.model, right.model) if photograph.id in pair[0]]
+    if not known:
         return
+    own, other = known[0]
     st.markdown("**How near both captions come to that**")
     table = score_table(own, other, photograph.id, COMPARED)
     names = {"left": left.title, "right": right.title, "difference": f"{right.title} minus {left.title}"}

@@ -15,7 +15,7 @@ from app.panels.grounding import draw_grounding
 from app.photographs.gallery import MOST, entries, folder, human_captions, open_entry
 from app.state import choose_point
 from app.texts import plain
-from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pair
+from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pair, pick_report_set
 from app.widgets.tables import offer_csv, show
 from glied.errors import GliedError
 
@@ -42,11 +42,11 @@ def stamp(report: Report) -> str:
     return str([report[name] for name in ("checkpoint", "data", "split", "scores")])
 
 
-def find_reports() -> dict[str, Report]:
+def find_reports(kind: str) -> dict[str, Report]:
     """The reports that compare with one another, the best captioner's first; a sentence for each of the others."""
     found: dict[str, Report] = {}
     for name, title in engine().titles.items():
-        report = report_or_why(engine().folder, name)
+        report = report_or_why(engine().folder, name, kind)
         if isinstance(report, str):
             st.info(report, icon=":material/info:")
         elif found and not scores.alike(report, next(iter(found.values()))):
@@ -254,7 +254,7 @@ def draw_paper() -> None:
 
 
 st.title("How well do they caption?")
-found = find_reports()
+found = find_reports(pick_report_set())
 if found:
     draw_origin(next(iter(found.values())))
     draw_scores(found)

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.components.strip import strip
 from app.engine.ask import engine
+from app.engine.reports import report_files
 from app.photographs.gallery import entries, folder, open_entry
 from app.photographs.photograph import Photograph, own_photograph
 from app.photographs.uploads import MAX_BYTES, TYPES
@@ -96,6 +97,14 @@ def pick_pair() -> tuple[str, str]:
     if len(pairs) == 1:
         return next(iter(pairs.values()))
     return pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params", help=RL)]
+
+
+def pick_report_set() -> str:
+    """Which data set's reports are shown, where there are several; gives their `kind` (see `report_or_why`)."""
+    files = report_files(engine().folder)
+    if len(files) < 2:
+        return next(iter(files.values()), "")
+    return files[pick_one("Data set", files, "set", format_func=plain, bind="query-params")]
 
 
 def pick_figure_file() -> None:

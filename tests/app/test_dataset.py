@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from analysis import figures, scores
 from app.engine.ask import engine
 from app.engine.engine import Engine
+from app.engine.reports import comparable
 from glied.evaluation.metrics import interval, paired
 
 Open = Callable[..., AppTest]
@@ -290,6 +291,22 @@ def test_another_split_is_left_out(open_dataset: Open, folder: Path):
     app = open_dataset()
     assert fine(app)
     assert "Base (flickr8k test) does not compare" in app.info[0].value
+
+
+def test_reports_of_another_data_set_are_a_choice_away(open_dataset: Open, folder: Path):
+    assert not [control for control in open_dataset().segmented_control if control.key == "set"]
+    coco = json.loads((folder / "glied.json").read_text()) | {"data": "coco"}
+    coco["images"] = {f"coco {id}": values for id, values in coco["images"].items()}
+    (folder / "glied.coco.json").write_text(json.dumps(coco))
+    app = open_dataset()
+    app.segmented_control(key="set").set_value("coco val").run()
+    assert fine(app)
+    assert "of the data set **coco**" in " ".join(part.value for part in app.markdown)
+    assert list(app.dataframe[0].value["captioner"]) == ["GLIED"]
+    assert "Base has no report of this data set" in app.info[0].value
+    app = open_dataset(set="coco val")
+    assert list(app.dataframe[0].value["captioner"]) == ["GLIED"]
+    assert len(comparable("base", "glied")) == 1
 
 
 @pytest.mark.parametrize("without", [("glied",), ("base", "glied")])
