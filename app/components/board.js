@@ -70,8 +70,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     group.update = () => [...group.children].forEach((b) => b.setAttribute("aria-pressed", b.value === get()))
     return group
   }
-  const modeTabs = tabs({ word: ["The word", "Where the model looked for each word"], groups: ["Region groups", "What each region gathers from the others: GLIED Eq. (9)"] }, mode, (value) => { stop(); memory.mode = value })
-  const lookTabs = tabs({ coarse: ["Groups first", "Attention over region groups: GLIED Eq. (12)"], fine: ["Regions revisited", "Attention over single regions, with the groups in view: GLIED Eq. (13)"] }, look, (value) => { memory.look = value })
+  const cite = (text, name) => text + (data.cited[name] && `: ${data.cited[name]}`)
+  const modeTabs = tabs({ word: ["The word", "Where the model looked for each word"], groups: ["Region groups", cite("What each region gathers from the others", "groups")] }, mode, (value) => { stop(); memory.mode = value })
+  const lookTabs = tabs({ coarse: ["Groups first", cite("Attention over region groups", "coarse")], fine: ["Regions revisited", cite("Attention over single regions, with the groups in view", "fine")] }, look, (value) => { memory.look = value })
   const itself = make("input", { type: "checkbox", change: () => { memory.itself = !itself.checked; draw() } })
   const itselfLabel = make("label", {}, itself, "Leave the region itself out")
   const controls = make("div", { class: "controls" },
@@ -119,9 +120,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
 
   function drawWordPanel(weights) {
-    const read = pooled(data.read, memory.head, step), p = Math.exp(data.log_probabilities[step])
+    const read = data.read && pooled(data.read, memory.head, step), p = Math.exp(data.log_probabilities[step])
     const falls = data.region_falls[step], attributeFalls = data.attribute_falls[step]
-    const rho = data.agreement[memory.head][step] ?? [null, null]
+    const rho = data.agreement[memory.head][step] ?? []
     const likely = data.alternatives[step], chances = data.alternative_log_probabilities[step].map(Math.exp)
     const title = `“${data.words[step]}”`
     const correlation = (value, what) => `${value === null ? "unknown" : signed(value)} over ${what}`
@@ -130,10 +131,10 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       make("p", {}, `probability ${percent(p)}, log p ${signed(data.log_probabilities[step])}; whole caption log p ${signed(data.total)}`),
       heading(look() === "coarse" ? "Groups it drew on first" : "Regions it looked at", falls ? "attention | fall without" : "attention"),
       ...regionRows(weights, falls),
-      heading("Attributes it looked at", attributeFalls ? "attention | fall without" : "attention"),
-      ...ranked(read, 8).map((m) => row(data.attributes[m], read[m], Math.max(...read), attributeFalls ? attributeFalls[m] : undefined)),
+      ...(read ? [heading("Attributes it looked at", attributeFalls ? "attention | fall without" : "attention"),
+        ...ranked(read, 8).map((m) => row(data.attributes[m], read[m], Math.max(...read), attributeFalls ? attributeFalls[m] : undefined))] : []),
       ...(falls ? [make("p", { class: "note" },
-        `Fall: how far the word’s log p drops when that region or attribute is taken away. Attention is not explanation: its rank correlation with the fall is ${correlation(rho[0], "regions")}, ${correlation(rho[1], "attributes")}.`)] : []),
+        `Fall: how far the word’s log p falls when that region or attribute is taken away. Attention is not explanation: its rank correlation with the fall is ${rho.map((value, i) => correlation(value, ["regions", "attributes"][i])).join(", ")}.`)] : []),
       heading("What it might have said here", "probability"),
       ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")))
   }
@@ -143,7 +144,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     panel.replaceChildren(
       make("h3", {}, `Region ${region + 1}`), make("p", {}, data.names[region]),
       heading("Its learned group", "share"), ...regionRows(weights),
-      make("p", { class: "note" }, "Region distilling, GLIED Eq. (9): the regions this one is enriched with before any word is said. Shares sum to 100 %."),
+      make("p", { class: "note" }, `Region distilling${data.cited.groups && `, ${data.cited.groups}`}: the regions this one is enriched with before any word is said. Shares sum to 100 %.`),
       heading("Attributes seen in this region", "probability here"),
       ...ranked(seen, 8).map((m) => row(data.attributes[m], seen[m], Math.max(...seen, 1e-6))))
   }

@@ -40,14 +40,14 @@ def payload(trace: Trace) -> dict[str, Any]:
         "names": region_names(trace),
         "attributes": [spoken(word) for word in trace.attributes],
         "scores": trace.attribute_scores.astype(float).round(4).tolist(),
-        "region_falls": _falls(trace.visual_drop),
-        "attribute_falls": _falls(trace.attribute_drop),
+        "region_falls": _falls(trace.region_falls),
+        "attribute_falls": _falls(trace.attribute_falls),
     }
 
 
-def _falls(drops: np.ndarray) -> list[float | None]:
+def _falls(falls: np.ndarray) -> list[float | None]:
     """Summed over the words; None where there is no other to be left."""
-    return [None if np.isnan(fall) else round(float(fall), 4) for fall in drops.sum(0)]
+    return [None if np.isnan(fall) else round(float(fall), 4) for fall in falls.sum(0)]
 
 
 def taken(key: str, trace: Trace) -> Edit | None:

@@ -99,8 +99,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const view = photograph(data, { style: `max-width: calc(min(100%, ${Math.round((340 * data.size[0]) / data.size[1])}px))` })
     return { ...view, figure: make("figure", {}, make("figcaption", {}, title), view.stage, view.legend) }
   }
-  const global = data.coarse && picture("Groups first (global, Eq. 12)")
-  const local = picture(data.coarse ? "Regions revisited (local, Eq. 13)" : "Regions (Base, Eq. 8)")
+  const cite = (text, name) => text + (data.cited[name] && `, ${data.cited[name]}`)
+  const global = data.coarse && picture(cite("Groups first", "coarse"))
+  const local = picture(cite(data.coarse ? "Regions revisited" : "Regions", "fine"))
   const title = make("h3"), facts = make("p"), deed = make("div", { class: "deed" })
   const change = make("p", { class: "change" })
   const lists = make("div", { class: "lists" })
@@ -143,6 +144,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
 
   function drawAttributes(node) {
+    if (!data.read) return ""
     const read = data.read[node.outlook], falls = node.best ? data.attribute_falls[node.step] : null, top = ranked(read, 8)
     return list("attributes", heading("Attributes it looked at", "attention | fall"),
       ...top.map((m) => make("div", { class: "row" }, make("b", {}, data.attributes[m]), bar(read[m], read[top[0]]), make("data", {}, percent(read[m])), fall(falls?.[m]))))
@@ -175,7 +177,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     change.replaceChildren(...(data.revisits ? [make("b", {}, `The revisit moved ${percent(moved)} of the attention`),
       `: ${by(gained)} gained most, ${by(lost)} lost most; both in blue. `] : []),
       make("span", { class: "note" }, `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. Mean of the heads. ` +
-        (node.best ? "Fall: how far the word’s log p drops without that region or attribute; attention is not explanation." : "Fall, the drop of log p without a region or attribute, is measured for the words of the caption only.")))
+        (node.best ? "Fall: how far the word’s log p falls without that region or attribute; attention is not explanation." : "The fall of log p without a region or attribute is measured for the words of the caption only.")))
     lists.replaceChildren(drawRegions(node), drawAttributes(node), drawAlternatives(node))
   }
 

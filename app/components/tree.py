@@ -10,11 +10,12 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.attention import LOCAL, first_step, pooled, region_names
+from analysis.attention import cited, first_step, pooled, region_names
 from analysis.beam import beam_nodes, revisits
 from app.components.board import PHOTO, PHOTO_CSS, rounded
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
+from glied.functions import feeding, find
 
 HERE = Path(__file__).parent
 MOST, LONGEST = 100, 40  # words to begin with, characters of a word
@@ -50,8 +51,10 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
     assert decoded.history
     assert outlook
     nodes = beam_nodes(decoded.history, decoded.captions[0].words, outlook, forced)
-    fine, read = LOCAL[trace.architecture]
-    regions = pooled(outlook.attention[fine])
+    fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
+    coarse = find(trace.functions, "regions", "global")
+    assert fine
+    regions = pooled(outlook.attention[fine.name])
     found: dict[str, Any] = {
         "size": trace.size,
         "boxes": rounded(trace.boxes, 1),
@@ -63,16 +66,17 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
         "forced": forced,
         "first": first_step(trace),
         "fine": rounded(regions),
-        "read": rounded(pooled(outlook.attention[read])),
+        "read": rounded(pooled(outlook.attention[read.name])) if read else None,
+        "cited": {"coarse": cited(trace, coarse), "fine": cited(trace, fine)},
         "coarse": None,
         "revisits": None,
         "alternatives": outlook.alternatives,
         "alternative_log_probabilities": rounded(outlook.alternative_log_probabilities),
-        "region_falls": rounded(trace.visual_drop),
-        "attribute_falls": rounded(trace.attribute_drop),
+        "region_falls": rounded(trace.region_falls),
+        "attribute_falls": rounded(trace.attribute_falls),
     }
-    if fine == "vl":
-        groups = pooled(outlook.attention["v"])
+    if coarse and coarse != fine:
+        groups = pooled(outlook.attention[coarse.name])
         moved, gained, lost = revisits(groups, regions)
         found["coarse"] = rounded(groups)
         found["revisits"] = list(zip(rounded(moved), gained.tolist(), lost.tolist(), strict=True))

@@ -129,13 +129,13 @@ class Engine:
     def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
         checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
         if question.words is not None:
-            return Reading(question, trace(checkpoint, scene, question.words, removals=question.falls), None, None)
+            return Reading(question, trace(checkpoint, scene, question.words, falls=question.falls), None, None)
         options = DecodeOptions(beam=question.beam, n_best=question.beam)
         (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
         assert decoded.history is not None
         return Reading(
             question,
-            trace(checkpoint, scene, decoded.captions[0].words, removals=question.falls),
+            trace(checkpoint, scene, decoded.captions[0].words, falls=question.falls),
             decoded,
             look_ahead(checkpoint, scene, decoded.history.extended()),
         )

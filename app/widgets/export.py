@@ -20,6 +20,7 @@ from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
 from app.photographs.gallery import entries, folder
 from app.photographs.photograph import Photograph
 from app.texts import plain
+from glied.functions import find
 
 HEIGHT = 540  # pixels of the downloads, about
 
@@ -84,8 +85,9 @@ def _figures(
         "Where the word looked": (word, lambda: word_still(trace, step, _shown(photograph), head)),
         "Where every word looked": ("words", lambda: caption_still(trace, _shown(photograph), head)),
     }
-    if "vd" in trace.attention:
+    if find(trace.functions, "regions", "grouping"):
         found["Region groupings"] = ("groups", lambda: groups_still(trace, head))
+    if find(trace.functions, "attributes", "pivot"):
         found["Attribute collocations"] = ("collocations", lambda: collocations_still(trace, head))
     if reading.decoded:
         found["Beam search"] = ("beam", lambda: beam_still(trace, _nodes(reading)))

@@ -87,10 +87,8 @@ def evaluate(
 
 def title(checkpoint: Checkpoint) -> str:
     """What tables call a captioner: "GLIED, self-critical"."""
-    name = {"base": "Base", "glied": "GLIED"}.get(checkpoint.model.config.architecture)
-    name = name or checkpoint.model.config.architecture
     rl = checkpoint.provenance.get("command") == "train rl"
-    return f"{name}, {'self-critical' if rl else 'cross-entropy'}"
+    return f"{checkpoint.model.title}, {'self-critical' if rl else 'cross-entropy'}"
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ classes, as in COCO (Lin et al. 2014). Attention is averaged over heads, except 
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from heapq import nlargest
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from glied.data.phrases import find_classes, singulars
 from glied.errors import GliedError
 from glied.evaluation.metrics import interval, rank_correlation
 from glied.evaluation.recall import MATCH
+from glied.functions import Functions, Over, feeding, find
 from glied.images import open_image
 from glied.model import Inputs
 from glied.regions import open_source
@@ -34,12 +36,7 @@ from glied.regions.boxes import iou
 from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
 
-# The attention that feeds a word: over groupings (global) or regions (local), and over attributes.
-FEEDS = {
-    "base": {"local": "v", "attributes": "a"},
-    "glied": {"global": "v", "local": "vl", "attributes": "al"},
-}
-SENSES = (("regions", "region_mask", "local"), ("attributes", "attribute_mask", "attributes"))  # what is removed
+SENSES: tuple[tuple[Over, str], ...] = (("regions", "region_mask"), ("attributes", "attribute_mask"))  # what is removed
 GROUPED = ("same", "others", "near")
 REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
 FELLED = 300  # photographs that things are removed from: each removal is another pass
@@ -182,7 +179,7 @@ def count_partners(weights: Float[Tensor, "N N"]) -> int:
 
 
 @torch.inference_mode()
-def deletion(
+def fall(
     checkpoint: Checkpoint,
     inputs: Inputs,
     ids: list[int],
@@ -213,9 +210,9 @@ def deletion(
     rows = torch.tensor(positions)
     chosen = log_p[:, rows, torch.tensor(ids[1:])[rows]]
     left = chosen[1:].view(len(positions), 2, len(REMOVED), len(positions)).diagonal(dim1=0, dim2=3)
-    fall = (chosen[0] - left).permute(0, 2, 1).numpy()
-    fall[..., np.array(REMOVED) >= keys] = np.nan
-    return fall
+    falls = (chosen[0] - left).permute(0, 2, 1).numpy()
+    falls[..., np.array(REMOVED) >= keys] = np.nan
+    return falls
 
 
 class Collocations:
@@ -329,20 +326,21 @@ def look(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides:
     return View(inputs, known or ["<unk>"], boxes, *overlaps, people, last)
 
 
-def measure_pointing(view: View, feeds: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Kind of caption -> what points -> for every object word, whether it points at the object (or how probably)."""
+def measure_pointing(view: View, functions: Functions) -> dict[str, dict[str, list[float]]]:
+    """Kind of caption -> what points, attention by its role -> for every object word, whether it points at the object
+    (or how probably)."""
     values = {}
     for kind, captions in (("human", view.people), ("generated", [view.own])):
         named = [boxes for spoken, _ in captions for boxes in spoken.objects.values()]
         covering = [hit(view.overlap, boxes) for boxes in named]
         values[kind] = {
-            name: [
+            f.role: [
                 value
                 for spoken, weights in captions
-                for value in pointing(weights[function].mean(0), view.overlap, spoken).tolist()
+                for value in pointing(weights[f.name].mean(0), view.overlap, spoken).tolist()
             ]
-            for name, function in feeds.items()
-            if name != "attributes"
+            for f in functions
+            if f.over == "regions" and f.role in ("global", "local")
         }
         values[kind]["chance"] = [covers.float().mean().item() for covers in covering]
         values[kind]["centre"] = [float(hit(view.centre, boxes).item()) for boxes in named]
@@ -350,38 +348,40 @@ def measure_pointing(view: View, feeds: Mapping[str, str]) -> dict[str, dict[str
     return values
 
 
-def measure_groupings(view: View) -> dict[str, list[float]]:
-    """`grouping_lift` of all human captions."""
+def measure_groupings(view: View, name: str) -> dict[str, list[float]]:
+    """`grouping_lift` of all human captions, by the attention function of this name."""
     values: dict[str, list[float]] = defaultdict(list)
     for spoken, weights in view.people:
-        for name, lifts in grouping_lift(weights["vd"].mean(0), view.overlap, view.boxes, spoken).items():
-            values[name] += lifts
+        for kind, lifts in grouping_lift(weights[name].mean(0), view.overlap, view.boxes, spoken).items():
+            values[kind] += lifts
     return values
 
 
-def measure_key_share(view: View) -> dict[str, list[float]]:
+def measure_key_share(view: View, functions: Functions) -> dict[str, list[float]]:
     """Attention function -> `key_share` over the queries of all captions. Not of context attention: its keys are the
     words of one caption, so that no key meets the queries of all."""
     read = [weights for _, weights in (*view.people, view.own)]
-    functions = [name for name in read[0] if name != "x"]
-    return {name: [key_share(torch.cat([weights[name] for weights in read], 1))] for name in functions}
+    names = [f.name for f in functions if f.role != "context"]
+    return {name: [key_share(torch.cat([weights[name] for weights in read], 1))] for name in names}
 
 
-def measure_deletion(
-    view: View, checkpoint: Checkpoint, feeds: Mapping[str, str], random: torch.Generator
+def measure_falls(
+    view: View, checkpoint: Checkpoint, random: torch.Generator
 ) -> dict[str, dict[str, dict[int, list[float]]]]:
     """Sense -> order -> number removed -> mean fall over the content words of the captioner's caption."""
     spoken, weights = view.own
     content = [t for t, word in enumerate(spoken.words) if word not in FUNCTION_WORDS]
     values = {}
-    for sense, field, name in SENSES:
-        fall = np.full((2, len(REMOVED)), np.nan)
+    for sense, field in SENSES:
+        if not (function := feeding(checkpoint.model.functions, sense)):
+            continue
+        falls = np.full((2, len(REMOVED)), np.nan)
         if content:
-            attention = weights[feeds[name]].mean(0)
-            fall = deletion(checkpoint, view.inputs, spoken.ids, content, attention, field, random).mean(1)
+            attention = weights[function.name].mean(0)
+            falls = fall(checkpoint, view.inputs, spoken.ids, content, attention, field, random).mean(1)
         values[sense] = {
             order: {n: [value] for n, value in zip(REMOVED, curve, strict=True)}
-            for order, curve in zip(("attended", "random"), fall.tolist(), strict=True)
+            for order, curve in zip(("attended", "random"), falls.tolist(), strict=True)
         }
     return values
 
@@ -412,13 +412,14 @@ def ground(
         `data`: name of the data set; `photographs`: how many of the split people drew all boxes of, which the measures
         are about; `pointing`: for human and generated captions, the share of object words whose most attended region
         covers (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the split's
-        mean human size in the centre (`centre`) and the best region there is (`ceiling`); `key_share` of every
-        attention function but the context's; `deletion`: fall of log p of the content words of generated captions when
-        REMOVED regions or attributes go, over the first FELLED photographs; and of GLIED alone `groupings`,
-        `collocations`, and `top_partners`: how many regions of a photograph are the top partner of some other in region
-        distilling.
+        mean human size in the centre (`centre`) and the best region there is (`ceiling`); `functions`: the attention
+        functions as the captioner declares them; `key_share` of each but the context's; `falls` of log p of the content
+        words of generated captions when REMOVED regions or attributes go, over the first FELLED photographs. Of a
+        captioner that groups regions also `groupings`, and `top_partners`: how many regions of a photograph are the
+        top partner of some other there; of one with pivots over attributes, `collocations`.
     """
-    feeds = FEEDS[check_groundable(checkpoint)]
+    functions = check_groundable(checkpoint)
+    grouping, pivot = find(functions, "regions", "grouping"), find(functions, "attributes", "pivot")
     dataset = load_dataset(data)
     features = FeatureCache(cache, open_source(checkpoint.source))
     photographs = [p for p in dataset.split(split) if p.id in captions]
@@ -434,18 +435,22 @@ def ground(
         (regions,) = features.read([keys[boxed.photograph.path]])
         own = generated(boxed, checkpoint, captions[boxed.photograph.id].split(), singular)
         view = look(checkpoint, Scene(regions, detector.find_attributes(regions)), boxed, own, sides)
-        each: dict[str, Any] = {"pointing": measure_pointing(view, feeds), "key_share": measure_key_share(view)}
+        each: dict[str, Any] = {
+            "pointing": measure_pointing(view, functions),
+            "key_share": measure_key_share(view, functions),
+        }
         if len(values) < FELLED:
-            each["deletion"] = measure_deletion(view, checkpoint, feeds, random)
-        if "vd" in view.own[1]:
-            each["groupings"] = measure_groupings(view)
-            each["top_partners"] = [count_partners(view.own[1]["vd"].mean(0))]
-        if "ad" in view.own[1]:
-            read = [(spoken.words, weights["ad"].mean(0)[1:]) for spoken, weights in view.people]
+            each["falls"] = measure_falls(view, checkpoint, random)
+        if grouping:
+            each["groupings"] = measure_groupings(view, grouping.name)
+            each["top_partners"] = [count_partners(view.own[1][grouping.name].mean(0))]
+        if pivot:
+            read = [(spoken.words, weights[pivot.name].mean(0)[1:]) for spoken, weights in view.people]
             collocations.add(boxed.photograph.id, read, view.attributes)
         values.append(each)
     result = {"data": dataset.name, "photographs": len(entities), **tally(values)}
-    for orders in result["deletion"].values():
+    result["functions"] = [asdict(function) for function in functions]
+    for orders in result["falls"].values():
         orders |= {order: [{"removed": n} | mean for n, mean in each.items()] for order, each in orders.items()}
     if collocations.lifts:
         training = [list(chain(*p.tokens)) for p in dataset.photographs if p.split in ("train", "restval")]
@@ -453,18 +458,19 @@ def ground(
     return result
 
 
-def check_groundable(checkpoint: Checkpoint) -> str:
-    """The architecture, one whose attention is known."""
-    architecture = checkpoint.model.config.architecture
-    if architecture not in FEEDS:
-        raise GliedError(f"Expected Base or GLIED to ground, got {architecture}; choose another checkpoint.")
-    return architecture
+def check_groundable(checkpoint: Checkpoint) -> Functions:
+    """The attention functions of a captioner, one of which feeds words with regions."""
+    model = checkpoint.model
+    if not feeding(model.functions, "regions"):
+        raise GliedError(
+            f"Expected a captioner that attends to regions, {model.title} attends to none; choose another checkpoint."
+        )
+    return model.functions
 
 
 @torch.inference_mode()
 def attend_all(checkpoint: Checkpoint, batch: Inputs, captions: Sequence[Spoken]) -> list[dict[str, Tensor]]:
-    """Attention of every caption of a photograph by name, head by head: vd [k, N, N]; row t of v, vl, al, a
-    [k, L, keys] feeds word t, row t of ad is that of input t (<bos> first)."""
+    """Attention of every caption of a photograph by name, head by head, [k, rows, keys], as in `glied.traces.Trace`."""
     memory = checkpoint.model.encode(batch)
     found = []
     for spoken in captions:

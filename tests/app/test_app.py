@@ -291,7 +291,7 @@ def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
 
     from glied.replay import trace
 
-    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
+    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
     found = payload(lone, None)
     assert found["region_falls"] == [[None], [None]]
     assert json.dumps(found, allow_nan=False)

@@ -29,7 +29,7 @@ def open_whatif(open_app: Open) -> Open:
 
 @pytest.fixture
 def found() -> Trace:
-    return trace(tiny.checkpoint(), tiny.scene(), ["a", "dog"], removals=True)
+    return trace(tiny.checkpoint(), tiny.scene(), ["a", "dog"], falls=True)
 
 
 def fine(app: AppTest) -> bool:
@@ -171,8 +171,8 @@ def test_what_a_browser_sends_is_checked(found: Trace):
 
 def test_payload_sums_the_falls_over_the_caption(found: Trace):
     data = payload(found)
-    np.testing.assert_allclose(data["region_falls"], found.visual_drop.sum(0), atol=1e-4)
-    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
+    np.testing.assert_allclose(data["region_falls"], found.region_falls.sum(0), atol=1e-4)
+    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
     assert payload(lone)["region_falls"] == payload(lone)["attribute_falls"] == [None]
     assert json.dumps(payload(lone), allow_nan=False)
 

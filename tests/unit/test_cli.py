@@ -107,7 +107,7 @@ def test_trace_writes_any_words(folder, monkeypatch, capsys):
     assert run(monkeypatch, "trace", image, "--out", out, *words) == 0
     trace = Trace.load(out)
     assert trace.words == ("a", "red", "dog", "<eos>")
-    assert trace.visual_drop.shape == (4, 36)
+    assert trace.region_falls.shape == (4, 36)
 
 
 def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
