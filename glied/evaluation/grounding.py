@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from heapq import nlargest
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,20 +17,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from glied.attributes import AttributeDetector
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
-from glied.data.annotations import Boxed, read_boxes
-from glied.data.dataset import load_dataset
-from glied.data.features import FeatureCache
+from glied.data.annotations import Boxed
 from glied.data.phrases import find_classes, singulars
 from glied.errors import GliedError
+from glied.evaluation.evaluate import Scenes
 from glied.evaluation.metrics import interval, rank_correlation
 from glied.evaluation.recall import MATCH
 from glied.functions import Functions, Over, feeding, find
 from glied.images import open_image
 from glied.model import Inputs
-from glied.regions import open_source
 from glied.regions.boxes import iou
 from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
@@ -396,64 +392,58 @@ def tally(photographs: Sequence[Any]) -> dict[Any, Any]:
 
 
 def ground(
-    checkpoint: Checkpoint,
-    detector: AttributeDetector,
-    data: Path,
-    split: str,
-    cache: Path,
-    captions: Mapping[str, str],
+    checkpoint: Checkpoint, scenes: Scenes, boxed: Sequence[Boxed], captions: Mapping[str, str]
 ) -> dict[str, Any]:
     """All measures; means over photographs with 95 percent bootstrap intervals.
 
     Args:
+        boxed: photographs of the split in which people drew all boxes; those without a caption are left out.
         captions: the captioner's own, by photograph.
 
     Returns:
-        `data`: name of the data set; `photographs`: how many of the split people drew all boxes of, which the measures
-        are about; `pointing`: for human and generated captions, the share of object words whose most attended region
-        covers (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the split's
-        mean human size in the centre (`centre`) and the best region there is (`ceiling`); `functions`: the attention
-        functions as the captioner declares them; `key_share` of each but the context's; `falls` of log p of the content
-        words of generated captions when REMOVED regions or attributes go, over the first FELLED photographs. Of a
-        captioner that groups regions also `groupings`, and `top_partners`: how many regions of a photograph are the
-        top partner of some other there; of one with pivots over attributes, `collocations`.
+        `data`: name of the data set; `photographs`: how many the measures are about; `pointing`: for human and
+        generated captions, the share of object words whose most attended region covers (IoU >= 0.5) a human box of what
+        they name, by role of the attention, beside a region at random (`chance`), a box of the split's mean human size
+        in the centre (`centre`) and the best region there is (`ceiling`); `functions`: the attention functions as the
+        captioner declares them; `key_share` of each but the context's; `falls` of log p of the content words of
+        generated captions when REMOVED regions or attributes go, over the first FELLED photographs. Of a captioner that
+        groups regions also `groupings`, and `top_partners`: how many regions of a photograph are the top partner of
+        some other there; of one with pivots over attributes, `collocations`.
     """
     functions = check_groundable(checkpoint)
     grouping, pivot = find(functions, "regions", "grouping"), find(functions, "attributes", "pivot")
-    dataset = load_dataset(data)
-    features = FeatureCache(cache, open_source(checkpoint.source))
-    photographs = [p for p in dataset.split(split) if p.id in captions]
-    keys, _ = features.extract([p.path for p in photographs])
-    entities = read_boxes(dataset, [p for p in photographs if p.path in keys], human=True)
-    singular = singulars(parsed for boxed in entities if boxed.origin == "phrases" for parsed in boxed.said)
-    sizes = [torch.tensor(open_image(boxed.photograph.path).info["size"]) for boxed in entities]
-    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
+    boxed = [each for each in boxed if each.photograph.id in captions]
+    if not boxed:
+        raise GliedError("Expected captions of photographs with boxes, got none; evaluate without --grounding.")
+    singular = singulars(parsed for each in boxed if each.origin == "phrases" for parsed in each.said)
+    sizes = [torch.tensor(open_image(each.photograph.path).info["size"]) for each in boxed]
+    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(boxed, sizes, strict=True)]).mean(0)
     collocations = Collocations()
     values: list[dict[str, Any]] = []
     random = torch.Generator().manual_seed(0)
-    for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
-        (regions,) = features.read([keys[boxed.photograph.path]])
-        own = generated(boxed, checkpoint, captions[boxed.photograph.id].split(), singular)
-        view = look(checkpoint, Scene(regions, detector.find_attributes(regions)), boxed, own, sides)
-        each: dict[str, Any] = {
+    bar = tqdm(boxed, desc=f"grounding of {scenes.split}", unit="image")
+    for each, scene in zip(bar, scenes.read([each.photograph for each in boxed]), strict=True):
+        own = generated(each, checkpoint, captions[each.photograph.id].split(), singular)
+        view = look(checkpoint, scene, each, own, sides)
+        found: dict[str, Any] = {
             "pointing": measure_pointing(view, functions),
             "key_share": measure_key_share(view, functions),
         }
         if len(values) < FELLED:
-            each["falls"] = measure_falls(view, checkpoint, random)
+            found["falls"] = measure_falls(view, checkpoint, random)
         if grouping:
-            each["groupings"] = measure_groupings(view, grouping.name)
-            each["top_partners"] = [count_partners(view.own[1][grouping.name].mean(0))]
+            found["groupings"] = measure_groupings(view, grouping.name)
+            found["top_partners"] = [count_partners(view.own[1][grouping.name].mean(0))]
         if pivot:
             read = [(spoken.words, weights[pivot.name].mean(0)[1:]) for spoken, weights in view.people]
-            collocations.add(boxed.photograph.id, read, view.attributes)
-        values.append(each)
-    result = {"data": dataset.name, "photographs": len(entities), **tally(values)}
+            collocations.add(each.photograph.id, read, view.attributes)
+        values.append(found)
+    result = {"data": scenes.dataset.name, "photographs": len(boxed), **tally(values)}
     result["functions"] = [asdict(function) for function in functions]
     for orders in result["falls"].values():
         orders |= {order: [{"removed": n} | mean for n, mean in each.items()] for order, each in orders.items()}
     if collocations.lifts:
-        training = [list(chain(*p.tokens)) for p in dataset.photographs if p.split in ("train", "restval")]
+        training = [list(chain(*p.tokens)) for p in scenes.dataset.photographs if p.split in ("train", "restval")]
         result["collocations"] = collocations.compare(training)
     return result
 

@@ -13,15 +13,17 @@ import torch
 from analysis.grounding import draw_grounding
 from glied.attributes import AttributeDetector
 from glied.batch import stack
-from glied.data.annotations import Boxed
-from glied.data.dataset import Photograph
+from glied.checkpoint import Checkpoint
+from glied.data.annotations import Boxed, read_boxes
+from glied.data.dataset import Photograph, load_dataset
 from glied.data.phrases import find_classes
 from glied.errors import GliedError
-from glied.evaluation import grounding
+from glied.evaluation import evaluate, grounding
 from glied.evaluation.grounding import (
     REMOVED,
     Collocations,
     Spoken,
+    check_groundable,
     count_partners,
     fall,
     ground,
@@ -152,6 +154,13 @@ def detector() -> AttributeDetector:
     return AttributeDetector(tuple(tiny.WORDS[:6]), tiny.WIDTH, tiny.SOURCE)
 
 
+def grounded(checkpoint: Checkpoint, data: Path, captions: dict[str, str]) -> dict[str, Any]:
+    """All measures on the split val."""
+    dataset = load_dataset(data)
+    scenes = evaluate.read_scenes(dataset, "val", data.parent / "cache", detector())
+    return ground(checkpoint, scenes, read_boxes(dataset, dataset.split("val"), human=True), captions)
+
+
 @pytest.mark.parametrize("architecture", ["base", "glied", "updown"])
 def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
     boxes = [((5, 5, 25, 25), ("a dog", "the dog")), ((40, 5, 60, 35), ("a red ball",))]
@@ -162,17 +171,10 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     for record in entities.values():
         record["sentences"].append({"raw": "a dog has a ball .", "phrases": phrases})
     (data / "entities.json").write_text(json.dumps(entities))
-    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(evaluate, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "PIVOTS", 2)
     checkpoint = tiny.checkpoint(architecture)
-    found = ground(
-        checkpoint,
-        detector(),
-        data,
-        "val",
-        tmp_path / "cache",
-        dict.fromkeys(["0.png", "1.png", "2.png"], "a dog runs on grass"),
-    )
+    found = grounded(checkpoint, data, dict.fromkeys(["0.png", "1.png", "2.png"], "a dog runs on grass"))
     json.dumps(found)
     assert (found["data"], found["photographs"]) == ("data", 3)
     functions = {"base": {"v", "a"}, "glied": {"vd", "ad", "v", "vl", "al"}, "updown": {"v"}}[architecture]
@@ -229,12 +231,12 @@ def test_the_numbers_of_0_1_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
     for record in entities.values():
         record["sentences"].append({"raw": "a dog has a ball on the beach .", "phrases": phrases})
     (data / "entities.json").write_text(json.dumps(entities))
-    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(evaluate, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "interval", lambda values: (0.0, 1.0))  # the slow part
     monkeypatch.setattr(grounding, "PIVOTS", 2)
     torch.manual_seed(0)
     captions = {"0.png": "a dog runs on grass", "1.png": "a red ball", "2.png": "the man sits on"}
-    found = ground(tiny.checkpoint(architecture), detector(), data, "val", tmp_path / "cache", captions)
+    found = grounded(tiny.checkpoint(architecture), data, captions)
     golden = json.loads((Path(__file__).parent / "grounding.json").read_text())[architecture]
     assert {name: means(found)[name] for name in golden} == pytest.approx(golden, abs=1e-4)
 
@@ -268,9 +270,9 @@ def test_a_word_before_the_object_is_no_object() -> None:
     assert spoken.objects == {2: [0]}
 
 
-def test_a_captioner_that_attends_to_no_region_is_not_grounded(tmp_path: Path) -> None:
+def test_a_captioner_that_attends_to_no_region_is_not_grounded() -> None:
     with pytest.raises(GliedError, match="lstm attends to none"):
-        ground(tiny.checkpoint("lstm"), detector(), tmp_path, "val", tmp_path, {})
+        check_groundable(tiny.checkpoint("lstm"))
 
 
 def test_words_that_name_a_class() -> None:
@@ -299,10 +301,10 @@ def test_boxes_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archi
     boxes = [[5, 5, 25, 25, "dog", 1.0], [40, 5, 60, 35, "person", 1.0], [60, 40, 79, 59, "person", 1.0]]
     sources = {"0.png": "human", "1.png": "teacher"}
     (data / "boxes.json").write_text(json.dumps({id: {"source": s, "boxes": boxes} for id, s in sources.items()}))
-    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(evaluate, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "interval", lambda values: (0.0, 1.0))  # the slow part
     own = dict.fromkeys(sources, "the man on a dog")
-    found = ground(tiny.checkpoint(architecture), detector(), data, "val", tmp_path / "cache", own)
+    found = grounded(tiny.checkpoint(architecture), data, own)
     assert found["photographs"] == 1
     for kind in ("human", "generated"):
         assert found["pointing"][kind]["chance"]["mean"] == pytest.approx((1 / 4 + 2 / 4) / 2)
