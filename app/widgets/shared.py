@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.components.board import board
 from app.engine.ask import engine
-from app.photographs.photograph import SIDE, Photograph, data_url
+from app.photographs.photograph import SIDE, Photograph, as_jpeg
 from app.photographs.uploads import MAX_BYTES, fitted, open_upload
 from app.texts import plain
 from app.widgets.export import _name_of
@@ -61,13 +61,8 @@ def shared_from(data: bytes) -> Shared:
         raise GliedError(
             f"Expected a photograph of {width} x {height} or its like, your file has {wide} x {tall}; export it again."
         )
-    url = data_url(fitted(image, SIDE))
-    return Shared(
-        trace,
-        Photograph(
-            image.info["sha256"], "shared", "Shared photograph", "The photograph of the shared trace", "", image, url
-        ),
-    )
+    alt, jpeg = "The photograph of the shared trace", as_jpeg(fitted(image, SIDE))
+    return Shared(trace, Photograph(image.info["sha256"], "shared", "Shared photograph", alt, "", image, jpeg))
 
 
 def _draw_shared(shared: Shared) -> None:
