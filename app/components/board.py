@@ -12,7 +12,7 @@ import streamlit as st
 from analysis.attention import agreements, cited, first_step, region_names, spoken
 from analysis.diff import align
 from app.photographs.photograph import Photograph
-from app.state import start
+from app.state import STARTS, Key, Sent, start
 from glied.functions import feeding, find
 from glied.traces import Trace
 
@@ -24,15 +24,15 @@ _board = st.components.v2.component(
 
 
 def board(
-    trace: Trace, photograph: Photograph, key: str, on_choice: Callable[[], None], partner: Trace | None = None
+    trace: Trace, photograph: Photograph, key: Key[Sent], on_choice: Callable[[], None], partner: Trace | None = None
 ) -> None:
     """Draws the board of a trace; `on_choice` is called after every click on a word or head, which `app.state.choose`
     takes over. `partner` is the trace of the board beside it, which then moves along."""
     first = start()
-    begun = {"step": first.step, "head": first.head, "count": st.session_state.starts}
+    begun = {"step": first.step, "head": first.head, "count": STARTS.get()}
     drawn = {"digest": trace.digest, "partner": partner.digest if partner else None, "trace": packed(trace, partner)}
     shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun}
-    _board(key=key, data=drawn | shown, on_choice_change=on_choice)
+    _board(key=key.name, data=drawn | shown, on_choice_change=on_choice)
 
 
 @lru_cache(maxsize=16)

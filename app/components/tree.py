@@ -15,6 +15,7 @@ from analysis.beam import beam_nodes, revisits
 from app.components.board import PHOTO, PHOTO_CSS, rounded
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
+from app.state import TREE
 from glied.functions import feeding, find
 
 HERE = Path(__file__).parent
@@ -24,11 +25,11 @@ _tree = st.components.v2.component(
 )
 
 
-def tree(reading: Reading, photograph: Photograph, forced: int, key: str, on_forced: Callable[[], None]) -> None:
+def tree(reading: Reading, photograph: Photograph, forced: int, on_forced: Callable[[], None]) -> None:
     """Draws the tree of a decoded caption, whose first `forced` words were set; a click on "decode on" or an
-    alternative arrives as {"prefix": words} in `forced` of the state `key`."""
+    alternative arrives as {"prefix": words} in `forced` of what TREE holds."""
     shown = {"photo": photograph.url, "alt": photograph.alt}
-    _tree(key=key, data=payload(reading, forced) | shown, on_forced_change=on_forced)
+    _tree(key=TREE.name, data=payload(reading, forced) | shown, on_forced_change=on_forced)
 
 
 def words_in(sent: object) -> tuple[str, ...]:

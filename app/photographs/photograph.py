@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from app.photographs.uploads import fitted, open_upload
+from glied.traces import Trace
 
 SIDE = 900  # pixels of the photograph that is shown
 
@@ -33,6 +34,14 @@ class Photograph:
     def url(self) -> str:
         """The JPEG as a page holds it."""
         return data_url(self.jpeg)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A trace that came as a file, and the photograph that it is of."""
+
+    trace: Trace
+    photograph: Photograph
 
 
 def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:

@@ -12,7 +12,7 @@ from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
-from app.state import Choice, choose, chosen, redraws_a_part
+from app.state import BOARD, CHOICE, choose, chosen, redraws_a_part
 from app.texts import plain
 from app.widgets.export import draw_export
 from app.widgets.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
@@ -32,16 +32,16 @@ COLUMNS = {
 def follow() -> None:
     """Takes over what was chosen on the board; another head concerns the groups too, which a word leaves alone. Where
     the whole page is drawn anyway, another captioner may have been chosen with it, and is not to be lost."""
-    before: Choice = st.session_state.choice
-    choose("board")
-    if st.session_state.choice.head != before.head and redraws_a_part():
+    before = CHOICE.get()
+    choose(BOARD)
+    if CHOICE.get().head != before.head and redraws_a_part():
         st.rerun(["word", "groups"])
 
 
 @st.fragment(key="word")
 def draw_word(reading: Reading, photograph: Photograph) -> None:
     """The board, and what follows the word and head that are chosen on it."""
-    board(reading.trace, photograph, key="board", on_choice=follow)
+    board(reading.trace, photograph, key=BOARD, on_choice=follow)
     trace = reading.trace
     step, head = chosen(trace)
     draw_export(photograph, reading, step, head)

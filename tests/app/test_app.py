@@ -263,9 +263,9 @@ def test_a_folder_of_ones_own(explore: Open, tmp_path: Path, monkeypatch: pytest
 )
 def test_what_a_browser_sends_is_checked(sent: object):
     def script():
-        from app.state import choose
+        from app.state import BOARD, choose
 
-        choose("board")
+        choose(BOARD)
 
     app = AppTest.from_function(script)
     app.session_state["board"] = {"choice": sent}

@@ -138,7 +138,7 @@ def test_what_a_browser_sends_is_checked(found: Trace):
 
         from app.components.removal import taken
 
-        st.session_state.answer = taken("removal", st.session_state.trace)
+        st.session_state.answer = taken(st.session_state.trace)
 
     good = {"trace": found.digest, "made": 7, "regions": [3, 0, 3], "attributes": [1], "added": ["ball", "ball"]}
     bad = [

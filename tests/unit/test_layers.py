@@ -32,8 +32,8 @@ LAYERS = {
         __main__""",
     "app": """
         texts
-        edits state
-        photographs
+        edits photographs
+        state
         engine
         components
         widgets
