@@ -130,9 +130,9 @@ def grouping_lift(
 
     Returns:
         for every region of an entity of the sentence, the mean lift of `same`, regions of that entity; `others`,
-        regions of the other entities of the sentence; `near`, as many of the nearest regions that are of none. And the
-        same with `_beyond`: over what the photograph's other regions take of those regions, since some are sought by
-        all.
+        regions of the other entities of the sentence; `near`, equally many of the closest regions that show no named
+        entity. And the same with `_beyond`: over what the other regions of the photograph take of those regions, since
+        all regions seek some.
     """
     N = len(boxes)
     group = weights.clone().fill_diagonal_(0)

@@ -172,8 +172,8 @@ def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
             lifts = [f"{name.replace('_', ' ')} {_mean(mean)}" for name, mean in found["groupings"].items()]
             tables.append(
                 f"{title}: lift of a region's group on regions of the same entity, of others in the sentence, and on "
-                f"as many of the nearest that are of none; the same beyond what other regions take of them: "
-                f"{', '.join(lifts)}."
+                f"equally many of the closest that show no named entity; the same beyond what other regions take of "
+                f"them: {', '.join(lifts)}."
             )
         if "collocations" in found:
             pairs = found["collocations"]
