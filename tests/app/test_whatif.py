@@ -245,7 +245,7 @@ def click(monkeypatch: pytest.MonkeyPatch) -> Callable[[AppTest, Edit], AppTest]
             on_edit()
             st.rerun()
 
-        monkeypatch.setattr(removal, "taken", lambda key, trace: edit)
+        monkeypatch.setattr(removal, "taken", lambda trace: edit)
         monkeypatch.setattr(removal, "removal", clicked)
         return app.run()
 
