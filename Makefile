@@ -20,6 +20,8 @@ test: .venv/test.done
 check: .venv/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/oxfmt --check 'app/components/*.js'
+	$(BIN)/oxlint --deny-warnings app
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 

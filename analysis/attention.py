@@ -1,14 +1,29 @@
-"""Trace -> readings of its attention: local attention, lift, collocations, and how far it agrees with removal."""
+"""Trace -> readings of its attention: what fed each word, lift, collocations, and how far attention and fall agree."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import rankdata
 
+from glied.functions import AttentionFunction, Over, Role, feeding, find
 from glied.traces import Trace
 from glied.vocabulary import FUNCTION_WORDS
 
-# The attention over regions and over attributes that feeds the word produced: GLIED Eq. (13), Base Eq. (8).
-LOCAL = {"glied": ("vl", "al"), "base": ("v", "a")}
+
+class Sense(NamedTuple):
+    """One kind of things that words drew on, each by name.
+
+    Attributes:
+        weights: attention of each word produced. `falls`: of its log-probability without each; no rows where unknown.
+    """
+
+    kind: str
+    names: list[str]
+    weights: Float[np.ndarray, "L keys"]
+    falls: Float[np.ndarray, "P keys"]
 
 
 def pooled(weights: Float[np.ndarray, "k *rows keys"], head: int = 0) -> Float[np.ndarray, "*rows keys"]:
@@ -16,10 +31,32 @@ def pooled(weights: Float[np.ndarray, "k *rows keys"], head: int = 0) -> Float[n
     return weights.mean(0) if head == 0 else weights[head - 1]
 
 
-def local(trace: Trace, head: int = 0) -> tuple[Float[np.ndarray, "L N"], Float[np.ndarray, "L M"]]:
-    """Attention over regions and over attributes that each word PRODUCED drew on; GLIED Eq. (13), Base Eq. (8)."""
-    regions, attributes = LOCAL[trace.architecture]
-    return pooled(trace.attention[regions], head), pooled(trace.attention[attributes], head)
+def looked(trace: Trace, head: int = 0) -> Float[np.ndarray, "L N"]:
+    """The attention over regions from which each word PRODUCED was chosen at last."""
+    function = feeding(trace.functions, "regions")
+    assert function  # every captioner that is traced attends to regions
+    return pooled(trace.attention[function.name], head)
+
+
+def senses(trace: Trace, head: int = 0) -> Iterator[Sense]:
+    """What each word produced drew on: regions, and attributes where the captioner attends to any."""
+    yield Sense("region", region_names(trace), looked(trace, head), trace.region_falls)
+    if function := feeding(trace.functions, "attributes"):
+        weights = pooled(trace.attention[function.name], head)
+        yield Sense("attribute", list(trace.attributes), weights, trace.attribute_falls)
+
+
+def weights_of(trace: Trace, over: Over, role: Role) -> np.ndarray | None:
+    """Weights of the function over such keys in a role, head by head; None if the captioner has none."""
+    function = find(trace.functions, over, role)
+    return trace.attention[function.name] if function else None
+
+
+def cited(trace: Trace, function: AttentionFunction | None) -> str:
+    """The equation of a function, with its captioner: "GLIED Eq. (9)"; empty where there is none to name."""
+    if function is None or function.equation is None:
+        return ""
+    return f"{trace.captioner} Eq. ({function.equation})"
 
 
 def lift(weights: Float[np.ndarray, "*rows keys"]) -> Float[np.ndarray, "*rows keys"]:
@@ -28,8 +65,24 @@ def lift(weights: Float[np.ndarray, "*rows keys"]) -> Float[np.ndarray, "*rows k
 
 
 def collocations(trace: Trace, head: int = 0) -> Float[np.ndarray, "L M"]:
-    """Lift of each attribute for each INPUT word as pivot, GLIED Eq. (10)."""
-    return lift(pooled(trace.attention["ad"], head))
+    """Lift of each attribute for each INPUT word as pivot, of a captioner that has pivots: GLIED Eq. (10)."""
+    weights = weights_of(trace, "attributes", "pivot")
+    assert weights is not None
+    return lift(pooled(weights, head))
+
+
+def agreements(trace: Trace) -> Float[np.ndarray, "heads P senses"]:
+    """Spearman's rank correlation of attention and fall: of the mean over heads and of every head, for each word
+    produced and each of `senses`. Ties take the mean of their ranks; NaN where either is constant or unknown."""
+
+    def agree(weights: Float[np.ndarray, "L keys"], falls: Float[np.ndarray, "P keys"]) -> Float[np.ndarray, " P"]:
+        ranks = (rankdata(each, axis=-1) for each in (weights[: len(falls)], falls))
+        x, y = (rank - rank.mean(-1, keepdims=True) for rank in ranks)
+        with np.errstate(invalid="ignore"):
+            return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+
+    heads = range(trace.heads + 1)
+    return np.stack([np.stack([agree(s.weights, s.falls) for s in senses(trace, head)], -1) for head in heads])
 
 
 def region_names(trace: Trace) -> list[str]:
@@ -63,11 +116,8 @@ def attention_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
     `fall` is how far the word's log-probability falls without that region or attribute.
     """
     tables = []
-    drops = (trace.visual_drop, trace.attribute_drop)
-    for kind, names, weights, drop in zip(
-        ("region", "attribute"), (region_names(trace), trace.attributes), local(trace, head), drops, strict=True
-    ):
+    for kind, names, weights, falls in senses(trace, head):
         w = weights[step]
-        fall = drop[step] if len(drop) else np.full(len(w), np.nan)
+        fall = falls[step] if len(falls) else np.full(len(w), np.nan)
         tables.append(pd.DataFrame({"kind": kind, "name": names, "attention": w, "lift": lift(w), "fall": fall}))
     return pd.concat(tables).sort_values("attention", ascending=False, kind="stable").reset_index(drop=True)

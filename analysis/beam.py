@@ -116,7 +116,7 @@ def node_table(nodes: tuple[Node, ...]) -> pd.DataFrame:
 def revisits(
     groups: Float[np.ndarray, "P N"], regions: Float[np.ndarray, "P N"]
 ) -> tuple[Float[np.ndarray, " P"], Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """What local distilling changes: the share of attention that moved from GLIED Eq. (12) to Eq. (13), which is their
-    total variation distance, and the regions that gained and lost most."""
+    """What local attention changes after the global one: the share of attention that moved, GLIED Eq. (12) to
+    Eq. (13), which is their total variation distance, and the regions that gained and lost most."""
     change = regions - groups
     return np.abs(change).sum(-1) / 2, change.argmax(-1), change.argmin(-1)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.attention import local, region_names, spoken
+from analysis.attention import senses, spoken
 from glied.traces import Trace
 
 
@@ -90,20 +90,19 @@ def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.Data
 
     Returns:
         `word`; `region`, `region_attention`, `region_fall`; `attribute`, `attribute_attention`, `attribute_fall`. A
-        fall is NaN where the trace was made without removals, or the photograph has only one to remove.
+        fall is NaN where the trace was made without falls, or the photograph has only one to remove. The columns of
+        attributes are missing where the captioner attends to none.
     """
-    names = [f"{i + 1} {name}" for i, name in enumerate(region_names(trace))], [spoken(w) for w in trace.attributes]
-    rows = []
-    for step in steps:
-        row: list[object] = [spoken(trace.words[step])]
-        drops = (trace.visual_drop, trace.attribute_drop)
-        for name, weights, drop in zip(names, local(trace, head), drops, strict=True):
-            top = int(weights[step].argmax())
-            row += [name[top], float(weights[step, top]), float(drop[step, top]) if len(drop) else float("nan")]
-        rows.append(row)
-    kinds = [f"{kind}{part}" for kind in ("region", "attribute") for part in ("", "_attention", "_fall")]
-    numbers = {kind: float for kind in kinds if "_" in kind}  # those of no rows too
-    return pd.DataFrame(rows, columns=["word", *kinds]).astype(numbers)
+    rows = {"word": [spoken(trace.words[step]) for step in steps]}
+    table = pd.DataFrame(rows, dtype=object)
+    for kind, names, weights, falls in senses(trace, head):
+        tops = [int(weights[step].argmax()) for step in steps]
+        shown = [f"{i + 1} {names[i]}" if kind == "region" else spoken(names[i]) for i in tops]
+        table[kind] = pd.Series(shown, dtype=object)
+        table[f"{kind}_attention"] = np.array([weights[t, i] for t, i in zip(steps, tops, strict=True)], float)
+        fell = [falls[t, i] if len(falls) else np.nan for t, i in zip(steps, tops, strict=True)]
+        table[f"{kind}_fall"] = np.array(fell, float)
+    return table
 
 
 def score_table(

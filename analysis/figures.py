@@ -254,12 +254,12 @@ def mean_bars(
     return figure
 
 
-def deletion_curves(table: pd.DataFrame, sense: str) -> go.Figure:
+def fall_curves(table: pd.DataFrame, sense: str) -> go.Figure:
     """Fall of log p by how many of the most attended (full line) or of random ones (dotted) are taken away, with 95
     percent intervals.
 
     Args:
-        table: of `analysis.scores.deletion_table`. `sense`: regions or attributes.
+        table: of `analysis.scores.fall_table`. `sense`: regions or attributes.
     """
     figure = go.Figure()
     for (captioner, order), rows in table[table["sense"] == sense].groupby(["captioner", "order"], sort=False):
@@ -288,5 +288,5 @@ def _sides(rows: pd.DataFrame) -> dict:
 
 
 def _colour(captioner: str) -> str:
-    """That of its architecture: "GLIED before RL" is a GLIED."""
-    return PAIR[captioner.split()[0]]
+    """That of its first word: "GLIED before RL" is a GLIED."""
+    return PAIR.get(captioner.split()[0], GREY)

@@ -15,7 +15,7 @@ from glied.files import replacing
 
 
 def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Pointing of human captions, deletion curves of regions and attributes, collocations against captions.
+    """Pointing of human captions, falls without regions and without attributes, collocations against captions.
 
     Args:
         grounded: title of a captioner -> what `glied.evaluation.grounding.ground` found.
@@ -36,7 +36,7 @@ def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:
         panels[0].bar(places, means, width, yerr=sides, color=colours[title], label=title, error_kw={"lw": 1})
         for axes, sense in zip(panels[1:], ("regions", "attributes"), strict=False):
             for order, line in (("attended", "-"), ("random", ":")):
-                each = found["deletion"][sense][order]
+                each = found["falls"].get(sense, {}).get(order, [])
                 label = title if order == "attended" else f"{title}, at random"
                 counts, falls = (
                     [m["removed"] for m in each],

@@ -1,4 +1,4 @@
-"""Region groupings -> a hierarchy of the regions, groups in words, and a table of the regions. GLIED Eq. (9)."""
+"""Region groupings, GLIED Eq. (9) -> a hierarchy of the regions, groups in words, and a table of the regions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
-from analysis.attention import local, pooled, region_names
+from analysis.attention import looked, pooled, region_names, weights_of
 from analysis.collocations import LEAST, Tree, tree
 from glied.traces import Trace
 
@@ -28,9 +28,10 @@ class Groups(NamedTuple):
     members: list[list[int]]
 
 
-def groupings(trace: Trace, head: int = 0) -> Float[np.ndarray, "N N"]:
-    """How much each region (row) gathers from each (column), GLIED Eq. (9): rows sum to 1."""
-    return pooled(trace.attention["vd"], head)
+def groupings(trace: Trace, head: int = 0) -> Float[np.ndarray, "N N"] | None:
+    """How much each region (row) gathers from each (column): rows sum to 1. None of a captioner without groupings."""
+    weights = weights_of(trace, "regions", "grouping")
+    return None if weights is None else pooled(weights, head)
 
 
 def over_usual(shares: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N N"]:
@@ -88,16 +89,15 @@ def region_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
     """Every region of a photograph, as the board shows it for one produced word.
 
     Columns: region (from 1), name, box (left, top, right, bottom; pixels), attention of the word, fall of its
-    log-probability without the region; of GLIED also `own share`, the part of its group that is the region itself, and
-    `group partners`, the three others it gathers most from.
+    log-probability without the region; where regions are grouped also `own share`, the part of its group that is the
+    region itself, and `group partners`, the three others it gathers most from.
     """
     names = region_names(trace)
     table = pd.DataFrame({"region": np.arange(1, len(names) + 1), "name": names})
     table[["left", "top", "right", "bottom"]] = trace.boxes.round().astype(int)
-    table["attention"] = local(trace, head)[0][step]
-    table["fall"] = trace.visual_drop[step] if len(trace.visual_drop) else np.nan
-    if "vd" in trace.attention:
-        shares = groupings(trace, head)
+    table["attention"] = looked(trace, head)[step]
+    table["fall"] = trace.region_falls[step] if len(trace.region_falls) else np.nan
+    if (shares := groupings(trace, head)) is not None:
         table["own share"] = shares.diagonal()
         table["group partners"] = [
             _strongest(np.where(np.arange(len(row)) == i, 0, row), names) for i, row in enumerate(shares)

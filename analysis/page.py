@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.attention import attention_table, local, spoken
+from analysis.attention import attention_table, looked, senses, spoken, weights_of
 from analysis.beam import Node, finished_table
 from analysis.collocations import lift_table
 from analysis.groups import ALIKE, cluster_regions, groupings, in_words
@@ -21,7 +21,7 @@ from glied.traces import Trace
 MOST = 6  # regions, and attributes, of each word
 NOTES = (
     "Attention says where a value was read, not that the word depends on it. Beside each share stands the fall: how "
-    "far the word's log-probability drops when that region or attribute is taken away.",
+    "far the word's log-probability falls when that region or attribute is taken away.",
     "Regions overlap: what is taken away with one may still be seen in another, so falls can be small everywhere.",
     "Attention comes before the new word is chosen: all candidates of a step share it.",
     "A group is what the captioner mixes, not an object; a collocation is what the word just read gathers.",
@@ -113,15 +113,19 @@ def _account(name: str, account: Account) -> list[str]:
         "<h3>Where it looked, word by word</h3>",
         *(_word(name, trace, step) for step in range(len(trace.words))),
     ]
-    if "vd" in trace.attention:
-        members = cluster_regions(groupings(trace)).members
+    if (shares := groupings(trace)) is not None:
+        members = cluster_regions(shares).members
         names = trace.labels or ("region",) * len(trace.boxes)
         parts += [
             "<h3>Region groupings</h3>",
             _still(groups_still(trace), "Heat map of what each region gathers from each; the groups follow as a list"),
             f"<p>Regions that gather and are gathered from alike (mean correlation {ALIKE} or more, our cut):</p><ul>",
             *(f"<li>{escape(in_words(names, each))}</li>" for each in members),
-            "</ul><h3>Attribute collocations</h3>",
+            "</ul>",
+        ]
+    if weights_of(trace, "attributes", "pivot") is not None:
+        parts += [
+            "<h3>Attribute collocations</h3>",
             _still(collocations_still(trace), "Heat map of collocations; the strongest follow as a table"),
             _table(_strongest(trace), "What each input word calls up most, as multiples of the even share"),
         ]
@@ -133,7 +137,7 @@ def _word(name: str, trace: Trace, step: int) -> str:
     word, p = spoken(trace.words[step]), np.exp(trace.log_probabilities[step])
     found = attention_table(trace, step)
     tables = []
-    for kind in ("region", "attribute"):
+    for kind, *_ in senses(trace):
         rows = found.loc[found["kind"] == kind, ["name", "attention", "fall"]].head(MOST)
         rows["attention"] = rows["attention"].map("{:.1%}".format)
         rows["fall"] = rows["fall"].round(2) + 0.0  # no -0.00
@@ -149,7 +153,7 @@ def _word(name: str, trace: Trace, step: int) -> str:
 def _seen(trace: Trace, step: int, alt: str) -> str:
     """The photograph under the heat of a word, its most attended regions outlined; the photograph itself is not
     repeated."""
-    weights = local(trace)[0][step]
+    weights = looked(trace)[step]
     heat = heat_of(trace, weights)
     buffer = io.BytesIO()
     Image.fromarray((255 * tinted(heat, heat.max())).astype(np.uint8)).save(buffer, "PNG")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from glied.evaluation.metrics import METRICS, interval, paired
 from glied.evaluation.report import COMPARED, HEAD, PAPER, POINTED
+from glied.functions import AttentionFunction
 
 Report = Mapping[str, Any]
 Mean = Mapping[str, Any]  # mean, low, high, count: see glied.evaluation.grounding
@@ -17,14 +18,6 @@ SEEN = {
     "chance": "a region at random",
     "centre": "a box in the centre",
     "ceiling": "the best region there is",
-}
-ATTENTION = {  # see glied.model
-    "vd": "region distilling (vd)",
-    "ad": "attribute distilling (ad)",
-    "v": "regions (v; in GLIED their groups)",
-    "a": "attributes (a)",
-    "vl": "regions, locally (vl)",
-    "al": "attributes, locally (al)",
 }
 GROUPED = {"same": "of the same entity", "others": "of other entities", "near": "of none, but near"}
 BEYOND = {f"{name}_beyond": f"{title}, beyond the usual" for name, title in GROUPED.items()}
@@ -148,19 +141,19 @@ def group_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def key_share_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Captioner x attention function: its key share (`glied.evaluation.grounding.key_share`); empty without any."""
     return known_means(
-        ({"captioner": title, "attention": ATTENTION[name]}, found["key_share"][name])
+        ({"captioner": title, "attention": titles.get(name, name)}, mean)
         for title, found in grounded.items()
-        for name in ATTENTION
-        if name in found.get("key_share", {})
+        for titles in [{f["name"]: AttentionFunction(**f).title for f in found.get("functions", [])}]
+        for name, mean in found.get("key_share", {}).items()
     )
 
 
-def deletion_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def fall_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Captioner x sense x order x number removed: fall of log p of the words of its captions."""
     return known_means(
         ({"captioner": title, "sense": sense, "order": order}, each)
         for title, found in grounded.items()
-        for sense, orders in found["deletion"].items()
+        for sense, orders in found["falls"].items()
         for order, curve in orders.items()
         for each in curve
     )
@@ -211,8 +204,8 @@ def say_groups(rows: pd.DataFrame) -> str:
     return f"{said} Measured by what other regions take of them: {', '.join(usual)}; so its own entity {compared}."
 
 
-def say_deletion(rows: pd.DataFrame) -> str:
-    """What the rows of one captioner and sense in `deletion_table` say."""
+def say_falls(rows: pd.DataFrame) -> str:
+    """What the rows of one captioner and sense in `fall_table` say."""
     by = {(row["order"], row["removed"]): row for row in rows.to_dict("records")}
     counts = [n for order, n in by if order == "attended" and ("random", n) in by]
     if not counts:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from analysis.attention import lift, local, spoken
+from analysis.attention import lift, looked, spoken
 from analysis.beam import Node
 from analysis.collocations import LEAST, cluster, lift_table
 from analysis.figures import DIVERGING
@@ -27,12 +27,11 @@ LIFTS = LinearSegmentedColormap.from_list("lifts", [str(colour) for _, colour in
 COVER = 0.62  # opacity of the heat
 OUTLINED = 5
 WON, PALE = "#b4500a", "#767676"
-NAMES = {"base": "Base", "glied": "GLIED"}
 
 
 def word_still(trace: Trace, step: int, image: Image.Image, head: int = 0) -> Figure:
     """Where one word looked: the lift of local attention as heat, the regions of most weight outlined."""
-    weights = local(trace, head)[0][step]
+    weights = looked(trace, head)[step]
     heat = heat_of(trace, weights)
     tall = 6.4 * trace.size[1] / trace.size[0]
     figure = _figure(6.4, tall + 1.1, trace, head)
@@ -46,7 +45,7 @@ def word_still(trace: Trace, step: int, image: Image.Image, head: int = 0) -> Fi
 
 def caption_still(trace: Trace, image: Image.Image, head: int = 0) -> Figure:
     """Where every word of the caption looked, all on one scale of colours."""
-    weights = local(trace, head)[0]
+    weights = looked(trace, head)
     heats = [heat_of(trace, w) for w in weights]
     reach = max(heat.max() for heat in heats)
     columns = min(len(weights), 4 if trace.size[0] >= trace.size[1] else 6)
@@ -64,8 +63,9 @@ def caption_still(trace: Trace, image: Image.Image, head: int = 0) -> Figure:
 
 
 def groups_still(trace: Trace, head: int = 0) -> Figure:
-    """Which regions each region gathers, GLIED Eq. (9), as lift; regions of like groups side by side."""
+    """Which regions each region gathers, as lift; regions of like groups side by side. Of one with groupings."""
     shares = groupings(trace, head)
+    assert shares is not None
     names = [f"{i + 1} {label}" for i, label in enumerate(trace.labels or [""] * len(shares))]
     table = pd.DataFrame(lift(shares.astype(float)), names, names)
     order = cluster_regions(shares).tree.order
@@ -77,7 +77,7 @@ def groups_still(trace: Trace, head: int = 0) -> Figure:
 
 
 def collocations_still(trace: Trace, head: int = 0) -> Figure:
-    """Which attributes each input word calls up, GLIED Eq. (10), as lift; attributes of like rows side by side."""
+    """Which attributes each input word calls up, as lift; attributes of like rows side by side. Of one with pivots."""
     table = lift_table(trace, {}, head)
     figure = _figure(3.2 + 0.2 * table.shape[1], 2.4 + 0.22 * len(table), trace, head)
     figure.suptitle("Attribute collocations: each row is an input word, the pivot, and what it calls up")
@@ -147,7 +147,7 @@ def _figure(wide: float, tall: float, trace: Trace, head: int | None = None) -> 
     """An empty figure, signed below with where it comes from."""
     figure = Figure(figsize=(wide, tall), layout="constrained")
     heads = "" if head is None else ", mean over heads" if head == 0 else f", head {head}"
-    figure.supxlabel(f"{NAMES[trace.architecture]}, checkpoint {trace.checkpoint}{heads}", fontsize=7, parse_math=False)
+    figure.supxlabel(f"{trace.captioner}, checkpoint {trace.checkpoint}{heads}", fontsize=7, parse_math=False)
     return figure
 
 

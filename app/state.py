@@ -1,11 +1,16 @@
-"""What a person chose, the same on every page and in the address of the page."""
+"""What a session remembers, by typed keys; the word and head that a person chose, on every page and in its address."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from analysis.attention import first_step
+from app.edits import History
+from app.photographs.photograph import Photograph, Shared
 from app.texts import plain
 from glied.traces import Trace
 
@@ -17,6 +22,79 @@ class Choice:
     trace: str = ""
     step: int | None = None
     head: int = 0
+
+
+T = TypeVar("T")
+Sent = Mapping[str, Any] | None  # what a component or chart last sent
+
+
+@dataclass(frozen=True)
+class Key(Generic[T]):
+    """A value of the session. Its name is the key of the widget or component that sets it, if one does.
+
+    Attributes:
+        usual: the value before any was kept.
+    """
+
+    name: str
+    usual: T
+
+    def get(self) -> T:
+        """The value now."""
+        return st.session_state.get(self.name, self.usual)
+
+    def keep(self, value: T) -> None:
+        """From now on this value; of a widget, before it is drawn."""
+        st.session_state[self.name] = value
+
+    def forget(self) -> None:
+        """The usual value again."""
+        st.session_state.pop(self.name, None)
+
+
+# All that a session remembers; tests/app/test_state.py holds other modules to it.
+START: Key[Choice | None] = Key("start", None)  # that of the address
+STARTS = Key("starts", 0)  # addresses that were followed
+CHOICE = Key("choice", Choice())
+PHOTO: Key[str | None] = Key("photo", None)
+ADDRESSED: Key[str | None] = Key("addressed", None)  # the photograph that the address named last
+YOURS: Key[Photograph | None] = Key("yours", None)
+UPLOAD: Key[BytesIO | None] = Key("upload", None)
+CAMERA: Key[BytesIO | None] = Key("camera", None)
+WITH_CAMERA = Key("with_camera", False)
+TAKEN = Key("taken", False)  # whether a photograph of one's own was just taken
+REFUSED: Key[str | None] = Key("refused", None)  # why an upload was
+SHARED: Key[Shared | None] = Key("shared", None)
+SHARED_FILE: Key[BytesIO | None] = Key("shared_file", None)
+SHARED_REFUSED: Key[str | None] = Key("shared_refused", None)
+LEFT: Key[str | None] = Key("left", None)  # captioners of Compare
+RIGHT: Key[str | None] = Key("right", None)
+PAGE = Key("page", 1)  # of the gallery
+FIGURE_FILE: Key[str | None] = Key("figure_file", None)
+POINT: Key[str | None] = Key("point", None)  # photograph of the data set
+PIVOT: Key[str | None] = Key("pivot", None)
+BEGINNING: Key[tuple[str, tuple[str, ...]] | None] = Key("beginning", None)  # photograph, words to begin with
+HISTORY: Key[History | None] = Key("history", None)  # of What if
+HISTORIES: Key[Mapping[str, History]] = Key("histories", {})  # of other photographs, the oldest first
+HISTORY_STEP = Key("history_step", 0)
+MADE: Key[int | None] = Key("made", None)  # changes that the browser has counted
+NEW_CAPTION: Key[str | None] = Key("new_caption", None)
+REFUSED_WORD: Key[str | None] = Key("refused_word", None)
+REFUSED_CAPTION: Key[str | None] = Key("refused_caption", None)
+TOUR: Key[int | None] = Key("tour", None)
+BOARD: Key[Sent] = Key("board", None)
+BOARD_LEFT: Key[Sent] = Key("board_left", None)
+BOARD_RIGHT: Key[Sent] = Key("board_right", None)
+BOARD_SHARED: Key[Sent] = Key("shared_board", None)
+REMOVAL: Key[Sent] = Key("removal", None)
+TREE: Key[Sent] = Key("tree", None)
+STRIP: Key[Sent] = Key("strip", None)
+SCATTER: Key[Sent] = Key("scatter", None)
+
+
+def rows_of(table: str) -> Key[Any]:
+    """What was selected in a table called so."""
+    return Key(table, None)
 
 
 def travelled() -> bool:
@@ -34,11 +112,13 @@ def redraws_a_part() -> bool:
 def start() -> Choice:
     """The choice that the address asked for when this session began, or last went back or forward; a toast for what
     makes no sense."""
-    if "start" not in st.session_state:
-        st.session_state.starts = st.session_state.get("starts", 0) + 1
-        st.session_state.start = Choice(step=_number("step", None), head=_number("head", 0) or 0)
-        st.session_state.choice = st.session_state.start
-    return st.session_state.start
+    begun = START.get()
+    if begun is None:
+        begun = Choice(step=_number("step", None), head=_number("head", 0) or 0)
+        STARTS.keep(STARTS.get() + 1)
+        START.keep(begun)
+        CHOICE.keep(begun)
+    return begun
 
 
 def _number(name: str, default: int | None) -> int | None:
@@ -53,32 +133,31 @@ def _number(name: str, default: int | None) -> int | None:
 def chosen(trace: Trace) -> tuple[int, int]:
     """The step and head in view of a trace: those chosen for it, else its first word of content."""
     start()
-    if not st.session_state.choice.trace:  # the address speaks of the first trace that is shown
-        st.session_state.choice = replace(st.session_state.choice, trace=trace.digest)
-    choice: Choice = st.session_state.choice
+    choice = CHOICE.get()
+    if not choice.trace:  # the address speaks of the first trace that is shown
+        choice = replace(choice, trace=trace.digest)
     step = choice.step if choice.trace == trace.digest and choice.step is not None else first_step(trace)
-    heads = next(iter(trace.attention.values())).shape[0]
-    if step >= len(trace.words) or choice.head > heads:
+    if step >= len(trace.words) or choice.head > trace.heads:
         st.toast("The address asked for a word or head that is not there; the nearest is shown.")
-    step, head = min(step, len(trace.words) - 1), min(choice.head, heads)
+    step, head = min(step, len(trace.words) - 1), min(choice.head, trace.heads)
     now = step if choice.trace == trace.digest else choice.step
-    st.session_state.choice = replace(choice, step=now, head=head)  # so that a toast comes once
+    CHOICE.keep(replace(choice, step=now, head=head))  # so that a toast comes once
     if (st.query_params.get("step"), st.query_params.get("head")) != (str(step), str(head)):
         st.query_params.update(step=str(step), head=str(head))
     return step, head
 
 
-def choose(key: str) -> None:
-    """Takes over what was clicked in the board `key`; nothing from a browser is trusted."""
-    sent = (st.session_state.get(key) or {}).get("choice") or {}
+def choose(board: Key[Sent]) -> None:
+    """Takes over what was clicked in a board; nothing from a browser is trusted."""
+    sent = (board.get() or {}).get("choice") or {}
     match sent.get("trace"), sent.get("step"), sent.get("head"):
         case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
-            st.session_state.choice = Choice(trace, step, head)
+            CHOICE.keep(Choice(trace, step, head))
 
 
-def choose_point(chart: str, key: str, known: set[str]) -> None:
+def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:
     """Takes over the point that was clicked in a Plotly chart: the first of its `customdata`, where it is known."""
-    for point in st.session_state[chart]["selection"]["points"]:
+    for point in (chart.get() or {})["selection"]["points"]:
         first = next(iter(point.get("customdata") or ()), None)
         if first in known:
-            st.session_state[key] = first
+            key.keep(first)

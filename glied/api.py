@@ -78,7 +78,7 @@ def caption(scene: Scene, captioner: Captioner, **options: Any) -> Caption:
     return decoded.captions[0]
 
 
-def trace(scene: Scene, captioner: Captioner, words: Sequence[str], removals: bool = True) -> Trace:
-    """Every attention behind a caption of L words, and, with `removals`, what each word loses without each region and
+def trace(scene: Scene, captioner: Captioner, words: Sequence[str], falls: bool = True) -> Trace:
+    """Every attention behind a caption of L words, and, with `falls`, how far each word falls without each region and
     attribute (see `glied.traces.Trace`)."""
-    return replay.trace(captioner.checkpoint, scene, words, removals=removals)
+    return replay.trace(captioner.checkpoint, scene, words, falls=falls)

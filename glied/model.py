@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glied.config import ModelConfig
+from glied.functions import BASE, GLIED, Functions
 
 
 class Inputs(NamedTuple):
@@ -150,7 +151,8 @@ def sinusoids(start: int, length: int, d: int, device: torch.device) -> Float[Te
 class Captioner(nn.Module):
     """What Base and GLIED share: embeddings, projection, context attention, classifier."""
 
-    functions: tuple[str, ...] = ()
+    functions: Functions = ()  # what it attends with, in the order of their use
+    multi_head = True  # whether they are those of H
     shortcuts: tuple[str, ...] = ()
     H: dict[str, Attention]  # the attention functions by name
     G: dict[str, Shortcut]  # the shortcuts by name
@@ -166,7 +168,8 @@ class Captioner(nn.Module):
             "norm": partial(nn.LayerNorm, config.d),
         }
         self.activate = activations[config.project]()
-        self.H = nn.ModuleDict({n: Attention(config) for n in self.functions})  # type: ignore[assignment]
+        names = [f.name for f in self.functions if self.multi_head]
+        self.H = nn.ModuleDict({n: Attention(config) for n in names})  # type: ignore[assignment]
         self.G = nn.ModuleDict({n: Shortcut(config) for n in self.shortcuts})  # type: ignore[assignment]
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
         if config.share_local_output:
@@ -176,6 +179,11 @@ class Captioner(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.config.architecture
 
     def regions(self, F: Float[Tensor, "B N R"]) -> Float[Tensor, "B N d"]:
         """I, the projected regions."""
@@ -226,7 +234,8 @@ def recorder(H: Any, attend: Attend) -> tuple[Callable[[str, Tensor, Keys], Tens
 class Base(Captioner):
     """Attends to regions and attributes, and no more."""
 
-    functions = ("x", "v", "a")
+    title = "Base"
+    functions = BASE
     shortcuts = ("x", "local")
 
     def encode(self, inputs: Inputs) -> Memory:
@@ -250,7 +259,8 @@ class Base(Captioner):
 class Glied(Captioner):
     """Distils globally (groups of regions, collocations of attributes), then locally (the exact word)."""
 
-    functions = ("vd", "ad", "x", "v", "vl", "al")
+    title = "GLIED"
+    functions = GLIED
     shortcuts = ("vd", "ad", "x", "global", "local")
 
     def encode(self, inputs: Inputs) -> Memory:

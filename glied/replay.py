@@ -10,30 +10,31 @@ from glied.batch import stack
 from glied.checkpoint import Checkpoint
 from glied.decode import NEVER
 from glied.errors import GliedError
+from glied.functions import feeding, find
 from glied.model import Inputs, Memory
 from glied.scene import Attributes, Scene, frozen
 from glied.traces import Outlook, Trace
 from glied.vocabulary import BOS, EOS, UNK, Vocabulary
 
 TOP = 10
-OVER_ATTRIBUTES = ("a", "ad", "al")  # attention functions
 
 
-def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: bool = False) -> Trace:
+def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: bool = False) -> Trace:
     """Replays a finished caption: the model's own, another's, a human's, or an edited one.
 
     Args:
         words: without EOS; a word outside the vocabulary is read as <unk>.
-        removals: also remove each region and each attribute in turn and see how far every word falls.
+        falls: also remove each region and each attribute in turn and see how far every word falls.
     """
     if scene.regions.source != checkpoint.source:
         raise GliedError(
             f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
             f"{scene.regions.source}; use that source or another checkpoint."
         )
-    architecture = checkpoint.model.config.architecture
-    if architecture not in ("base", "glied"):
-        raise GliedError(f"Expected Base or GLIED to trace, got the ablation's {architecture}; choose another.")
+    if not feeding(checkpoint.model.functions, "regions"):
+        raise GliedError(
+            f"Expected a captioner that attends to regions, {checkpoint.model.title} attends to none; choose another."
+        )
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
@@ -48,12 +49,14 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         log_p = model.logits(output.c_tilde).log_softmax(-1)[0, 0]
         likeliest, their_log_p = _likeliest(log_p, vocabulary)
         chosen = log_p.gather(-1, torch.tensor(targets)[:, None])[:, 0]
-        regions, attributes = _drops(checkpoint, batch, memory, inputs, targets, chosen) if removals else (None, None)
+        regions, attributes = _falls(checkpoint, batch, memory, inputs, targets, chosen) if falls else (None, None)
     N, M = len(scene.regions.boxes), len(scene.attributes.words)
     weights = memory.weights | output.weights
     return Trace(
-        architecture=architecture,
+        captioner=model.title,
+        architecture=model.config.architecture,
         checkpoint=checkpoint.digest,
+        functions=model.functions,
         size=scene.regions.size,
         boxes=scene.regions.boxes,
         labels=scene.regions.labels,
@@ -67,8 +70,8 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], removals: 
         alternatives=likeliest,
         alternative_log_probabilities=their_log_p,
         attention={name: w[0, 0].numpy() for name, w in weights.items() if w is not None},
-        visual_drop=np.zeros((0, N)) if regions is None else regions.numpy(),
-        attribute_drop=np.zeros((0, M)) if attributes is None else attributes.numpy(),
+        region_falls=np.zeros((0, N)) if regions is None else regions.numpy(),
+        attribute_falls=np.zeros((0, M)) if attributes is None else attributes.numpy(),
     )
 
 
@@ -84,12 +87,13 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
         output = model(torch.tensor([rows]), model.encode(stack([scene], vocabulary)))
         log_p = model.logits(output.c_tilde[0, P, last]).log_softmax(-1)
         likeliest, their_log_p = _likeliest(log_p, vocabulary)
+    feeding_words = {f.name for f in model.functions if f.role in ("global", "local")}
     return Outlook(
         tuple(map(tuple, prefixes)),
         {
             n: frozen(w[0, P, :, last].transpose(0, 1).numpy())
             for n, w in output.weights.items()
-            if w is not None and n not in ("x", "ad")
+            if w is not None and n in feeding_words
         },
         likeliest,
         frozen(their_log_p),
@@ -113,28 +117,33 @@ def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
     return Attributes(words, attributes.scores[keep], attributes.by_region[keep])
 
 
-def _drops(
+def _falls(
     checkpoint: Checkpoint,
     batch: Inputs,
     memory: Memory,
     inputs: list[int],
     targets: list[int],
     chosen: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """[L, N] and [L, M]: log p(word) minus log p(word) without that region, without that attribute.
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """[L, N] and [L, M]: log p(word) minus log p(word) without that region, without that attribute; None where nothing
+    attends to attributes.
 
     A photograph with a single region or attribute cannot lose it: NaN. Without a region the others group anew, so the
-    photograph is encoded once more under N masks; without an attribute it stays as it is, and M captions of it each
-    miss one.
+    photograph is encoded once more under N masks. Without an attribute it stays as it is, and M captions of it each
+    miss one, unless attributes group too.
     """
     N, M, L = batch.features.shape[1], batch.attributes.shape[1], len(inputs)
     model, words = checkpoint.model, torch.tensor([[inputs]])
+    over_attributes = {f.name for f in model.functions if f.over == "attributes"}
     fewer = model.encode(batch._replace(region_mask=~torch.eye(N, dtype=torch.bool)))
-    others = ~torch.eye(M, dtype=torch.bool).repeat_interleave(L, 0)[None, None]
-    keys = {name: k._replace(mask=others) if name in OVER_ATTRIBUTES else k for name, k in memory.keys.items()}
-    regions = model(words.expand(N, 1, L), fewer).c_tilde[:, 0]
-    attributes = model(words.expand(1, M, L), memory._replace(keys=keys)).c_tilde[0]
-    log_p = model.logits(torch.cat([regions, attributes])).log_softmax(-1)
-    left = log_p.gather(-1, torch.tensor(targets).expand(N + M, -1)[..., None])[..., 0]
-    drop = (chosen - left).T
-    return drop[:, :N], drop[:, N:]
+    left = [model(words.expand(N, 1, L), fewer).c_tilde[:, 0]]
+    if find(model.functions, "attributes", "grouping"):
+        fewer = model.encode(batch._replace(attribute_mask=~torch.eye(M, dtype=torch.bool)))
+        left.append(model(words.expand(M, 1, L), fewer).c_tilde[:, 0])
+    elif over_attributes:
+        others = ~torch.eye(M, dtype=torch.bool).repeat_interleave(L, 0)[None, None]
+        keys = {name: k._replace(mask=others) if name in over_attributes else k for name, k in memory.keys.items()}
+        left.append(model(words.expand(1, M, L), memory._replace(keys=keys)).c_tilde[0])
+    log_p = model.logits(torch.cat(left)).log_softmax(-1)
+    falls = (chosen - log_p.gather(-1, torch.tensor(targets).expand(len(log_p), -1)[..., None])[..., 0]).T
+    return falls[:, :N], falls[:, N:] if over_attributes else None

@@ -5,20 +5,21 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from glied.errors import GliedError
 from glied.files import replacing
+from glied.functions import BASE, GLIED, AttentionFunction, Functions, Over, Role, feeding
 from glied.scene import frozen
 
-FORMAT = "glied-trace-1"
+FORMAT = "glied-trace-2"
 UNPACKED = 64 * 2**20  # bytes of a file's arrays, as it declares them; no more is ever unpacked
 LONGEST = 200  # characters of a word or label
 HEADS = 64  # of a file's attention: more cannot be told apart on a page
@@ -29,24 +30,27 @@ class Trace:
     """How a model sees one caption of one photograph, word by word. Immutable; equal by value.
 
     Attributes:
-        architecture, checkpoint: `base` or `glied`, and the digest of the checkpoint's file.
+        captioner: what people call it. `architecture`, `checkpoint`: which it is, and the digest of its file.
+        functions: what it attends with, as it declares them.
         size: (width, height) in pixels of the photograph, a large one scaled down (see `open_image`).
         boxes: [N, 4] x1 y1 x2 y2 in pixels. `labels`: one per box, or empty. `source`: of the regions.
         attributes: M words. `attribute_scores`: [M]. `attribute_regions`: [M, N], where each was seen.
-        inputs: L input words, <bos> first: the pivots of attribute distilling.
+        inputs: L input words, <bos> first: the pivots.
         words: L words that each step produced (inputs[t + 1] is words[t]), <eos> last.
         log_probabilities: [L] of each word.
         alternatives: the 10 most probable words of each step that decoding may produce.
         alternative_log_probabilities: [L, 10].
-        attention: name -> weights, head by head; rows sum to 1. GLIED: vd [k, N, N] (region groupings),
-            ad [k, L, M] (collocations of the INPUT word), x [k, L, L], v [k, L, N] (over groupings),
-            vl [k, L, N] and al [k, L, M] (local, of the word PRODUCED). Base: x, v, a.
-        visual_drop, attribute_drop: [L, N] and [L, M]: how much the word's log-probability falls when that
-            region or attribute is removed; empty where it was not asked for.
+        attention: name of a function -> weights, head by head, [k, rows, keys]; rows sum to 1. Keys are regions (N),
+            attributes (M) or words (L). A grouping has a row for each of its keys; of a pivot or context, row t is that
+            of the INPUT word; of a global or local function, that of the word PRODUCED.
+        region_falls, attribute_falls: [L, N] and [L, M]: how much the word's log-probability falls when that
+            region or attribute is removed; empty where it was not asked for, or nothing attends to attributes.
     """
 
+    captioner: str
     architecture: str
     checkpoint: str
+    functions: Functions
     size: tuple[int, int]
     boxes: Float[np.ndarray, "N 4"]
     labels: tuple[str, ...]
@@ -60,8 +64,8 @@ class Trace:
     alternatives: tuple[tuple[str, ...], ...]
     alternative_log_probabilities: Float[np.ndarray, "L T"]
     attention: Mapping[str, np.ndarray]
-    visual_drop: Float[np.ndarray, "P N"]
-    attribute_drop: Float[np.ndarray, "P M"]
+    region_falls: Float[np.ndarray, "P N"]
+    attribute_falls: Float[np.ndarray, "Q M"]
 
     def __post_init__(self) -> None:
         for name, array in self._arrays().items():
@@ -76,6 +80,7 @@ class Trace:
 
     def _texts(self) -> dict[str, Any]:
         own = {f.name: getattr(self, f.name) for f in fields(self)}
+        own["functions"] = [asdict(function) for function in self.functions]
         return {name: v for name, v in own.items() if not isinstance(v, np.ndarray) and name != "attention"}
 
     @cached_property
@@ -95,6 +100,11 @@ class Trace:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @property
+    def heads(self) -> int:
+        """How many heads every attention function has."""
+        return next(iter(self.attention.values())).shape[0]
 
     @property
     def text(self) -> str:
@@ -128,7 +138,7 @@ class Trace:
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
-        """A trace from its .npz file, checked as in `unpack`."""
+        """A trace from its .npz file, of version 0.1.0 too, checked as in `unpack`."""
         try:
             data = Path(path).read_bytes()
         except OSError as error:
@@ -155,12 +165,16 @@ def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[T
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(str(arrays.pop("header")))
-        if header.pop("format") != FORMAT:
+        stated = header.pop("format")
+        if stated == "glied-trace-1":
+            header, arrays = _renewed(header, arrays)
+        elif stated != FORMAT:
             raise ValueError("it has another format")
         photograph = arrays.pop("photograph", np.zeros(0, np.uint8)).astype(np.uint8, casting="no").tobytes()
-        attention = {n.split(".")[1]: arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
+        attention = {n.removeprefix("attention."): arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
         lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
         lists["alternatives"] = tuple(tuple(row) for row in header["alternatives"])
+        lists["functions"] = tuple(_function(row) for row in header["functions"])
         _check(lists, arrays, attention)
         return Trace(**(lists | arrays), attention=attention), photograph
     except Exception as error:  # a foreign zip can fail in many ways
@@ -171,6 +185,23 @@ def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[T
         ) from error
 
 
+def _renewed(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The parts of a file of version 0.1.0, which names its captioner only, as those of today."""
+    captioner, functions = {"base": ("Base", BASE), "glied": ("GLIED", GLIED)}[header["architecture"]]
+    names = {"visual_drop": "region_falls", "attribute_drop": "attribute_falls"}
+    header |= {"captioner": captioner, "functions": [asdict(function) for function in functions]}
+    return header, {names.get(name, name): array for name, array in arrays.items()}
+
+
+def _function(row: Mapping[str, Any]) -> AttentionFunction:
+    """An attention function as a file declares it."""
+    number = row["equation"] is None or type(row["equation"]) is int
+    text = isinstance(row["name"], str) and len(row["name"]) <= LONGEST
+    if not (text and number and row["over"] in get_args(Over) and row["role"] in get_args(Role)):
+        raise ValueError("an attention function of it is none")
+    return AttentionFunction(**row)
+
+
 def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError where the parts of a Trace do not fit together; a missing part raises KeyError."""
 
@@ -179,7 +210,7 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
             raise ValueError(otherwise)
 
     lists = [texts[name] for name in ("labels", "attributes", "inputs", "words")] + list(texts["alternatives"])
-    names = [texts[name] for name in ("architecture", "checkpoint", "source")]
+    names = [texts[name] for name in ("captioner", "architecture", "checkpoint", "source")]
     demand(all(isinstance(each, tuple) for each in lists), "its words are no lists")
     for text in [*names, *(word for each in lists for word in each)]:
         demand(isinstance(text, str) and len(text) <= LONGEST, "a word is none, or too long")
@@ -187,27 +218,32 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     sized = len(texts["size"]) == 2 and all(type(side) is int and side > 0 for side in texts["size"])
     demand(sized, "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
-    k, steps = len(attention["x"]), len(arrays["visual_drop"])
+    functions: Functions = texts["functions"]
+    demand(feeding(functions, "regions"), "its captioner attends to no region")
+    k = max(map(len, attention.values()), default=0)
+    steps, told = len(arrays["region_falls"]), len(arrays["attribute_falls"])
     demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")
     demand(min(N, M, L, T, k) > 0 and len(texts["labels"]) in (0, N), "it has no regions, attributes or words")
     demand([len(row) for row in texts["alternatives"]] == [T] * L, "its alternatives do not agree")
     demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")
-    glied = {"vd": (k, N, N), "ad": (k, L, M), "vl": (k, L, N), "al": (k, L, M)}
-    weights = {"x": (k, L, L), "v": (k, L, N), **{"base": {"a": (k, L, M)}, "glied": glied}[texts["architecture"]]}
+    keys = {"regions": N, "attributes": M, "words": L}
+    weights = {f.name: (k, keys[f.over] if f.role == "grouping" else L, keys[f.over]) for f in functions}
+    demand(len(weights) == len(functions), "its attention functions are not told apart")
     shapes = {
         "boxes": (N, 4),
         "attribute_scores": (M,),
         "attribute_regions": (M, N),
         "log_probabilities": (L,),
         "alternative_log_probabilities": (L, T),
-        "visual_drop": (steps, N),
-        "attribute_drop": (steps, M),
+        "region_falls": (steps, N),
+        "attribute_falls": (told, M),
     }
-    demand({name: array.shape for name, array in arrays.items()} == shapes and steps in (0, L), "its shapes disagree")
+    fit = steps in (0, L) and told == (steps if any(f.over == "attributes" for f in functions) else 0)
+    demand({name: array.shape for name, array in arrays.items()} == shapes and fit, "its shapes disagree")
     demand({name: array.shape for name, array in attention.items()} == weights, "the shapes of its attention disagree")
     for name, array in [*arrays.items(), *attention.items()]:
         demand(array.dtype == np.float32, f"its {name} has no numbers")
-        unknown = np.isnan(array) & ({"visual_drop": N, "attribute_drop": M}.get(name) == 1)  # alone: never removed
+        unknown = np.isnan(array) & ({"region_falls": N, "attribute_falls": M}.get(name) == 1)  # alone: never removed
         demand((unknown | (np.abs(array) < 1e6)).all(), f"its {name} is not finite")
     for w in attention.values():
         demand((w >= 0).all() and np.allclose(w.sum(-1), 1, atol=1e-3), "its attention does not sum to 1")
@@ -224,7 +260,7 @@ class Outlook:
 
     Attributes:
         prefixes: the beginnings, without <bos>.
-        attention: name -> [k, P, keys], as in Trace, of the word after each: v, vl, al, or v, a.
+        attention: name -> [k, P, keys], as in Trace, of the word after each, by the functions that feed it.
         alternatives: the 10 most probable words after each. `alternative_log_probabilities`: [P, 10].
     """
 

@@ -19,7 +19,8 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   const modes = data.groups && !data.partner ? ["word", "groups"] : ["word"]
 
   // ---- what is in view
-  if (memory.start !== data.start.count) Object.assign(memory, { start: data.start.count, head: data.start.head, steps: {} }) // Back or Forward
+  if (memory.start !== data.start.count)
+    Object.assign(memory, { start: data.start.count, head: data.start.head, steps: {} }) // Back or Forward
   const remembered = data.digest in memory.steps
   const starting = Object.keys(memory.steps).length ? null : data.start.step
   const paired = data.partner in memory.steps ? data.pairs.indexOf(memory.steps[data.partner]) : -1
@@ -58,49 +59,179 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   const visited = (enter, leave) => ({ pointerenter: enter, pointerleave: leave, focus: enter, blur: leave }) // by hand or keyboard
   const words = make("div", { class: "words", role: "group", "aria-label": "The caption, word by word" })
   const play = make("button", { class: "round", "aria-label": "Play the caption", title: "Play", click: toggle }, "▶")
-  const slider = make("input", { type: "range", min: 0, max: data.words.length - 1, "aria-label": "Word of the caption",
-    input: () => choose(+slider.value, false), change: () => choose(+slider.value) })
+  const slider = make("input", {
+    type: "range",
+    min: 0,
+    max: data.words.length - 1,
+    "aria-label": "Word of the caption",
+    input: () => choose(+slider.value, false),
+    change: () => choose(+slider.value),
+  })
   const place = make("span")
-  const heads = make("select", { "aria-label": "Attention head", change: () => { memory.head = +heads.value; draw(); tell({ head: memory.head }); commit() } },
+  const heads = make(
+    "select",
+    {
+      "aria-label": "Attention head",
+      change: () => {
+        memory.head = +heads.value
+        draw()
+        tell({ head: memory.head })
+        commit()
+      },
+    },
     ...["Mean of heads", ...Array.from({ length: data.heads }, (_, i) => `Head ${i + 1}`)].map((name, i) =>
-      make("option", { value: i }, name)))
+      make("option", { value: i }, name),
+    ),
+  )
   const tabs = (names, get, set) => {
-    const group = make("div", { class: "tabs", role: "group" }, ...Object.entries(names).map(([value, [name, title]]) =>
-      make("button", { value, title, click: () => { set(value); draw() } }, name)))
+    const group = make(
+      "div",
+      { class: "tabs", role: "group" },
+      ...Object.entries(names).map(([value, [name, title]]) =>
+        make(
+          "button",
+          {
+            value,
+            title,
+            click: () => {
+              set(value)
+              draw()
+            },
+          },
+          name,
+        ),
+      ),
+    )
     group.update = () => [...group.children].forEach((b) => b.setAttribute("aria-pressed", b.value === get()))
     return group
   }
-  const modeTabs = tabs({ word: ["The word", "Where the model looked for each word"], groups: ["Region groups", "What each region gathers from the others: GLIED Eq. (9)"] }, mode, (value) => { stop(); memory.mode = value })
-  const lookTabs = tabs({ coarse: ["Groups first", "Attention over region groups: GLIED Eq. (12)"], fine: ["Regions revisited", "Attention over single regions, with the groups in view: GLIED Eq. (13)"] }, look, (value) => { memory.look = value })
-  const itself = make("input", { type: "checkbox", change: () => { memory.itself = !itself.checked; draw() } })
+  const cite = (text, name) => text + (data.cited[name] && `: ${data.cited[name]}`)
+  const modeTabs = tabs(
+    {
+      word: ["The word", "Where the model looked for each word"],
+      groups: ["Region groups", cite("What each region gathers from the others", "groups")],
+    },
+    mode,
+    (value) => {
+      stop()
+      memory.mode = value
+    },
+  )
+  const lookTabs = tabs(
+    {
+      coarse: ["Groups first", cite("Attention over region groups", "coarse")],
+      fine: ["Regions revisited", cite("Attention over single regions, with the groups in view", "fine")],
+    },
+    look,
+    (value) => {
+      memory.look = value
+    },
+  )
+  const itself = make("input", {
+    type: "checkbox",
+    change: () => {
+      memory.itself = !itself.checked
+      draw()
+    },
+  })
   const itselfLabel = make("label", {}, itself, "Leave the region itself out")
-  const controls = make("div", { class: "controls" },
+  const controls = make(
+    "div",
+    { class: "controls" },
     ...(modes.length > 1 ? [modeTabs] : []),
-    make("div", {}, play, slider, place), make("div", {}, heads),
-    ...(data.coarse ? [lookTabs] : []), ...(modes.length > 1 ? [itselfLabel] : []), displaySettings())
+    make("div", {}, play, slider, place),
+    make("div", {}, heads),
+    ...(data.coarse ? [lookTabs] : []),
+    ...(modes.length > 1 ? [itselfLabel] : []),
+    displaySettings(),
+  )
 
-  const { stage, legend, crop, at, visit, paint, paintBoxes } = photograph(data, { tabindex: 0, role: "application",
+  const { stage, legend, crop, at, visit, paint, paintBoxes } = photograph(data, {
+    tabindex: 0,
+    role: "application",
     "aria-label": `${data.alt}. ${N} regions: arrow keys move, plus and minus change the size, Enter pins, Escape clears.`,
     style: `max-width: calc(min(100%, ${Math.round((470 * width) / height)}px))`,
-    pointermove: hover, pointerleave: () => point(null), click: pin, keydown: press })
+    pointermove: hover,
+    pointerleave: () => point(null),
+    click: pin,
+    keydown: press,
+  })
   const readout = make("p", { class: "readout", "aria-live": "polite" })
-  const minis = make("div", { class: "minis", role: "group", "aria-label": "All regions" },
-    ...data.boxes.map((_, i) => make("button", { "aria-label": `Region ${i + 1}, ${data.names[i]}`, title: `${i + 1}: ${data.names[i]}`,
-      ...visited(() => point(i), () => { if (hovered === i) point(null) }), click: () => { pinned = pinned === i ? null : i; draw() } }, crop(i, 38))))
-  const keys = make("p", { class: "keys" }, "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
-    (data.labels.length ? " What a region is called is its detector’s guess." : ""))
-  const chips = make("div", { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
-    ...data.attributes.map((word, i) => make("button", { style: `--score: ${Math.round(45 * data.scores[i])}%`,
-      title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
-      ...visited(() => { attribute = i; draw() }, () => { if (attribute === i) { attribute = null; draw() } }),
-      click: () => { pinnedAttribute = pinnedAttribute === i ? null : i; draw() } }, word + " ", make("small", {}, data.scores[i].toFixed(2)))))
+  const minis = make(
+    "div",
+    { class: "minis", role: "group", "aria-label": "All regions" },
+    ...data.boxes.map((_, i) =>
+      make(
+        "button",
+        {
+          "aria-label": `Region ${i + 1}, ${data.names[i]}`,
+          title: `${i + 1}: ${data.names[i]}`,
+          ...visited(
+            () => point(i),
+            () => {
+              if (hovered === i) point(null)
+            },
+          ),
+          click: () => {
+            pinned = pinned === i ? null : i
+            draw()
+          },
+        },
+        crop(i, 38),
+      ),
+    ),
+  )
+  const keys = make(
+    "p",
+    { class: "keys" },
+    "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
+      (data.labels.length ? " What a region is called is its detector’s guess." : ""),
+  )
+  const chips = make(
+    "div",
+    { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
+    ...data.attributes.map((word, i) =>
+      make(
+        "button",
+        {
+          style: `--score: ${Math.round(45 * data.scores[i])}%`,
+          title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
+          ...visited(
+            () => {
+              attribute = i
+              draw()
+            },
+            () => {
+              if (attribute === i) {
+                attribute = null
+                draw()
+              }
+            },
+          ),
+          click: () => {
+            pinnedAttribute = pinnedAttribute === i ? null : i
+            draw()
+          },
+        },
+        word + " ",
+        make("small", {}, data.scores[i].toFixed(2)),
+      ),
+    ),
+  )
   const panel = make("div", { class: "panel" })
-  const board = make("div", { class: "board" }, words, controls,
+  const board = make(
+    "div",
+    { class: "board" },
+    words,
+    controls,
     make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys), panel),
-    make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`), chips)
+    make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
+    chips,
+  )
 
   // ---- drawing
-  const marked = () => (mode() === "groups" && attribute === null && pinnedAttribute === null ? query() : (hovered ?? pinned))
+  const marked = () =>
+    mode() === "groups" && attribute === null && pinnedAttribute === null ? query() : (hovered ?? pinned)
   function drawMinis(weights) {
     const reach = Math.max(...weights)
     ;[...minis.children].forEach((b, i) => {
@@ -110,66 +241,138 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   }
 
   function row(name, weight, reach, last, css = "", picture = null) {
-    const value = make("data", last == null ? {} : { class: last > 0.1 ? "falls" : "" }, last === undefined ? "" : signed(last))
-    const cells = [make("b", { title: name }, name), make("i", { style: `--share: ${(100 * weight) / reach}%` }), make("data", {}, percent(weight)), value]
-    return make("div", { class: `row ${picture ? "region" : "bare"} ${css}` }, ...(picture ? [make("div", {}, picture)] : []), ...cells)
+    const value = make(
+      "data",
+      last == null ? {} : { class: last > 0.1 ? "falls" : "" },
+      last === undefined ? "" : signed(last),
+    )
+    const cells = [
+      make("b", { title: name }, name),
+      make("i", { style: `--share: ${(100 * weight) / reach}%` }),
+      make("data", {}, percent(weight)),
+      value,
+    ]
+    return make(
+      "div",
+      { class: `row ${picture ? "region" : "bare"} ${css}` },
+      ...(picture ? [make("div", {}, picture)] : []),
+      ...cells,
+    )
   }
-  const regionRows = (weights, falls) => ranked(weights, 6).map((i) =>
-    row(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls ? falls[i] : undefined, "", crop(i, 34)))
+  const regionRows = (weights, falls) =>
+    ranked(weights, 6).map((i) =>
+      row(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls ? falls[i] : undefined, "", crop(i, 34)),
+    )
   const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
 
   function drawWordPanel(weights) {
-    const read = pooled(data.read, memory.head, step), p = Math.exp(data.log_probabilities[step])
-    const falls = data.region_falls[step], attributeFalls = data.attribute_falls[step]
-    const rho = data.agreement[memory.head][step] ?? [null, null]
-    const likely = data.alternatives[step], chances = data.alternative_log_probabilities[step].map(Math.exp)
+    const read = data.read && pooled(data.read, memory.head, step),
+      p = Math.exp(data.log_probabilities[step])
+    const falls = data.region_falls[step],
+      attributeFalls = data.attribute_falls[step]
+    const rho = data.agreement[memory.head][step] ?? []
+    const likely = data.alternatives[step],
+      chances = data.alternative_log_probabilities[step].map(Math.exp)
     const title = `“${data.words[step]}”`
     const correlation = (value, what) => `${value === null ? "unknown" : signed(value)} over ${what}`
     panel.replaceChildren(
       make("h3", {}, title),
-      make("p", {}, `probability ${percent(p)}, log p ${signed(data.log_probabilities[step])}; whole caption log p ${signed(data.total)}`),
-      heading(look() === "coarse" ? "Groups it drew on first" : "Regions it looked at", falls ? "attention | fall without" : "attention"),
+      make(
+        "p",
+        {},
+        `probability ${percent(p)}, log p ${signed(data.log_probabilities[step])}; whole caption log p ${signed(data.total)}`,
+      ),
+      heading(
+        look() === "coarse" ? "Groups it drew on first" : "Regions it looked at",
+        falls ? "attention | fall without" : "attention",
+      ),
       ...regionRows(weights, falls),
-      heading("Attributes it looked at", attributeFalls ? "attention | fall without" : "attention"),
-      ...ranked(read, 8).map((m) => row(data.attributes[m], read[m], Math.max(...read), attributeFalls ? attributeFalls[m] : undefined)),
-      ...(falls ? [make("p", { class: "note" },
-        `Fall: how far the word’s log p drops when that region or attribute is taken away. Attention is not explanation: its rank correlation with the fall is ${correlation(rho[0], "regions")}, ${correlation(rho[1], "attributes")}.`)] : []),
+      ...(read
+        ? [
+            heading("Attributes it looked at", attributeFalls ? "attention | fall without" : "attention"),
+            ...ranked(read, 8).map((m) =>
+              row(data.attributes[m], read[m], Math.max(...read), attributeFalls ? attributeFalls[m] : undefined),
+            ),
+          ]
+        : []),
+      ...(falls
+        ? [
+            make(
+              "p",
+              { class: "note" },
+              `Fall: how far the word’s log p falls when that region or attribute is taken away. Attention is not explanation: its rank correlation with the fall is ${rho.map((value, i) => correlation(value, ["regions", "attributes"][i])).join(", ")}.`,
+            ),
+          ]
+        : []),
       heading("What it might have said here", "probability"),
-      ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")))
+      ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")),
+    )
   }
 
   function drawGroupPanel(weights) {
-    const region = query(), seen = data.seen.map((line) => line[region])
+    const region = query(),
+      seen = data.seen.map((line) => line[region])
     panel.replaceChildren(
-      make("h3", {}, `Region ${region + 1}`), make("p", {}, data.names[region]),
-      heading("Its learned group", "share"), ...regionRows(weights),
-      make("p", { class: "note" }, "Region distilling, GLIED Eq. (9): the regions this one is enriched with before any word is said. Shares sum to 100 %."),
+      make("h3", {}, `Region ${region + 1}`),
+      make("p", {}, data.names[region]),
+      heading("Its learned group", "share"),
+      ...regionRows(weights),
+      make(
+        "p",
+        { class: "note" },
+        `Region distilling${data.cited.groups && `, ${data.cited.groups}`}: the regions this one is enriched with before any word is said. Shares sum to 100 %.`,
+      ),
       heading("Attributes seen in this region", "probability here"),
-      ...ranked(seen, 8).map((m) => row(data.attributes[m], seen[m], Math.max(...seen, 1e-6))))
+      ...ranked(seen, 8).map((m) => row(data.attributes[m], seen[m], Math.max(...seen, 1e-6))),
+    )
   }
 
   function drawReadout(weights) {
-    const region = hovered ?? pinned, seen = attribute ?? pinnedAttribute
-    const about = seen !== null ? `“${data.attributes[seen]}” was detected here` : mode() === "groups" ? `in the group of region ${query() + 1}` : `of the attention of “${data.words[step]}”`
+    const region = hovered ?? pinned,
+      seen = attribute ?? pinnedAttribute
+    const about =
+      seen !== null
+        ? `“${data.attributes[seen]}” was detected here`
+        : mode() === "groups"
+          ? `in the group of region ${query() + 1}`
+          : `of the attention of “${data.words[step]}”`
     if (region === null) {
-      readout.textContent = seen !== null ? `Where “${data.attributes[seen]}” was detected.`
-        : mode() === "groups" ? "Hover over the photograph to see the group of each region."
-        : `Where the model looked for “${data.words[step]}”${look() === "coarse" ? ", by groups" : ""}. Coloured: more than an even share; dark: less.`
+      readout.textContent =
+        seen !== null
+          ? `Where “${data.attributes[seen]}” was detected.`
+          : mode() === "groups"
+            ? "Hover over the photograph to see the group of each region."
+            : `Where the model looked for “${data.words[step]}”${look() === "coarse" ? ", by groups" : ""}. Coloured: more than an even share; dark: less.`
       return
     }
     const fall = seen === null && mode() === "word" ? data.region_falls[step]?.[region] : null
-    readout.textContent = `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${(weights[region] * N).toFixed(1)}× the even share.`
-      + (fall == null ? "" : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(2)}.`)
+    readout.textContent =
+      `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${(weights[region] * N).toFixed(1)}× the even share.` +
+      (fall == null
+        ? ""
+        : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(2)}.`)
   }
 
   function drawWords() {
-    words.replaceChildren(...data.words.map((word, t) => {
-      const p = Math.exp(data.log_probabilities[t])
-      const button = make("button", { "aria-pressed": t === step, "aria-label": `${word}, probability ${percent(p)}${data.differs?.[t] ? ", differs" : ""}`, click: () => { stop(); choose(t) } },
-        make("span", { class: data.differs?.[t] ? "differs" : "" }, word),
-        make("small", {}, make("i", { style: `background: rgba(11, 132, 132, ${p.toFixed(2)})` }), percent(p)))
-      return button
-    }))
+    words.replaceChildren(
+      ...data.words.map((word, t) => {
+        const p = Math.exp(data.log_probabilities[t])
+        const button = make(
+          "button",
+          {
+            "aria-pressed": t === step,
+            "aria-label": `${word}, probability ${percent(p)}${data.differs?.[t] ? ", differs" : ""}`,
+            click: () => {
+              stop()
+              choose(t)
+            },
+          },
+          make("span", { class: data.differs?.[t] ? "differs" : "" }, word),
+          make("small", {}, make("i", { style: `background: rgba(11, 132, 132, ${p.toFixed(2)})` }), percent(p)),
+        )
+        return button
+      }),
+    )
   }
 
   function draw() {
@@ -193,7 +396,8 @@ export default function ({ data: sent, parentElement, setStateValue }) {
 
   // ---- what a person does
   const commit = () => board.send("choice", { trace: data.digest, step, head: memory.head })
-  const tell = (detail) => window.dispatchEvent(new CustomEvent("glied:board", { detail: { from: data.digest, ...detail } }))
+  const tell = (detail) =>
+    window.dispatchEvent(new CustomEvent("glied:board", { detail: { from: data.digest, ...detail } }))
 
   function choose(t, done = true) {
     memory.mode = "word"
@@ -243,9 +447,14 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const from = hovered ?? pinned ?? query()
     const next = visit(from, event.key)
     if (next !== undefined) point(next)
-    else if (event.key === "Enter") { pinned = pinned === from ? null : from; hovered = null; draw() }
-    else if (event.key === "Escape") { pinned = hovered = pinnedAttribute = null; draw() }
-    else return
+    else if (event.key === "Enter") {
+      pinned = pinned === from ? null : from
+      hovered = null
+      draw()
+    } else if (event.key === "Escape") {
+      pinned = hovered = pinnedAttribute = null
+      draw()
+    } else return
     event.preventDefault()
   }
   // The board beside this one moves along.

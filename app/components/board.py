@@ -1,7 +1,6 @@
 """The board: a photograph, its regions and the words about it; what follows the pointer never leaves the browser."""
 
 import json
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from analysis.attention import LOCAL, first_step, local, region_names, spoken
+from analysis.attention import agreements, cited, first_step, region_names, spoken
 from analysis.diff import align
 from app.photographs.photograph import Photograph
-from app.state import start
-from glied.evaluation.metrics import rank_correlation
+from app.state import STARTS, Key, Sent, start
+from glied.functions import feeding, find
 from glied.traces import Trace
 
 HERE = Path(__file__).parent
@@ -25,15 +24,15 @@ _board = st.components.v2.component(
 
 
 def board(
-    trace: Trace, photograph: Photograph, key: str, on_choice: Callable[[], None], partner: Trace | None = None
+    trace: Trace, photograph: Photograph, key: Key[Sent], on_choice: Callable[[], None], partner: Trace | None = None
 ) -> None:
     """Draws the board of a trace; `on_choice` is called after every click on a word or head, which `app.state.choose`
     takes over. `partner` is the trace of the board beside it, which then moves along."""
     first = start()
-    begun = {"step": first.step, "head": first.head, "count": st.session_state.starts}
+    begun = {"step": first.step, "head": first.head, "count": STARTS.get()}
     drawn = {"digest": trace.digest, "partner": partner.digest if partner else None, "trace": packed(trace, partner)}
     shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun}
-    _board(key=key, data=drawn | shown, on_choice_change=on_choice)
+    _board(key=key.name, data=drawn | shown, on_choice_change=on_choice)
 
 
 @lru_cache(maxsize=16)
@@ -44,10 +43,11 @@ def packed(trace: Trace, partner: Trace | None) -> str:
 
 def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
     """All that the board draws on the photograph, for every word, head and region."""
-    fine, read = LOCAL[trace.architecture]
+    groups, coarse = (find(trace.functions, "regions", role) for role in ("grouping", "global"))
+    fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
+    drawn = {"groups": groups, "coarse": None if coarse == fine else coarse, "fine": fine, "read": read}
     pairs = align(trace.words, partner.words) if partner else None
     return {
-        "architecture": trace.architecture,
         "size": trace.size,
         "boxes": rounded(trace.boxes, 1),
         "names": region_names(trace),
@@ -60,30 +60,16 @@ def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
         "total": round(float(trace.log_probabilities.sum()), 2),
         "alternatives": [[spoken(word) for word in words] for words in trace.alternatives],
         "alternative_log_probabilities": rounded(trace.alternative_log_probabilities),
-        "heads": trace.attention[fine].shape[0],
-        "groups": rounded(trace.attention["vd"]) if "vd" in trace.attention else None,
-        "coarse": rounded(trace.attention["v"]) if fine == "vl" else None,
-        "fine": rounded(trace.attention[fine]),
-        "read": rounded(trace.attention[read]),
-        "region_falls": rounded(trace.visual_drop),
-        "attribute_falls": rounded(trace.attribute_drop),
-        "agreement": _agreements(trace),
+        "heads": trace.heads,
+        "cited": {name: cited(trace, function) for name, function in drawn.items()},
+        **{name: rounded(trace.attention[function.name]) if function else None for name, function in drawn.items()},
+        "region_falls": rounded(trace.region_falls),
+        "attribute_falls": rounded(trace.attribute_falls),
+        "agreement": rounded(agreements(trace), 2),
         "first": first_step(trace),
         "pairs": pairs.left if pairs else None,
         "differs": pairs.left_differs if pairs else None,
     }
-
-
-def _agreements(trace: Trace) -> list[list[list[float | None]]]:
-    """[mean, head 1 .. k][step][regions, attributes]: rank correlation of attention and fall; None if unknown."""
-    heads = trace.attention[LOCAL[trace.architecture][0]].shape[0]
-    drops = (trace.visual_drop, trace.attribute_drop)
-    found = []
-    for head in range(heads + 1):
-        pairs = list(zip(local(trace, head), drops, strict=True))
-        rows = [[rank_correlation(w[t], drop[t]) for w, drop in pairs] for t in range(len(drops[0]))]
-        found.append([[None if math.isnan(value) else round(value, 2) for value in row] for row in rows])
-    return found
 
 
 def rounded(array: np.ndarray, digits: int = 5) -> list:

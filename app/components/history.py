@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.state import travelled
+from app.state import START, travelled
 
 _history = st.components.v2.component("glied_history", js=Path(__file__).with_name("history.js").read_text())
 
@@ -15,4 +15,4 @@ def follow_history() -> None:
     with st.container(key="history"):
         _history(key="history_of_the_browser")
     if travelled() and {"step", "head"} & set(st.query_params):
-        st.session_state.pop("start", None)
+        START.forget()

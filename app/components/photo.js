@@ -5,9 +5,21 @@ const SVG = "http://www.w3.org/2000/svg"
 const COLUMNS = 96
 // Told apart with every common colour blindness, and in print.
 const PALETTES = {
-  warm: [[255, 217, 102], [249, 140, 40], [200, 20, 30]],
-  cividis: [[0, 50, 100], [124, 123, 120], [253, 231, 55]],
-  violet: [[250, 210, 180], [222, 73, 104], [70, 15, 110]],
+  warm: [
+    [255, 217, 102],
+    [249, 140, 40],
+    [200, 20, 30],
+  ],
+  cividis: [
+    [0, 50, 100],
+    [124, 123, 120],
+    [253, 231, 55],
+  ],
+  violet: [
+    [250, 210, 180],
+    [222, 73, 104],
+    [70, 15, 110],
+  ],
 }
 // How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (both in
 // percent) that is outlined, whether outlines have labels. The browser remembers it.
@@ -15,16 +27,28 @@ const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
 const view = (window.gliedView ??= { palette: "warm", opacity: 62, threshold: 3, labels: true, ...remembered() })
 
 function remembered() {
-  const holds = (name, value) => name === "palette" ? Object.hasOwn(PALETTES, value) : name === "labels" ? typeof value === "boolean"
-    : name in LIMITS && Number.isFinite(value) && value >= LIMITS[name][0] && value <= LIMITS[name][1]
+  const holds = (name, value) =>
+    name === "palette"
+      ? Object.hasOwn(PALETTES, value)
+      : name === "labels"
+        ? typeof value === "boolean"
+        : name in LIMITS && Number.isFinite(value) && value >= LIMITS[name][0] && value <= LIMITS[name][1]
   try {
-    return Object.fromEntries(Object.entries(JSON.parse(localStorage.getItem("gliedView"))).filter((pair) => holds(...pair)))
-  } catch { return {} } // nothing stored, or no storage
+    return Object.fromEntries(
+      Object.entries(JSON.parse(localStorage.getItem("gliedView"))).filter((pair) => holds(...pair)),
+    )
+  } catch {
+    return {}
+  } // nothing stored, or no storage
 }
 
 function setView(change) {
   Object.assign(view, change)
-  try { localStorage.setItem("gliedView", JSON.stringify(view)) } catch { /* a browser without storage forgets */ }
+  try {
+    localStorage.setItem("gliedView", JSON.stringify(view))
+  } catch {
+    /* a browser without storage forgets */
+  }
   window.dispatchEvent(new Event("glied:view"))
 }
 
@@ -61,8 +85,11 @@ function pooled(tensor, head, row) {
 
 // The settings of the view, folded away; put it among a component's controls.
 function displaySettings() {
-  const palette = make("select", { change: () => setView({ palette: palette.value }) },
-    ...Object.keys(PALETTES).map((name) => make("option", { value: name }, name)))
+  const palette = make(
+    "select",
+    { change: () => setView({ palette: palette.value }) },
+    ...Object.keys(PALETTES).map((name) => make("option", { value: name }, name)),
+  )
   const labels = make("input", { type: "checkbox", change: () => setView({ labels: labels.checked }) })
   const ranges = Object.entries(LIMITS).map(([name, [min, max]]) => {
     const range = make("input", { type: "range", min, max, input: () => setView({ [name]: +range.value }) })
@@ -70,12 +97,25 @@ function displaySettings() {
   })
   const names = { opacity: "Opacity", threshold: "Outline from" }
   const summary = make("summary", {}, "Display")
-  const details = make("details", { class: "display", keydown: (event) => {
-    if (event.key !== "Escape" || !details.open) return
-    details.open = false
-    summary.focus()
-  } }, summary, make("div", {}, make("label", {}, "Colours", palette),
-    ...ranges.map(([name, range, value]) => make("label", {}, names[name], range, value)), make("label", {}, labels, "Labels")))
+  const details = make(
+    "details",
+    {
+      class: "display",
+      keydown: (event) => {
+        if (event.key !== "Escape" || !details.open) return
+        details.open = false
+        summary.focus()
+      },
+    },
+    summary,
+    make(
+      "div",
+      {},
+      make("label", {}, "Colours", palette),
+      ...ranges.map(([name, range, value]) => make("label", {}, names[name], range, value)),
+      make("label", {}, labels, "Labels"),
+    ),
+  )
   details.repaint = () => {
     palette.value = view.palette
     labels.checked = view.labels
@@ -105,16 +145,24 @@ function photograph(data, attributes = {}) {
   svg.setAttribute("preserveAspectRatio", "none")
   const tags = make("div", { "aria-hidden": "true" })
   const stage = make("div", { class: "stage", ...attributes }, photo, canvas, svg, tags)
-  const scale = make("i", { "aria-hidden": "true" }), most = make("span")
+  const scale = make("i", { "aria-hidden": "true" }),
+    most = make("span")
   const legend = make("div", { class: "legend" }, "less", scale, most)
 
   function crop(i, size) {
     const [x1, y1, x2, y2] = data.boxes[i]
     const scale = size / Math.max(x2 - x1, y2 - y1)
-    const small = make("canvas", { class: "crop", width: Math.max(6, Math.round((x2 - x1) * scale)), height: Math.max(6, Math.round((y2 - y1) * scale)), "aria-hidden": "true" })
+    const small = make("canvas", {
+      class: "crop",
+      width: Math.max(6, Math.round((x2 - x1) * scale)),
+      height: Math.max(6, Math.round((y2 - y1) * scale)),
+      "aria-hidden": "true",
+    })
     const paint = () => {
       const zoom = photo.naturalWidth / width
-      small.getContext("2d").drawImage(photo, x1 * zoom, y1 * zoom, (x2 - x1) * zoom, (y2 - y1) * zoom, 0, 0, small.width, small.height)
+      small
+        .getContext("2d")
+        .drawImage(photo, x1 * zoom, y1 * zoom, (x2 - x1) * zoom, (y2 - y1) * zoom, 0, 0, small.width, small.height)
     }
     if (photo.complete && photo.naturalWidth) paint()
     else photo.addEventListener("load", paint, { once: true })
@@ -127,23 +175,28 @@ function photograph(data, attributes = {}) {
     const found = new Float64Array(COLUMNS * rows)
     weights.forEach((weight, i) => {
       const [x1, y1, x2, y2] = data.boxes[i]
-      const right = Math.ceil((x2 / width) * COLUMNS), bottom = Math.min(rows, Math.ceil((y2 / height) * rows))
+      const right = Math.ceil((x2 / width) * COLUMNS),
+        bottom = Math.min(rows, Math.ceil((y2 / height) * rows))
       for (let y = Math.floor((y1 / height) * rows); y < bottom; y++)
-        for (let x = Math.floor((x1 / width) * COLUMNS); x < Math.min(right, COLUMNS); x++) found[y * COLUMNS + x] += weight / areas[i]
+        for (let x = Math.floor((x1 / width) * COLUMNS); x < Math.min(right, COLUMNS); x++)
+          found[y * COLUMNS + x] += weight / areas[i]
     })
     return found
   }
   const even = heat(data.boxes.map(() => 1 / N))
 
   function paintHeat(weights) {
-    const ramp = PALETTES[view.palette], cover = view.opacity / 100
+    const ramp = PALETTES[view.palette],
+      cover = view.opacity / 100
     const lift = heat(weights).map((v, i) => (even[i] ? v / even[i] : 0))
     const reach = Math.max(1, Math.log2(Math.max(...lift)))
     const context = canvas.getContext("2d")
     const pixels = context.createImageData(COLUMNS, rows)
     lift.forEach((value, i) => {
-      const log = Math.log2(Math.max(value, 1e-3)), t = Math.min(1, Math.max(0, log / reach))
-      const [a, b] = t < 0.5 ? [ramp[0], ramp[1]] : [ramp[1], ramp[2]], f = t < 0.5 ? 2 * t : 2 * t - 1
+      const log = Math.log2(Math.max(value, 1e-3)),
+        t = Math.min(1, Math.max(0, log / reach))
+      const [a, b] = t < 0.5 ? [ramp[0], ramp[1]] : [ramp[1], ramp[2]],
+        f = t < 0.5 ? 2 * t : 2 * t - 1
       for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = log > 0 ? a[c] + f * (b[c] - a[c]) : 15
       pixels.data[4 * i + 3] = log > 0 ? 255 * cover * t ** 0.7 : 255 * Math.min(cover, -0.5 * log)
     })
@@ -154,9 +207,20 @@ function photograph(data, attributes = {}) {
 
   function outline(i, colour, thick, opacity, dash) {
     const [x1, y1, x2, y2] = data.boxes[i]
-    for (const [stroke, extra] of [["#000", 2], [colour, 0]]) {
+    for (const [stroke, extra] of [
+      ["#000", 2],
+      [colour, 0],
+    ]) {
       const rect = document.createElementNS(SVG, "rect")
-      const values = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, stroke, "stroke-width": thick + extra, "stroke-opacity": extra ? opacity / 2 : opacity }
+      const values = {
+        x: x1,
+        y: y1,
+        width: x2 - x1,
+        height: y2 - y1,
+        stroke,
+        "stroke-width": thick + extra,
+        "stroke-opacity": extra ? opacity / 2 : opacity,
+      }
       if (dash && !extra) values["stroke-dasharray"] = dash
       for (const [name, value] of Object.entries(values)) rect.setAttribute(name, value)
       svg.append(rect)
@@ -166,11 +230,22 @@ function photograph(data, attributes = {}) {
   // A label in the first corner of its box, or the middle, or above or below it, where no other label lies.
   function label(i, text, taken, zoom, css = "") {
     const [x1, y1, x2, y2] = data.boxes[i]
-    const w = (10 + 7 * text.length) / zoom, h = 20 / zoom, gap = 4 / zoom
-    const spots = [[x1 + gap, y1 + gap], [x2 - w - gap, y1 + gap], [x1 + gap, y2 - h - gap], [x2 - w - gap, y2 - h - gap],
-      [(x1 + x2 - w) / 2, y1 + gap], [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2], [(x1 + x2 - w) / 2, y2 - h - gap],
-      [x1, y1 - h - gap], [x1, y2 + gap]].map(([x, y]) => [Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - h))])
-    const [x, y] = spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
+    const w = (10 + 7 * text.length) / zoom,
+      h = 20 / zoom,
+      gap = 4 / zoom
+    const spots = [
+      [x1 + gap, y1 + gap],
+      [x2 - w - gap, y1 + gap],
+      [x1 + gap, y2 - h - gap],
+      [x2 - w - gap, y2 - h - gap],
+      [(x1 + x2 - w) / 2, y1 + gap],
+      [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2],
+      [(x1 + x2 - w) / 2, y2 - h - gap],
+      [x1, y1 - h - gap],
+      [x1, y2 + gap],
+    ].map(([x, y]) => [Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - h))])
+    const [x, y] =
+      spots.find(([x, y]) => taken.every(([u, v, uw]) => x + w < u || u + uw < x || y + h < v || v + h < y)) ?? spots[0]
     taken.push([x, y, w])
     tags.append(make("span", { class: css, style: `left: ${(100 * x) / width}%; top: ${(100 * y) / height}%` }, text))
   }
@@ -181,10 +256,14 @@ function photograph(data, attributes = {}) {
     const zoom = (stage.clientWidth || 500) / width // once, before anything changes: to read it lays the page out
     svg.replaceChildren()
     tags.replaceChildren()
-    const taken = [], reach = Math.max(...weights)
-    const top = ranked(weights, 5).filter((i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold && i !== marked)
+    const taken = [],
+      reach = Math.max(...weights)
+    const top = ranked(weights, 5).filter(
+      (i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold && i !== marked,
+    )
     const named = (i) => (data.labels[i] ? `${data.labels[i]} ` : "") + percent(weights[i])
-    for (const i of [...top].reverse()) outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
+    for (const i of [...top].reverse())
+      outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
     if (marked !== null) outline(marked, "#56b4e9", 4, 1, dashed ? "8 5" : "")
     if (!view.labels) return
     if (marked !== null) label(marked, named(marked), taken, zoom, "query")
@@ -192,22 +271,30 @@ function photograph(data, attributes = {}) {
   }
 
   function under(x, y) {
-    const distance = (i) => Math.hypot((data.boxes[i][0] + data.boxes[i][2]) / 2 - x, (data.boxes[i][1] + data.boxes[i][3]) / 2 - y)
+    const distance = (i) =>
+      Math.hypot((data.boxes[i][0] + data.boxes[i][2]) / 2 - x, (data.boxes[i][1] + data.boxes[i][3]) / 2 - y)
     const size = (i) => Math.round((areas[i] / (width * height)) * 200)
-    return [...data.boxes.keys()].filter((i) => data.boxes[i][0] <= x && x <= data.boxes[i][2] && data.boxes[i][1] <= y && y <= data.boxes[i][3])
+    return [...data.boxes.keys()]
+      .filter((i) => data.boxes[i][0] <= x && x <= data.boxes[i][2] && data.boxes[i][1] <= y && y <= data.boxes[i][3])
       .sort((a, b) => size(a) - size(b) || distance(a) - distance(b))
   }
   function at(event) {
     const frame = stage.getBoundingClientRect()
-    return under(((event.clientX - frame.left) / frame.width) * width, ((event.clientY - frame.top) / frame.height) * height)
+    return under(
+      ((event.clientX - frame.left) / frame.width) * width,
+      ((event.clientY - frame.top) / frame.height) * height,
+    )
   }
   const centre = (i) => [(data.boxes[i][0] + data.boxes[i][2]) / 2, (data.boxes[i][1] + data.boxes[i][3]) / 2]
   // The next region that way: near, straight ahead and of like size.
   function neighbour(from, dx, dy) {
     const [x, y] = centre(from)
-    let best = from, least = Infinity
+    let best = from,
+      least = Infinity
     for (const i of data.boxes.keys()) {
-      const [u, v] = centre(i), ahead = (u - x) * dx + (v - y) * dy, aside = Math.abs((u - x) * dy) + Math.abs((v - y) * dx)
+      const [u, v] = centre(i),
+        ahead = (u - x) * dx + (v - y) * dy,
+        aside = Math.abs((u - x) * dy) + Math.abs((v - y) * dx)
       const cost = ahead + 2 * aside + (width + height) * Math.abs(Math.log(areas[i] / areas[from]))
       if (ahead > 1 && cost < least) [best, least] = [i, cost]
     }

@@ -8,32 +8,88 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const [width, height] = data.size
   // `made` counts the changes; the server's answer to an earlier one does not undo a later one
-  let send = setTriggerValue, heard = data.made, made = data.made ?? 0, hovered = null
-  let regions = new Set(data.regions), attributes = new Set(data.struck), added = new Set(data.added)
+  let send = setTriggerValue,
+    heard = data.made,
+    made = data.made ?? 0,
+    hovered = null
+  let regions = new Set(data.regions),
+    attributes = new Set(data.struck),
+    added = new Set(data.added)
 
   // ---- elements
-  const { stage, crop, at, visit } = photograph(data, { tabindex: 0, role: "application",
+  const { stage, crop, at, visit } = photograph(data, {
+    tabindex: 0,
+    role: "application",
     "aria-label": `${data.alt}. ${data.boxes.length} regions: arrow keys move, plus and minus change the size, Enter strikes out or puts back, Escape clears.`,
     style: `max-width: calc(min(100%, ${Math.round((460 * width) / height)}px))`,
-    pointermove: (event) => { if (event.pointerType !== "touch") point(at(event)[0] ?? null) }, pointerleave: () => point(null),
-    click: (event) => strike(at(event)[0]), keydown: press })
+    pointermove: (event) => {
+      if (event.pointerType !== "touch") point(at(event)[0] ?? null)
+    },
+    pointerleave: () => point(null),
+    click: (event) => strike(at(event)[0]),
+    keydown: press,
+  })
   const layer = document.createElementNS(SVG, "svg")
   layer.setAttribute("viewBox", `0 0 ${width} ${height}`)
   layer.setAttribute("preserveAspectRatio", "none")
   const numbers = make("div", { "aria-hidden": "true" })
   stage.append(layer, numbers)
   const readout = make("p", { class: "readout", "aria-live": "polite" })
-  const minis = make("div", { class: "minis", role: "group", "aria-label": "All regions" },
-    ...data.names.map((name, i) => make("button", { "aria-label": `Strike out region ${i + 1}, ${name}`, title: `${i + 1}: ${name}`,
-      pointerenter: () => point(i), pointerleave: () => point(null), focus: () => point(i), blur: () => point(null), click: () => strike(i) }, crop(i, 38))))
-  const chips = make("div", { class: "chips", role: "group", "aria-label": "Attributes of the photograph" },
-    ...data.attributes.map((word, m) => make("button", { "aria-label": `Strike out the attribute ${word}`, style: `--score: ${Math.round(45 * data.scores[m])}%`,
-      title: `${word}: probability ${percent(data.scores[m])}; ${effect(data.attribute_falls[m])}`, click: () => strikeWord(m) },
-      word + " ", make("small", {}, data.scores[m].toFixed(2)))))
+  const minis = make(
+    "div",
+    { class: "minis", role: "group", "aria-label": "All regions" },
+    ...data.names.map((name, i) =>
+      make(
+        "button",
+        {
+          "aria-label": `Strike out region ${i + 1}, ${name}`,
+          title: `${i + 1}: ${name}`,
+          pointerenter: () => point(i),
+          pointerleave: () => point(null),
+          focus: () => point(i),
+          blur: () => point(null),
+          click: () => strike(i),
+        },
+        crop(i, 38),
+      ),
+    ),
+  )
+  const chips = make(
+    "div",
+    { class: "chips", role: "group", "aria-label": "Attributes of the photograph" },
+    ...data.attributes.map((word, m) =>
+      make(
+        "button",
+        {
+          "aria-label": `Strike out the attribute ${word}`,
+          style: `--score: ${Math.round(45 * data.scores[m])}%`,
+          title: `${word}: probability ${percent(data.scores[m])}; ${effect(data.attribute_falls[m])}`,
+          click: () => strikeWord(m),
+        },
+        word + " ",
+        make("small", {}, data.scores[m].toFixed(2)),
+      ),
+    ),
+  )
   const more = make("div", { class: "chips", role: "group", "aria-label": "Attributes that you added" })
-  const word = make("input", { type: "text", maxlength: data.longest, placeholder: "a word, such as ball", autocomplete: "off", change: add })
-  const removal = make("div", { class: "removal" }, stage, readout, minis, make("h4", {}, "Attributes, and the probability of each"), chips,
-    make("label", {}, "Add an attribute", word), more)
+  const word = make("input", {
+    type: "text",
+    maxlength: data.longest,
+    placeholder: "a word, such as ball",
+    autocomplete: "off",
+    change: add,
+  })
+  const removal = make(
+    "div",
+    { class: "removal" },
+    stage,
+    readout,
+    minis,
+    make("h4", {}, "Attributes, and the probability of each"),
+    chips,
+    make("label", {}, "Add an attribute", word),
+    more,
+  )
 
   // ---- drawing
   function effect(fall) {
@@ -59,16 +115,20 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const [x, y, right, bottom] = data.boxes[hovered]
       for (const kind of ["edge", "mark"]) shape("rect", { class: kind, x, y, width: right - x, height: bottom - y })
     }
-    readout.textContent = hovered !== null
-      ? `Region ${hovered + 1}, ${data.names[hovered]}${regions.has(hovered) ? ": struck out; click or Enter puts it back." : `: ${effect(data.region_falls[hovered])}.`}`
-      : `${regions.size} of ${data.boxes.length} regions and ${attributes.size} of ${data.attributes.length} attributes are struck out.`
+    readout.textContent =
+      hovered !== null
+        ? `Region ${hovered + 1}, ${data.names[hovered]}${regions.has(hovered) ? ": struck out; click or Enter puts it back." : `: ${effect(data.region_falls[hovered])}.`}`
+        : `${regions.size} of ${data.boxes.length} regions and ${attributes.size} of ${data.attributes.length} attributes are struck out.`
     ;[...minis.children].forEach((button, i) => {
       button.setAttribute("aria-pressed", regions.has(i))
       button.classList.toggle("now", i === hovered)
     })
     ;[...chips.children].forEach((button, m) => button.setAttribute("aria-pressed", attributes.has(m)))
-    more.replaceChildren(...[...added].map((name) =>
-      make("button", { "aria-label": `Take out ${name} again`, click: () => toggle(added, name) }, `${name} ×`)))
+    more.replaceChildren(
+      ...[...added].map((name) =>
+        make("button", { "aria-label": `Take out ${name} again`, click: () => toggle(added, name) }, `${name} ×`),
+      ),
+    )
   }
 
   // ---- what a person does
@@ -80,7 +140,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
   function toggle(set, one) {
     if (!set.delete(one)) set.add(one)
     draw()
-    send("edit", { trace: data.digest, made: ++made, regions: [...regions], attributes: [...attributes], added: [...added] })
+    send("edit", {
+      trace: data.digest,
+      made: ++made,
+      regions: [...regions],
+      attributes: [...attributes],
+      added: [...added],
+    })
   }
   function strike(region) {
     if (region !== undefined) toggle(regions, region)
@@ -91,11 +157,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
   function add() {
     const name = word.value.trim().toLowerCase()
     word.value = ""
-    if (added.size >= data.most) readout.textContent = `At most ${data.most} attributes can be added; take one out first.`
+    if (added.size >= data.most)
+      readout.textContent = `At most ${data.most} attributes can be added; take one out first.`
     else if (name && !added.has(name)) toggle(added, name)
   }
   function press(event) {
-    const next = hovered === null && event.key.startsWith("Arrow") ? 0 : hovered === null ? undefined : visit(hovered, event.key)
+    const next =
+      hovered === null && event.key.startsWith("Arrow") ? 0 : hovered === null ? undefined : visit(hovered, event.key)
     if (next !== undefined) point(next)
     else if (event.key === "Enter" && hovered !== null) strike(hovered)
     else if (event.key === "Escape") point(null)

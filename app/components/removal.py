@@ -12,6 +12,7 @@ from analysis.attention import region_names, spoken
 from app.components.board import PHOTO, PHOTO_CSS
 from app.edits import ADDED
 from app.photographs.photograph import Photograph
+from app.state import MADE, REMOVAL
 from glied.scene import Edit
 from glied.traces import Trace
 
@@ -22,12 +23,12 @@ _removal = st.components.v2.component(
 )
 
 
-def removal(trace: Trace, photograph: Photograph, edit: Edit, key: str, on_edit: Callable[[], None]) -> None:
+def removal(trace: Trace, photograph: Photograph, edit: Edit, on_edit: Callable[[], None]) -> None:
     """Draws the scene of a trace as `edit` changes it; `on_edit` is called after every change."""
     struck = [m for m, word in enumerate(trace.attributes) if word in edit.attributes]
-    changed = {"regions": edit.regions, "struck": struck, "added": edit.added, "made": st.session_state.get("made")}
+    changed = {"regions": edit.regions, "struck": struck, "added": edit.added, "made": MADE.get()}
     shown = {"photo": photograph.url, "alt": photograph.alt, "most": ADDED, "longest": LONGEST}
-    _removal(key=key, data=payload(trace) | changed | shown, on_edit_change=on_edit)
+    _removal(key=REMOVAL.name, data=payload(trace) | changed | shown, on_edit_change=on_edit)
 
 
 @lru_cache(maxsize=16)
@@ -40,19 +41,19 @@ def payload(trace: Trace) -> dict[str, Any]:
         "names": region_names(trace),
         "attributes": [spoken(word) for word in trace.attributes],
         "scores": trace.attribute_scores.astype(float).round(4).tolist(),
-        "region_falls": _falls(trace.visual_drop),
-        "attribute_falls": _falls(trace.attribute_drop),
+        "region_falls": _falls(trace.region_falls),
+        "attribute_falls": _falls(trace.attribute_falls),
     }
 
 
-def _falls(drops: np.ndarray) -> list[float | None]:
+def _falls(falls: np.ndarray) -> list[float | None]:
     """Summed over the words; None where there is no other to be left."""
-    return [None if np.isnan(fall) else round(float(fall), 4) for fall in drops.sum(0)]
+    return [None if np.isnan(fall) else round(float(fall), 4) for fall in falls.sum(0)]
 
 
-def taken(key: str, trace: Trace) -> Edit | None:
+def taken(trace: Trace) -> Edit | None:
     """The edit of this trace's scene that the browser asks for, its new words still to be judged; None for nonsense."""
-    match (st.session_state.get(key) or {}).get("edit"):
+    match (REMOVAL.get() or {}).get("edit"):
         case {
             "trace": trace.digest,
             "made": int(made),
@@ -66,7 +67,7 @@ def taken(key: str, trace: Trace) -> Edit | None:
             and len(added) <= ADDED
             and all(isinstance(word, str) and len(word) <= LONGEST for word in added)
         ):
-            st.session_state.made = made
+            MADE.keep(made)
             struck = tuple(trace.attributes[m] for m in sorted(set(attributes)))
             return Edit(tuple(sorted(set(regions))), struck, tuple(dict.fromkeys(added)))
     return None

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.photographs.gallery import Entry, thumbnail
+from app.state import STRIP
 from glied.errors import GliedError
 
 HERE = Path(__file__).parent
@@ -22,4 +23,4 @@ def strip(gallery: Sequence[Entry], picked: str, on_pick: Callable[[], None]) ->
             tiles.append({"id": entry.id, "title": entry.title, "alt": entry.alt, "photo": thumbnail(entry)})
         except GliedError:
             continue
-    _strip(key="strip", data={"tiles": tiles, "picked": picked}, on_picked_change=on_pick)
+    _strip(key=STRIP.name, data={"tiles": tiles, "picked": picked}, on_picked_change=on_pick)

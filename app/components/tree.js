@@ -1,7 +1,10 @@
 // The tree of beam search. Hovering never sends anything; only "decode on" and a chosen alternative do, once.
 
 const END = "<eos>"
-const ROW = 32, TOP = 8, GAP = 46, EDGE = 26 // pixels: of a line, above the first, between columns, before the first
+const ROW = 32,
+  TOP = 8,
+  GAP = 46,
+  EDGE = 26 // pixels: of a line, above the first, between columns, before the first
 
 const chance = (p) => (p < 0.0005 ? "< 0.1 %" : percent(p))
 const said = (word) => (word === END ? "(end)" : word)
@@ -23,8 +26,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
   old?.leave()
   old?.remove()
 
-  const nodes = data.nodes.map(([parent, step, word, total, own, status, outlook], id) =>
-    ({ id, parent, step, word, total, p: Math.exp(own), own, status, outlook, best: data.best.includes(id) }))
+  const nodes = data.nodes.map(([parent, step, word, total, own, status, outlook], id) => ({
+    id,
+    parent,
+    step,
+    word,
+    total,
+    p: Math.exp(own),
+    own,
+    status,
+    outlook,
+    best: data.best.includes(id),
+  }))
   const steps = 1 + Math.max(...nodes.map((n) => n.step))
   const winner = nodes[data.best.at(-1)]
   const path = (node) => (node ? [...path(nodes[node.parent]), node] : [])
@@ -43,7 +56,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   let frame = null
   const inView = () => pointed ?? pinned ?? resting
   // Candidates come in the order of their rank: the first that was kept leads; at the last step the caption has won.
-  const leader = (s) => (s === steps - 1 ? winner : nodes.find((n) => n.step === s && n.status === "kept") ?? winner)
+  const leader = (s) => (s === steps - 1 ? winner : (nodes.find((n) => n.step === s && n.status === "kept") ?? winner))
 
   // ---- where each word stands: a column a step, children in the order of their parents so that no edges cross, the
   // caption that won along the top
@@ -53,12 +66,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
   let x = EDGE
   for (let s = 0; s < steps; s++) {
     const column = nodes.filter((n) => n.step === s)
-    column.sort((a, b) => (nodes[a.parent]?.row ?? 0) - (nodes[b.parent]?.row ?? 0) || b.best - a.best || b.total - a.total)
+    column.sort(
+      (a, b) => (nodes[a.parent]?.row ?? 0) - (nodes[b.parent]?.row ?? 0) || b.best - a.best || b.total - a.total,
+    )
     column.forEach((n, row) => {
       n.row = row
       n.x = x
       n.y = TOP + row * ROW
-      n.wide = Math.ceil(wide(said(n.word), "600 14px") + wide(chance(n.p), "11px")) + 24 + (n.status === "finished" ? 12 : 0)
+      n.wide =
+        Math.ceil(wide(said(n.word), "600 14px") + wide(chance(n.p), "11px")) + 24 + (n.status === "finished" ? 12 : 0)
     })
     x += Math.max(...column.map((n) => n.wide)) + GAP
   }
@@ -67,52 +83,124 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // ---- elements: the tree
   const edges = vector("g", { "aria-hidden": "true" }, vector("circle", { cx: 8, cy: TOP + 13, r: 5, class: "start" }))
   const items = nodes.map((n) => {
-    const from = nodes[n.parent], x0 = from ? from.x + from.wide : 13, y0 = (from ? from.y : TOP) + 13, y1 = n.y + 13
+    const from = nodes[n.parent],
+      x0 = from ? from.x + from.wide : 13,
+      y0 = (from ? from.y : TOP) + 13,
+      y1 = n.y + 13
     const bend = (n.x - x0) / 2
-    n.edge = vector("path", { d: `M${x0} ${y0}C${x0 + bend} ${y0} ${n.x - bend} ${y1} ${n.x} ${y1}`, "stroke-width": (1 + 5 * n.p).toFixed(2) })
+    n.edge = vector("path", {
+      d: `M${x0} ${y0}C${x0 + bend} ${y0} ${n.x - bend} ${y1} ${n.x} ${y1}`,
+      "stroke-width": (1 + 5 * n.p).toFixed(2),
+    })
     edges.append(n.edge)
-    n.item = vector("g", { transform: `translate(${n.x} ${n.y})`, role: "treeitem", tabindex: -1, "aria-level": n.step + 1,
-      "aria-label": `${said(n.word)}, probability ${chance(n.p)} after ${sentence(before(n))}, ${fate(n)}${n.best ? ", in the caption" : ""}` },
+    n.item = vector(
+      "g",
+      {
+        transform: `translate(${n.x} ${n.y})`,
+        role: "treeitem",
+        tabindex: -1,
+        "aria-level": n.step + 1,
+        "aria-label": `${said(n.word)}, probability ${chance(n.p)} after ${sentence(before(n))}, ${fate(n)}${n.best ? ", in the caption" : ""}`,
+      },
       vector("rect", { width: n.wide, height: 26, rx: 6 }),
-      vector("text", { x: 8, y: 18 }, said(n.word), vector("tspan", { dx: 6, class: "p" }, chance(n.p))))
+      vector("text", { x: 8, y: 18 }, said(n.word), vector("tspan", { dx: 6, class: "p" }, chance(n.p))),
+    )
     if (n.status === "finished") n.item.append(vector("circle", { cx: n.wide - 10, cy: 13, r: 4.5, class: "flag" }))
     if (fate(n) === "forced") n.item.append(vector("path", { d: `M7 22H${n.wide - 7}`, class: "forced" }))
-    for (const [name, act] of Object.entries({ pointerenter: () => point(n), pointerleave: () => point(null), focus: () => { point(n); reach(n) }, blur: () => point(null), click: () => pin(n) }))
+    for (const [name, act] of Object.entries({
+      pointerenter: () => point(n),
+      pointerleave: () => point(null),
+      focus: () => {
+        point(n)
+        reach(n)
+      },
+      blur: () => point(null),
+      click: () => pin(n),
+    }))
       n.item.addEventListener(name, act)
     return n.item
   })
-  const svg = vector("svg", { width: x, height: tall, role: "tree", "aria-label": "Tree of beam search: arrow keys move, Enter pins, Escape unpins" }, edges, ...items)
+  const svg = vector(
+    "svg",
+    {
+      width: x,
+      height: tall,
+      role: "tree",
+      "aria-label": "Tree of beam search: arrow keys move, Enter pins, Escape unpins",
+    },
+    edges,
+    ...items,
+  )
   svg.addEventListener("keydown", press)
   const scroller = make("div", { class: "scroller" }, svg)
 
   // ---- elements: the controls
   const play = make("button", { class: "round", "aria-label": "Play the search", title: "Play", click: toggle }, "▶")
-  const slider = make("input", { type: "range", min: 0, max: steps - 1, "aria-label": "Step of the search", input: () => { stop(); go(+slider.value) } })
+  const slider = make("input", {
+    type: "range",
+    min: 0,
+    max: steps - 1,
+    "aria-label": "Step of the search",
+    input: () => {
+      stop()
+      go(+slider.value)
+    },
+  })
   const place = make("span", { class: "place" })
   const sample = (css, name) => make("span", {}, make("i", { class: css, "aria-hidden": "true" }), name)
-  const key = make("div", { class: "key" }, sample("leads", "leads"), sample("kept", "kept"), sample("dropped", "dropped"), sample("finished", "finished"),
-    ...(data.forced ? [sample("forced", "forced")] : []), make("span", {}, "Thicker line: likelier word"))
+  const key = make(
+    "div",
+    { class: "key" },
+    sample("leads", "leads"),
+    sample("kept", "kept"),
+    sample("dropped", "dropped"),
+    sample("finished", "finished"),
+    ...(data.forced ? [sample("forced", "forced")] : []),
+    make("span", {}, "Thicker line: likelier word"),
+  )
   const controls = make("div", { class: "controls" }, make("div", {}, play, slider), displaySettings(), key, place)
 
   // ---- elements: what the word in view was chosen from
   const picture = (title) => {
-    const view = photograph(data, { style: `max-width: calc(min(100%, ${Math.round((340 * data.size[0]) / data.size[1])}px))` })
+    const view = photograph(data, {
+      style: `max-width: calc(min(100%, ${Math.round((340 * data.size[0]) / data.size[1])}px))`,
+    })
     return { ...view, figure: make("figure", {}, make("figcaption", {}, title), view.stage, view.legend) }
   }
-  const global = data.coarse && picture("Groups first (global, Eq. 12)")
-  const local = picture(data.coarse ? "Regions revisited (local, Eq. 13)" : "Regions (Base, Eq. 8)")
-  const title = make("h3"), facts = make("p"), deed = make("div", { class: "deed" })
+  const cite = (text, name) => text + (data.cited[name] && `, ${data.cited[name]}`)
+  const global = data.coarse && picture(cite("Groups first", "coarse"))
+  const local = picture(cite(data.coarse ? "Regions revisited" : "Regions", "fine"))
+  const title = make("h3"),
+    facts = make("p"),
+    deed = make("div", { class: "deed" })
   const change = make("p", { class: "change" })
   const lists = make("div", { class: "lists" })
-  const detail = make("section", { class: data.coarse ? "detail" : "detail base", "aria-label": "The word in view" },
+  const detail = make(
+    "section",
+    { class: data.coarse ? "detail" : "detail base", "aria-label": "The word in view" },
     make("div", { class: "about" }, title, facts, deed),
-    make("div", { class: "pictures" }, ...(global ? [global.figure] : []), local.figure), change, lists)
-  const beam = make("div", { class: "beam" }, controls, scroller,
-    make("p", { class: "note keys" }, "Hover over a word, or go to it with the arrow keys, to see what it was chosen from. Click or Enter pins it, Esc unpins."), detail)
+    make("div", { class: "pictures" }, ...(global ? [global.figure] : []), local.figure),
+    change,
+    lists,
+  )
+  const beam = make(
+    "div",
+    { class: "beam" },
+    controls,
+    scroller,
+    make(
+      "p",
+      { class: "note keys" },
+      "Hover over a word, or go to it with the arrow keys, to see what it was chosen from. Click or Enter pins it, Esc unpins.",
+    ),
+    detail,
+  )
 
   // ---- drawing
   function drawTree() {
-    const front = leader(step), lead = new Set(path(front)), shown = inView()
+    const front = leader(step),
+      lead = new Set(path(front)),
+      shown = inView()
     for (const n of nodes) {
       const css = `${lead.has(n) ? "lead" : n.status}${n === shown ? " shown" : ""}${n === pinned ? " pinned" : ""}`
       n.item.setAttribute("class", css)
@@ -124,8 +212,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const ended = nodes.filter((n) => n.status === "finished" && n.step <= step).length
     slider.value = step
     slider.setAttribute("aria-valuetext", `step ${step + 1} of ${steps}`)
-    place.replaceChildren(`Step ${step + 1} of ${steps}, ${ended} finished. ${step === steps - 1 ? "The caption" : "Leading"}: `,
-      make("b", {}, path(front).map((n) => n.word).filter((word) => word !== END).join(" ")), `, log p ${signed(front.total)}`)
+    place.replaceChildren(
+      `Step ${step + 1} of ${steps}, ${ended} finished. ${step === steps - 1 ? "The caption" : "Leading"}: `,
+      make(
+        "b",
+        {},
+        path(front)
+          .map((n) => n.word)
+          .filter((word) => word !== END)
+          .join(" "),
+      ),
+      `, log p ${signed(front.total)}`,
+    )
   }
 
   const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
@@ -135,47 +233,108 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const list = (css, ...rows) => make("div", { class: `list ${css}` }, ...rows)
 
   function drawRegions(node) {
-    const fine = data.fine[node.outlook], coarse = data.coarse?.[node.outlook], falls = node.best ? data.region_falls[node.step] : null
+    const fine = data.fine[node.outlook],
+      coarse = data.coarse?.[node.outlook],
+      falls = node.best ? data.region_falls[node.step] : null
     const top = ranked(fine, 6)
-    return list(coarse ? "regions revisited" : "regions", heading("Regions it looked at", (coarse ? "attention | change | " : "attention | ") + "fall"),
-      ...top.map((i) => make("div", { class: "row" }, local.crop(i, 30), make("b", {}, `${i + 1} ${data.names[i]}`), bar(fine[i], fine[top[0]]),
-        make("data", {}, percent(fine[i])), ...(coarse ? [make("data", {}, points(fine[i] - coarse[i]))] : []), fall(falls?.[i]))))
+    return list(
+      coarse ? "regions revisited" : "regions",
+      heading("Regions it looked at", (coarse ? "attention | change | " : "attention | ") + "fall"),
+      ...top.map((i) =>
+        make(
+          "div",
+          { class: "row" },
+          local.crop(i, 30),
+          make("b", {}, `${i + 1} ${data.names[i]}`),
+          bar(fine[i], fine[top[0]]),
+          make("data", {}, percent(fine[i])),
+          ...(coarse ? [make("data", {}, points(fine[i] - coarse[i]))] : []),
+          fall(falls?.[i]),
+        ),
+      ),
+    )
   }
 
   function drawAttributes(node) {
-    const read = data.read[node.outlook], falls = node.best ? data.attribute_falls[node.step] : null, top = ranked(read, 8)
-    return list("attributes", heading("Attributes it looked at", "attention | fall"),
-      ...top.map((m) => make("div", { class: "row" }, make("b", {}, data.attributes[m]), bar(read[m], read[top[0]]), make("data", {}, percent(read[m])), fall(falls?.[m]))))
+    if (!data.read) return ""
+    const read = data.read[node.outlook],
+      falls = node.best ? data.attribute_falls[node.step] : null,
+      top = ranked(read, 8)
+    return list(
+      "attributes",
+      heading("Attributes it looked at", "attention | fall"),
+      ...top.map((m) =>
+        make(
+          "div",
+          { class: "row" },
+          make("b", {}, data.attributes[m]),
+          bar(read[m], read[top[0]]),
+          make("data", {}, percent(read[m])),
+          fall(falls?.[m]),
+        ),
+      ),
+    )
   }
 
   function drawAlternatives(node) {
-    const words = data.alternatives[node.outlook], chances = data.alternative_log_probabilities[node.outlook].map(Math.exp)
+    const words = data.alternatives[node.outlook],
+      chances = data.alternative_log_probabilities[node.outlook].map(Math.exp)
     const weighed = Object.fromEntries(nodes.filter((n) => n.parent === node.parent).map((n) => [n.word, fate(n)]))
-    return list("alternatives", heading(`After ${sentence(before(node))}`, "probability"),
+    return list(
+      "alternatives",
+      heading(`After ${sentence(before(node))}`, "probability"),
       ...words.map((word, i) => {
-        const cells = [make("b", {}, said(word)), bar(chances[i], chances[0]), make("data", {}, chance(chances[i])), make("small", { class: weighed[word] ?? "" }, weighed[word] ?? "")]
+        const cells = [
+          make("b", {}, said(word)),
+          bar(chances[i], chances[0]),
+          make("data", {}, chance(chances[i])),
+          make("small", { class: weighed[word] ?? "" }, weighed[word] ?? ""),
+        ]
         const css = `row${word === node.word ? " now" : ""}`
         if (word === END) return make("div", { class: css }, ...cells)
-        return make("button", { class: css, title: `Set “${word}” here and decode on`, click: () => force([...before(node), word]) }, ...cells)
+        return make(
+          "button",
+          { class: css, title: `Set “${word}” here and decode on`, click: () => force([...before(node), word]) },
+          ...cells,
+        )
       }),
-      make("p", { class: "note" }, "Choose a word to set it here and decode on."))
+      make("p", { class: "note" }, "Choose a word to set it here and decode on."),
+    )
   }
 
   function drawDetail() {
-    const node = (seen = inView()), row = node.outlook, following = sentence(before(node))
+    const node = (seen = inView()),
+      row = node.outlook,
+      following = sentence(before(node))
     const [moved, gained, lost] = data.revisits?.[row] ?? [0, null, null]
     global?.paint(data.coarse[row], lost)
     local.paint(data.fine[row], gained)
     title.textContent = `“${said(node.word)}”`
     facts.textContent = `${fate(node)}, probability ${chance(node.p)} after ${following}; log p so far ${signed(node.total)}`
-    deed.replaceChildren(...(node !== pinned ? []
-      : node.word === END ? [make("span", { class: "note" }, "Nothing follows the end.")]
-      : [make("button", { class: "go", click: () => force([...before(node), node.word]) }, "Decode on from here")]))
+    deed.replaceChildren(
+      ...(node !== pinned
+        ? []
+        : node.word === END
+          ? [make("span", { class: "note" }, "Nothing follows the end.")]
+          : [make("button", { class: "go", click: () => force([...before(node), node.word]) }, "Decode on from here")]),
+    )
     const by = (i) => `region ${i + 1} (${data.names[i]}, ${points(data.fine[row][i] - data.coarse[row][i])} points)`
-    change.replaceChildren(...(data.revisits ? [make("b", {}, `The revisit moved ${percent(moved)} of the attention`),
-      `: ${by(gained)} gained most, ${by(lost)} lost most; both in blue. `] : []),
-      make("span", { class: "note" }, `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. Mean of the heads. ` +
-        (node.best ? "Fall: how far the word’s log p drops without that region or attribute; attention is not explanation." : "Fall, the drop of log p without a region or attribute, is measured for the words of the caption only.")))
+    change.replaceChildren(
+      ...(data.revisits
+        ? [
+            make("b", {}, `The revisit moved ${percent(moved)} of the attention`),
+            `: ${by(gained)} gained most, ${by(lost)} lost most; both in blue. `,
+          ]
+        : []),
+      make(
+        "span",
+        { class: "note" },
+        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. Mean of the heads. ` +
+          (node.best
+            ? "Fall: how far the word’s log p falls without that region or attribute; attention is not explanation."
+            : "The fall of log p without a region or attribute is measured for the words of the caption only."),
+      ),
+    )
     lists.replaceChildren(drawRegions(node), drawAttributes(node), drawAlternatives(node))
   }
 
@@ -210,17 +369,25 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   // Scrolls the tree, and nothing but the tree, until a word is in view.
   function reach(node) {
-    const left = node.x - EDGE, right = node.x + node.wide + EDGE
+    const left = node.x - EDGE,
+      right = node.x + node.wide + EDGE
     if (left < scroller.scrollLeft || right > scroller.scrollLeft + scroller.clientWidth)
-      scroller.scrollTo({ left: left - scroller.clientWidth / 3, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" })
+      scroller.scrollTo({
+        left: left - scroller.clientWidth / 3,
+        behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+      })
   }
   function press(event) {
     const here = nodes.find((n) => n.item === event.target)
     if (!here) return
     const way = { ArrowUp: -1, ArrowDown: 1 }[event.key]
-    const next = way ? nodes.find((n) => n.step === here.step && n.row === here.row + way)
-      : event.key === "ArrowLeft" ? nodes[here.parent]
-      : event.key === "ArrowRight" && here.step < step ? nodes.filter((n) => n.parent === here.id).sort((a, b) => a.row - b.row)[0] : null
+    const next = way
+      ? nodes.find((n) => n.step === here.step && n.row === here.row + way)
+      : event.key === "ArrowLeft"
+        ? nodes[here.parent]
+        : event.key === "ArrowRight" && here.step < step
+          ? nodes.filter((n) => n.parent === here.id).sort((a, b) => a.row - b.row)[0]
+          : null
     if (event.key.startsWith("Arrow")) {
       if (next) {
         here.item.setAttribute("tabindex", -1)
@@ -229,14 +396,20 @@ export default function ({ data, parentElement, setTriggerValue }) {
         next.item.focus()
       }
     } else if (event.key === "Enter" || event.key === " ") pin(here)
-    else if (event.key === "Escape") { pinned = null; drawTree(); drawDetail() }
-    else return
+    else if (event.key === "Escape") {
+      pinned = null
+      drawTree()
+      drawDetail()
+    } else return
     event.preventDefault()
   }
   function toggle() {
     if (timer) return stop()
     go(step === steps - 1 ? 0 : step + 1)
-    timer = setInterval(() => { go(step + 1); if (step === steps - 1) stop() }, 1100)
+    timer = setInterval(() => {
+      go(step + 1)
+      if (step === steps - 1) stop()
+    }, 1100)
     play.textContent = "❚❚"
     play.setAttribute("aria-label", "Pause")
   }

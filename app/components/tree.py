@@ -10,11 +10,13 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.attention import LOCAL, first_step, pooled, region_names
+from analysis.attention import cited, first_step, pooled, region_names
 from analysis.beam import beam_nodes, revisits
 from app.components.board import PHOTO, PHOTO_CSS, rounded
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
+from app.state import TREE
+from glied.functions import feeding, find
 
 HERE = Path(__file__).parent
 MOST, LONGEST = 100, 40  # words to begin with, characters of a word
@@ -23,11 +25,11 @@ _tree = st.components.v2.component(
 )
 
 
-def tree(reading: Reading, photograph: Photograph, forced: int, key: str, on_forced: Callable[[], None]) -> None:
+def tree(reading: Reading, photograph: Photograph, forced: int, on_forced: Callable[[], None]) -> None:
     """Draws the tree of a decoded caption, whose first `forced` words were set; a click on "decode on" or an
-    alternative arrives as {"prefix": words} in `forced` of the state `key`."""
+    alternative arrives as {"prefix": words} in `forced` of what TREE holds."""
     shown = {"photo": photograph.url, "alt": photograph.alt}
-    _tree(key=key, data=payload(reading, forced) | shown, on_forced_change=on_forced)
+    _tree(key=TREE.name, data=payload(reading, forced) | shown, on_forced_change=on_forced)
 
 
 def words_in(sent: object) -> tuple[str, ...]:
@@ -50,8 +52,10 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
     assert decoded.history
     assert outlook
     nodes = beam_nodes(decoded.history, decoded.captions[0].words, outlook, forced)
-    fine, read = LOCAL[trace.architecture]
-    regions = pooled(outlook.attention[fine])
+    fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
+    coarse = find(trace.functions, "regions", "global")
+    assert fine
+    regions = pooled(outlook.attention[fine.name])
     found: dict[str, Any] = {
         "size": trace.size,
         "boxes": rounded(trace.boxes, 1),
@@ -63,16 +67,17 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
         "forced": forced,
         "first": first_step(trace),
         "fine": rounded(regions),
-        "read": rounded(pooled(outlook.attention[read])),
+        "read": rounded(pooled(outlook.attention[read.name])) if read else None,
+        "cited": {"coarse": cited(trace, coarse), "fine": cited(trace, fine)},
         "coarse": None,
         "revisits": None,
         "alternatives": outlook.alternatives,
         "alternative_log_probabilities": rounded(outlook.alternative_log_probabilities),
-        "region_falls": rounded(trace.visual_drop),
-        "attribute_falls": rounded(trace.attribute_drop),
+        "region_falls": rounded(trace.region_falls),
+        "attribute_falls": rounded(trace.attribute_falls),
     }
-    if fine == "vl":
-        groups = pooled(outlook.attention["v"])
+    if coarse and coarse != fine:
+        groups = pooled(outlook.attention[coarse.name])
         moved, gained, lost = revisits(groups, regions)
         found["coarse"] = rounded(groups)
         found["revisits"] = list(zip(rounded(moved), gained.tolist(), lost.tolist(), strict=True))

@@ -103,8 +103,7 @@ class Engine:
         return self._ask(key, lambda: self._read(photograph, model, question), most)
 
     def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
-        """The caption of each captioner and the attributes; in turn, and kept nowhere, so that nothing that people
-        look at is forgotten for it."""
+        """The caption of each captioner and the attributes. Not cached, so it evicts nothing in view."""
         return self.worker.submit(self._skim, photograph, models).result()
 
     def _skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
@@ -116,9 +115,7 @@ class Engine:
         with self.lock:
             if key not in self.results or (self.results[key].done() and self.results[key].exception()):
                 if sum(not future.done() for future in self.results.values()) >= most:
-                    raise GliedError(
-                        f"Expected fewer than {most} questions in the queue, it is full; try again in a few seconds."
-                    )
+                    raise GliedError(f"The queue is full ({most} questions); try again in a few seconds.")
                 self.results[key] = self.worker.submit(job)
                 if len(self.results) > KEPT:
                     self.results.popitem(last=False)
@@ -129,13 +126,13 @@ class Engine:
     def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
         checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
         if question.words is not None:
-            return Reading(question, trace(checkpoint, scene, question.words, removals=question.falls), None, None)
+            return Reading(question, trace(checkpoint, scene, question.words, falls=question.falls), None, None)
         options = DecodeOptions(beam=question.beam, n_best=question.beam)
         (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
         assert decoded.history is not None
         return Reading(
             question,
-            trace(checkpoint, scene, decoded.captions[0].words, removals=question.falls),
+            trace(checkpoint, scene, decoded.captions[0].words, falls=question.falls),
             decoded,
             look_ahead(checkpoint, scene, decoded.history.extended()),
         )

@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.collocations import cluster, frequent, lift_grid
 from analysis.figures import collocation_map, lift_against_pmi
 from app.photographs.gallery import MOST, Entry, entries, folder, thumbnail
-from app.state import choose_point
+from app.state import PIVOT, SCATTER, choose_point
 from app.texts import plain
 from app.widgets.pick import figure_config
 from app.widgets.tables import offer_csv, show_table
@@ -109,7 +109,7 @@ def draw_grid(pairs: pd.DataFrame) -> None:
 def draw_pairs(pairs: pd.DataFrame) -> None:
     """Any pivot of the report, by itself and among all others."""
     st.subheader("One pivot")
-    pivot = st.selectbox("Pivot", frequent(pairs), key="pivot", bind="query-params", width=240)
+    pivot = st.selectbox("Pivot", frequent(pairs), key=PIVOT.name, bind="query-params", width=240)
     draw_pairs_of(pairs, pivot)
     st.subheader("Learned, or merely frequent?")
     draw_scatter(pairs, pivot)
@@ -148,9 +148,9 @@ def draw_scatter(pairs: pd.DataFrame, pivot: str) -> None:
     """Lift against PMI; a point chooses its pivot."""
     st.plotly_chart(
         lift_against_pmi(pairs, pivot),
-        key="scatter",
+        key=SCATTER.name,
         config=figure_config(),
-        on_select=lambda: choose_point("scatter", "pivot", set(pairs["pivot"])),
+        on_select=lambda: choose_point(SCATTER, PIVOT, set(pairs["pivot"])),
         selection_mode="points",
         alt="Every pair of pivot and attribute: lift of attention against mutual information in the captions",
     )

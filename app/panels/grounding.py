@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import scores
-from analysis.figures import deletion_curves, mean_bars
+from analysis.figures import fall_curves, mean_bars
 from app.texts import plain
 from app.widgets.pick import figure_config, pick_one
 from app.widgets.tables import offer_csv, show
@@ -15,7 +15,7 @@ from glied.evaluation.report import KEY_SHARE, say_partners
 
 
 def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -> None:
-    """Is the attention true? Pointing, groups and removals, each with a sentence of what its numbers say."""
+    """Is the attention true? Pointing, groups and falls, each with a sentence of what its numbers say."""
     st.subheader("Is the attention true?")
     if without:
         st.info(
@@ -33,7 +33,7 @@ def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -
     draw_pointing(grounded)
     draw_groups(grounded)
     draw_key_shares(grounded)
-    draw_deletion(grounded)
+    draw_falls(grounded)
 
 
 def each_says(table: pd.DataFrame, say: Callable[[pd.DataFrame], str]) -> None:
@@ -67,7 +67,7 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
     table = scores.group_table(grounded)
     if table.empty:
         return
-    st.markdown("**Do groups keep to one thing?** (GLIED alone has groups)")
+    st.markdown("**Do groups keep to one thing?**")
     st.plotly_chart(
         mean_bars(table, "regions", scores.GROUPED | scores.BEYOND, "lift (1 = even share, or the usual)", even=1.0),
         key="groups",
@@ -91,20 +91,20 @@ def draw_key_shares(grounded: dict[str, Mapping[str, Any]]) -> None:
         st.markdown("\n".join(f"- **{title}**: {say_partners(mean)}" for title, mean in partners.items()))
 
 
-def draw_deletion(grounded: dict[str, Mapping[str, Any]]) -> None:
+def draw_falls(grounded: dict[str, Mapping[str, Any]]) -> None:
     """Does the word suffer when what it attends to is taken away?"""
-    table = scores.deletion_table(grounded)
+    table = scores.fall_table(grounded)
     if table.empty:
         return
     st.markdown("**Does the word need what it attends to?**")
     st.caption(f"Over {table['count'].max():,} photographs.")
-    for side, sense in zip(st.columns(2, gap="large"), ("regions", "attributes"), strict=True):
+    for side, sense in zip(st.columns(2, gap="large"), table["sense"].unique(), strict=False):
         with side:
             st.plotly_chart(
-                deletion_curves(table, sense),
-                key=f"deletion {sense}",
+                fall_curves(table, sense),
+                key=f"falls {sense}",
                 config=figure_config(),
                 alt=f"Fall of log p when the most attended {sense} are taken away, and when random ones are",
             )
-            each_says(table[table["sense"] == sense], scores.say_deletion)
-    offer_csv(table, "removals.csv")
+            each_says(table[table["sense"] == sense], scores.say_falls)
+    offer_csv(table, "falls.csv")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.photographs.photograph import SIDE, Photograph, data_url
+from app.photographs.photograph import SIDE, Photograph, as_jpeg, data_url
 from app.photographs.uploads import fitted
 from glied.data.dataset import Photograph as Captioned
 from glied.data.dataset import load_dataset
@@ -117,7 +117,7 @@ def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
     image = open_image(entry.path)
     return Photograph(
-        image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, data_url(fitted(image, SIDE))
+        image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, as_jpeg(fitted(image, SIDE))
     )
 
 
@@ -127,7 +127,7 @@ open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people lo
 @lru_cache(maxsize=MOST)
 def thumbnail(entry: Entry, side: int = 128) -> str:
     """A data URL, `side` pixels a side at most."""
-    return data_url(open_image(entry.path, side=side))
+    return data_url(as_jpeg(open_image(entry.path, side=side)))
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from app.photographs.uploads import fitted, open_upload
+from glied.traces import Trace
 
 SIDE = 900  # pixels of the photograph that is shown
 
@@ -18,7 +19,7 @@ class Photograph:
     Attributes:
         key: SHA-256 of the file. `id`: what the address of the page calls it.
         alt: what it shows, for those who cannot see it.
-        url: the photograph as a data URL, SIDE pixels at most.
+        image: what captioners see. `jpeg`: the file that a page shows, SIDE pixels at most.
     """
 
     key: str
@@ -27,18 +28,35 @@ class Photograph:
     alt: str = field(compare=False)
     credit: str = field(compare=False)
     image: Image.Image = field(compare=False, repr=False)
-    url: str = field(compare=False, repr=False)
+    jpeg: bytes = field(compare=False, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The JPEG as a page holds it."""
+        return data_url(self.jpeg)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A trace that came as a file, and the photograph that it is of."""
+
+    trace: Trace
+    photograph: Photograph
 
 
 def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:
     """A person's upload or camera picture; its file name is never used."""
     image = open_upload(data)
-    url = data_url(fitted(image, SIDE))
-    return Photograph(image.info["sha256"], "yours", "Your photograph", alt, "", image, url)
+    return Photograph(image.info["sha256"], "yours", "Your photograph", alt, "", image, as_jpeg(fitted(image, SIDE)))
 
 
-def data_url(image: Image.Image, quality: int = 82) -> str:
-    """The photograph as a JPEG that a page can hold."""
+def as_jpeg(image: Image.Image, quality: int = 82) -> bytes:
+    """The photograph as a JPEG file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def data_url(jpeg: bytes) -> str:
+    """A JPEG file as an address that needs no server."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

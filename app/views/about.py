@@ -40,7 +40,7 @@ TERMS = """
   the exact word, Eq. (13).
 - **Head**: one of several attentions side by side. **Lift**: attention as a multiple of the even share.
 - **Log p**: the natural logarithm of a probability; 0.7 less is half as probable. **Fall**: how far log p of a word
-  drops when something is taken away.
+  falls when something is taken away.
 - **Beam**: how many unfinished captions are kept at each step of the search.
 - **Cross-entropy** (before RL): training on people's captions, word by word. **Self-critical** (after RL): then on the
   captioner's own captions, rewarded by CIDEr-D.
@@ -102,7 +102,7 @@ st.markdown(
 st.subheader("What attention does not tell")
 st.markdown(
     "- A weight says where a value was read, not that the word depends on it. Beside each weight stands the **fall**: "
-    "how far the word's log-probability drops when that region or attribute is taken away.\n"
+    "how far the word's log-probability falls when that region or attribute is taken away.\n"
     "- Regions overlap: what is taken away with one may still be seen in another, so falls can be small everywhere.\n"
     "- Attention comes before the new word is chosen, from the words so far: all candidates of a step share it.\n"
     "- A group is what the model mixes, not an object; a collocation is what the word just read gathers.\n"

@@ -18,6 +18,7 @@ from app.texts import plain
 from app.widgets.pick import pick_figure_file, pick_model, pick_one, pick_photograph, pick_report_set
 from app.widgets.tables import show_table
 from glied.errors import GliedError
+from glied.functions import find
 from glied.traces import Trace
 from glied.vocabulary import SPECIAL, tokenize
 
@@ -50,10 +51,9 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
 
 def pick_head(trace: Trace) -> int:
     """0 for the mean over heads."""
-    heads = trace.attention["ad"].shape[0]
     return st.selectbox(
         "Head",
-        range(heads + 1),
+        range(trace.heads + 1),
         format_func=lambda head: f"head {head}" if head else "mean of the heads",
         key="distilling_head",
         bind="query-params",
@@ -103,14 +103,14 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
     )
     report = report_or_why(engine().folder, model)
     pairs = None if isinstance(report, str) else pair_table(report)
-    falls = trace.attribute_drop[pivot].astype(float) if pivot < len(trace.inputs) else None
+    falls = trace.attribute_falls[pivot].astype(float) if pivot < len(trace.inputs) else None
     table = ranked(lifts.iloc[pivot], words[pivot], pairs, falls)
     show_table(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv", COLUMNS)
     if falls is None:
         said = [f"“{plain(words[pivot])}” was asked alone, so there is no next word whose fall could be measured."]
     else:
         word = plain(spoken(trace.words[pivot]))
-        said = [f"Fall: how far log p of the word that came next, “{word}”, drops when the attribute is taken away."]
+        said = [f"Fall: how far log p of the word that came next, “{word}”, falls when the attribute is taken away."]
     if pairs is None:
         said.append(f"The captions’ statistics are missing. {report}")
     else:
@@ -131,9 +131,11 @@ st.caption(
     "symmetric: what “dog” gives “grass” is not what “grass” gives “dog”. It tells where the captioner read, not why "
     "it chose a word."
 )
-if engine().models[model].model.config.architecture == "base":
+captioner = engine().models[model].model
+if not find(captioner.functions, "attributes", "pivot"):
     st.info(
-        "Base has no collocations: it attends to attributes as they are. Choose GLIED to see them.",
+        f"{captioner.title} has no collocations: no word calls up attributes before the next is said. Choose GLIED to "
+        "see them.",
         icon=":material/info:",
     )
 elif photograph:

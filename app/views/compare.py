@@ -14,7 +14,7 @@ from app.engine.engine import Question, Reading
 from app.engine.reports import comparable
 from app.photographs.gallery import folder, human_captions
 from app.photographs.photograph import Photograph
-from app.state import choose, chosen
+from app.state import BOARD_LEFT, BOARD_RIGHT, CHOICE, LEFT, RIGHT, Key, choose, chosen
 from app.texts import plain, without_minus_zero
 from app.widgets.pick import RL, pick_photograph, show_gallery, warn_of_unknown
 from glied.evaluation.report import COMPARED
@@ -41,19 +41,19 @@ class Side:
 def pick_sides() -> tuple[str, str]:
     """Two captioners; at first Base and GLIED, both after self-critical training where such are there."""
     glied, base, *_ = engine().titles
-    left = _pick("left", base)
+    left = _pick(LEFT, base)
     st.button("", icon=":material/swap_horiz:", key="swap", help="Swap left and right", on_click=_swap)
-    return left, _pick("right", glied)
+    return left, _pick(RIGHT, glied)
 
 
-def _pick(side: str, usual: str) -> str:
+def _pick(side: Key[str | None], usual: str) -> str:
     titles = engine().titles
-    warn_of_unknown(side)
+    warn_of_unknown(side.name)
     chosen = st.selectbox(
-        f"The captioner on the {side}",
+        f"The captioner on the {side.name}",
         [usual, *(name for name in titles if name != usual)],
         format_func=titles.__getitem__,
-        key=side,
+        key=side.name,
         bind="query-params",
         label_visibility="collapsed",
         width=190,
@@ -62,29 +62,30 @@ def _pick(side: str, usual: str) -> str:
 
 
 def _swap() -> None:
-    st.session_state.left, st.session_state.right = st.session_state.right, st.session_state.left
+    left, right = LEFT.get(), RIGHT.get()
+    LEFT.keep(right)
+    RIGHT.keep(left)
 
 
 @st.fragment
 def draw_boards(photograph: Photograph, left: Side, right: Side) -> None:
     """Both captions with their attention; a word or region chosen on one is followed on the other."""
-    for column, (place, own, other) in zip(
-        st.columns(2, gap="large"), (("left", left, right), ("right", right, left)), strict=True
+    for column, (key, own, other) in zip(
+        st.columns(2, gap="large"), ((BOARD_LEFT, left, right), (BOARD_RIGHT, right, left)), strict=True
     ):
         with column:
             st.subheader(own.title)
-            key = f"board_{place}"
             board(own.trace, photograph, key, on_choice=partial(choose, key), partner=other.trace)
     _keep_in_address(left.trace, right.trace)
 
 
 def _keep_in_address(left: Trace, right: Trace) -> None:
     """The address names the word and head of the board on the left; a word chosen on the right is its partner there."""
-    choice = st.session_state.choice
+    choice = CHOICE.get()
     if choice.trace == right.digest and choice.step is not None and choice.step < len(right.words):
         partner = align(left.words, right.words).right[choice.step]
         if partner >= 0:
-            st.session_state.choice = replace(choice, trace=left.digest, step=partner)
+            CHOICE.keep(replace(choice, trace=left.digest, step=partner))
     chosen(left)
 
 

@@ -13,7 +13,7 @@ from app.engine.ask import engine
 from app.engine.reports import report_or_why
 from app.panels.grounding import draw_grounding
 from app.photographs.gallery import MOST, entries, folder, human_captions, open_entry
-from app.state import choose_point
+from app.state import POINT, SCATTER, choose_point, rows_of
 from app.texts import plain
 from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pair, pick_report_set
 from app.widgets.tables import offer_csv, show
@@ -121,7 +121,7 @@ def draw_photographs(glied: Report, base: Report) -> None:
             table["id"],
             index=None,
             placeholder="Type a part of its name",
-            key="point",
+            key=POINT.name,
             bind="query-params",
             width=320,
         )
@@ -139,8 +139,8 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
     with every:
         st.plotly_chart(
             score_scatter(table, metric, chosen),
-            key="scatter",
-            on_select=lambda: choose_point("scatter", "point", ids),
+            key=SCATTER.name,
+            on_select=lambda: choose_point(SCATTER, POINT, ids),
             selection_mode="points",
             config=figure_config(),
             alt=f"{metric} of each photograph: Base across, GLIED upwards",
@@ -180,9 +180,9 @@ def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
 
 def take_row(key: str, ids: list[str]) -> None:
     """The photograph of the row."""
-    for row in st.session_state[key].selection.rows:
+    for row in rows_of(key).get().selection.rows:
         if 0 <= row < len(ids):
-            st.session_state.point = ids[row]
+            POINT.keep(ids[row])
 
 
 def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[str]) -> None:

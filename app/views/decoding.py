@@ -8,14 +8,13 @@ from app.components.tree import tree, words_in
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import BEAM, Question, Reading
 from app.photographs.photograph import Photograph
-from app.state import travelled
+from app.state import BEGINNING, TREE, travelled
 from app.texts import plain
 from app.widgets.export import draw_export
 from app.widgets.pick import pick_model, pick_one, pick_photograph, show_gallery
 from glied.errors import GliedError
 
 BEAMS = (1, 2, 3, 5)
-KEY = "tree"
 
 
 def pick_beam() -> int:
@@ -38,24 +37,26 @@ def pick_beam() -> int:
 
 def beginning(photograph: Photograph) -> tuple[str, ...]:
     """The words that the caption of this photograph must begin with: those chosen, else those of the address."""
-    if "beginning" not in st.session_state or travelled():
+    kept = BEGINNING.get()
+    if kept is None or travelled():
         asked = st.query_params.get("prefix", "").split()
         words = words_in({"prefix": asked})
         if asked and not words:
             st.toast("The address asked for a beginning that cannot be one; the free caption is shown.")
-        st.session_state.beginning = (photograph.key, words)
-    of, words = st.session_state.beginning
+        kept = (photograph.key, words)
+        BEGINNING.keep(kept)
+    of, words = kept
     return words if of == photograph.key else ()
 
 
 def begin_with(photograph: Photograph, words: tuple[str, ...]) -> None:
     """From now on the caption of the photograph begins so."""
-    st.session_state.beginning = (photograph.key, words)
+    BEGINNING.keep((photograph.key, words))
 
 
 def take_forced(photograph: Photograph) -> None:
     """Takes over what was clicked in the tree; nothing from a browser is trusted."""
-    if words := words_in((st.session_state.get(KEY) or {}).get("forced")):
+    if words := words_in((TREE.get() or {}).get("forced")):
         begin_with(photograph, words)
 
 
@@ -129,7 +130,7 @@ if prefix:
 else:
     st.query_params.pop("prefix", None)
 warn_if_unlike(reading.trace)
-tree(reading, photograph, len(prefix), KEY, on_forced=lambda: take_forced(photograph))
+tree(reading, photograph, len(prefix), on_forced=lambda: take_forced(photograph))
 draw_export(photograph, reading, first_step(reading.trace), 0)
 draw_tables(reading, len(prefix))
 if photograph.credit:

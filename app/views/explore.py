@@ -5,19 +5,20 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from analysis.attention import attention_table, region_names, spoken
+from analysis.attention import attention_table, cited, region_names, spoken
 from analysis.figures import group_map
 from analysis.groups import ALIKE, cluster_regions, described, groupings, most_sought, region_table
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
-from app.state import Choice, choose, chosen, redraws_a_part
+from app.state import BOARD, CHOICE, choose, chosen, redraws_a_part
 from app.texts import plain
 from app.widgets.export import draw_export
 from app.widgets.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
 from app.widgets.shared import open_shared
 from app.widgets.tables import show_table
+from glied.functions import find
 from glied.traces import Trace
 
 COLUMNS = {
@@ -31,16 +32,16 @@ COLUMNS = {
 def follow() -> None:
     """Takes over what was chosen on the board; another head concerns the groups too, which a word leaves alone. Where
     the whole page is drawn anyway, another captioner may have been chosen with it, and is not to be lost."""
-    before: Choice = st.session_state.choice
-    choose("board")
-    if st.session_state.choice.head != before.head and redraws_a_part():
+    before = CHOICE.get()
+    choose(BOARD)
+    if CHOICE.get().head != before.head and redraws_a_part():
         st.rerun(["word", "groups"])
 
 
 @st.fragment(key="word")
 def draw_word(reading: Reading, photograph: Photograph) -> None:
     """The board, and what follows the word and head that are chosen on it."""
-    board(reading.trace, photograph, key="board", on_choice=follow)
+    board(reading.trace, photograph, key=BOARD, on_choice=follow)
     trace = reading.trace
     step, head = chosen(trace)
     draw_export(photograph, reading, step, head)
@@ -75,19 +76,20 @@ def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str
 def draw_groups(trace: Trace) -> None:
     """Region distilling: which regions gather from which, in the order of their likeness."""
     st.subheader("Region groups, put in order")
-    if "vd" not in trace.attention:
+    head = chosen(trace)[1]
+    shares, names = groupings(trace, head), region_names(trace)
+    if shares is None:
         st.info(
-            "Base has no groupings and no collocations: it attends to regions and attributes as they are. "
-            "Choose GLIED to see them.",
+            f"{plain(trace.captioner)} has no groupings: it attends to regions as they are. Choose GLIED to see them.",
             icon=":material/info:",
         )
         return
-    head = chosen(trace)[1]
-    shares, names = groupings(trace, head), region_names(trace)
+    equation = cited(trace, find(trace.functions, "regions", "grouping"))
     groups = cluster_regions(shares)
     st.caption(
-        "Before any word is said, each region (row) gathers from all regions (columns), GLIED Eq. (9): orange more, "
-        f"blue less, {name_of(head)}, as chosen above. All regions seek some: they gather most from "
+        "Before any word is said, each region (row) gathers from all regions (columns)"
+        f"{equation and f', {equation}'}: orange more, blue less, "
+        f"{name_of(head)}, as chosen above. All regions seek some: they gather most from "
         f"{plain(most_sought(shares, names))}. Beyond what is usual, some gather alike and are gathered from alike: "
         f"they stand side by side, framed where their mean correlation is {ALIKE} or more, the dotted line in the tree."
     )

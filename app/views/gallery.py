@@ -9,6 +9,7 @@ import streamlit as st
 from app.components.tiles import tile, tiles
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.photographs.gallery import MOST, Entry, entries, folder
+from app.state import PAGE
 from app.texts import plain
 from app.widgets import tour
 from app.widgets.pick import PER_PAGE, ask_upload, forget_empty
@@ -68,7 +69,7 @@ def pick_order(gain_known: bool) -> tuple[str, bool, str]:
 
 
 def _turn_to_first() -> None:
-    st.session_state.page = 1
+    PAGE.keep(1)
 
 
 def chosen(known: Catalogue, query: str, differing: bool, order: str, gain: Mapping[str, float]) -> list[Entry]:
@@ -117,8 +118,8 @@ def nothing_found(known: Catalogue, query: str, differing: bool) -> str:
 def pick_page(count: int) -> int:
     """Which page of so many photographs."""
     pages = -(-count // PER_PAGE)
-    forget_empty("page")
-    return st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    forget_empty(PAGE.name)
+    return st.pagination(pages, key=PAGE.name, bind="query-params") if pages > 1 else 1
 
 
 def draw_tiles(shown: Sequence[Entry], known: Catalogue, query: str, order: str, gain: Mapping[str, float]) -> None:

@@ -12,7 +12,15 @@ from app.edits import Change, History, address_of, asked, in_words, sensible, wh
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question
 from app.photographs.photograph import Photograph
-from app.state import travelled
+from app.state import (
+    HISTORIES,
+    HISTORY,
+    HISTORY_STEP,
+    NEW_CAPTION,
+    REFUSED_CAPTION,
+    REFUSED_WORD,
+    travelled,
+)
 from app.texts import marked, plain, without_minus_zero
 from app.widgets.pick import pick_model, pick_photograph, show_gallery
 from glied.errors import GliedError
@@ -20,27 +28,25 @@ from glied.scene import AS_IT_IS, Edit
 from glied.traces import Trace
 from glied.vocabulary import Vocabulary, tokenize
 
-BOARD = "removal"
 KEPT = 20  # photographs whose changes a session remembers
 
 
 def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
     """The history of this photograph in the session, begun with what the address asks for; a toast for nonsense."""
-    history: History = st.session_state.get("history") or History(photograph.key)
+    begun = HISTORY.get()
+    history = begun or History(photograph.key)
     if history.photograph != photograph.key:
-        kept: dict[str, History] = st.session_state.setdefault("histories", {})
-        kept[history.photograph] = history
+        kept = {**HISTORIES.get(), history.photograph: history}
         history = kept.pop(photograph.key, History(photograph.key))
-        for oldest in list(kept)[:-KEPT]:
-            del kept[oldest]
-        st.session_state.pop("refused_word", None)
-        st.session_state.pop("refused_caption", None)
-    obey = photograph.id != "yours" and ("history" not in st.session_state or travelled())
+        HISTORIES.keep(dict(list(kept.items())[-KEPT:]))
+        REFUSED_WORD.forget()
+        REFUSED_CAPTION.forget()
+    obey = photograph.id != "yours" and (begun is None or travelled())
     wish, problems = asked(st.query_params) if obey else (history.now, [])
     change, more = sensible(wish, trace, vocabulary)
     for problem in [*problems, *more]:
         st.toast(plain(problem))
-    st.session_state.history = history.then(change)
+    HISTORY.keep(history.then(change))
     address = {} if photograph.id == "yours" else address_of(change)
     for name in ("out", "without", "add", "say"):
         if name in st.query_params and name not in address:
@@ -52,36 +58,49 @@ def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None
 # ---- what a person does
 
 
+def _history() -> History:
+    """The one that `settle` has begun."""
+    history = HISTORY.get()
+    assert history
+    return history
+
+
 def _change(edit: Edit | None = None, words: tuple[str, ...] | None = None) -> None:
-    now = st.session_state.history.now
-    st.session_state.history = st.session_state.history.then(Change(edit or now.edit, words or now.words))
+    history = _history()
+    HISTORY.keep(history.then(Change(edit or history.now.edit, words or history.now.words)))
 
 
 def _take(trace: Trace, vocabulary: Vocabulary) -> None:
     """What was changed on the photograph, but for new words that cannot become attributes."""
-    if (wish := taken(BOARD, trace)) is not None:
+    if (wish := taken(trace)) is not None:
         change, problems = sensible(Change(wish), trace, vocabulary)
-        st.session_state.refused_word = " ".join(problems)
+        REFUSED_WORD.keep(" ".join(problems))
         _change(change.edit)
 
 
 def _say() -> None:
-    words = tuple(tokenize(st.session_state.new_caption))
-    st.session_state.refused_caption = why_not_said(words)
-    if not st.session_state.refused_caption:
+    words = tuple(tokenize(NEW_CAPTION.get() or ""))
+    refused = why_not_said(words)
+    REFUSED_CAPTION.keep(refused)
+    if not refused:
         _change(words=words)
 
 
 def _go(by: int) -> None:
     """So many steps on from where the history stands now, which may be further than was drawn."""
-    history: History = st.session_state.history
-    st.session_state.history = history.to(history.at + by)
-    st.session_state.refused_caption = st.session_state.refused_word = None
+    history = _history()
+    HISTORY.keep(history.to(history.at + by))
+    _forget_refusals()
 
 
 def _start_over() -> None:
-    st.session_state.history = st.session_state.history.then(Change())
-    st.session_state.refused_caption = st.session_state.refused_word = None
+    HISTORY.keep(_history().then(Change()))
+    _forget_refusals()
+
+
+def _forget_refusals() -> None:
+    REFUSED_CAPTION.forget()
+    REFUSED_WORD.forget()
 
 
 # ---- what is drawn
@@ -89,10 +108,10 @@ def _start_over() -> None:
 
 def draw_scene(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
     """The photograph and its attributes, to be struck out or added to."""
-    edit = st.session_state.history.now.edit
-    removal(trace, photograph, edit, BOARD, on_edit=lambda: _take(trace, vocabulary))
-    if st.session_state.get("refused_word"):
-        st.warning(plain(st.session_state.refused_word), icon=":material/error:")
+    edit = _history().now.edit
+    removal(trace, photograph, edit, on_edit=lambda: _take(trace, vocabulary))
+    if refused := REFUSED_WORD.get():
+        st.warning(plain(refused), icon=":material/error:")
     st.caption(
         "Click a region to strike it out, again to put it back; small ones lie on top, and below the photograph each "
         "has its own button. Regions overlap: what is taken away with one may still be seen in another."
@@ -101,7 +120,7 @@ def draw_scene(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> 
 
 def draw_history(trace: Trace) -> None:
     """Every step in words, and the ways back and forth."""
-    history: History = st.session_state.history
+    history = _history()
     last = len(history.steps) - 1
     with st.container(horizontal=True):
         st.button("Undo", icon=":material/undo:", disabled=not history.at, on_click=_go, args=(-1,))
@@ -112,14 +131,14 @@ def draw_history(trace: Trace) -> None:
         return
     before = (Change(), *history.steps)
     labels = [in_words(step, earlier, trace) for step, earlier in zip(history.steps, before, strict=False)]
-    st.session_state.history_step = history.at
+    HISTORY_STEP.keep(history.at)
     with st.expander(f"History: {labels[history.at]}", icon=":material/history:"):
         st.radio(
             "Steps so far; choose one to return to it",
             range(len(labels)),
             format_func=lambda i: f"{i}. {labels[i]}",
-            key="history_step",
-            on_change=lambda: _go(st.session_state.history_step - st.session_state.history.at),
+            key=HISTORY_STEP.name,
+            on_change=lambda: _go(HISTORY_STEP.get() - _history().at),
         )
 
 
@@ -180,15 +199,16 @@ def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change,
     """A place to write another caption, and how likely the captioner finds each of its words."""
     title, words = engine().titles[model], change.words
     st.subheader("Edit the caption")
-    if "new_caption" not in st.session_state:  # a page left and entered again: nothing that was refused stands here
-        st.session_state.refused_caption = None
-    if not st.session_state.get("refused_caption"):
-        st.session_state.new_caption = " ".join(words or own.words[:-1])
+    if NEW_CAPTION.get() is None:  # a page left and entered again: nothing that was refused stands here
+        REFUSED_CAPTION.forget()
+    refused = REFUSED_CAPTION.get()
+    if not refused:
+        NEW_CAPTION.keep(" ".join(words or own.words[:-1]))
     st.text_input(
-        f"Words for {title} to read, on the scene as it is now", key="new_caption", max_chars=1000, on_change=_say
+        f"Words for {title} to read, on the scene as it is now", key=NEW_CAPTION.name, max_chars=1000, on_change=_say
     )
-    if st.session_state.get("refused_caption"):
-        st.warning(plain(st.session_state.refused_caption), icon=":material/error:")
+    if refused:
+        st.warning(plain(refused), icon=":material/error:")
     if words is None:
         return
     if unknown := [word for word in dict.fromkeys(words) if word not in vocabulary]:
@@ -226,7 +246,7 @@ title, vocabulary = engine().titles[model], engine().models[model].vocabulary
 before = traced(photograph, model).trace
 warn_if_unlike(before)
 settle(photograph, before, vocabulary)
-change = st.session_state.history.now
+change = _history().now
 captions = st.container()
 scene, effect = st.columns(2, gap="large")
 with scene:

@@ -1,7 +1,5 @@
 """What a person can take away: pictures, tables, the trace, a report; and a trace that someone else has sent."""
 
-import base64
-import io
 import re
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +7,6 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from matplotlib.figure import Figure
-from PIL import Image
 
 from analysis.attention import attention_table, spoken
 from analysis.beam import Node, beam_nodes
@@ -20,6 +17,7 @@ from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
 from app.photographs.gallery import entries, folder
 from app.photographs.photograph import Photograph
 from app.texts import plain
+from glied.functions import find
 
 HEIGHT = 540  # pixels of the downloads, about
 
@@ -53,7 +51,7 @@ def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int)
             "text/csv",
             lambda: attention_table(trace, step, head).to_csv(index=False),
         )
-        _offer("Trace (.npz)", f"{name}.npz", "application/octet-stream", lambda: trace.packed(_picture(photograph)))
+        _offer("Trace (.npz)", f"{name}.npz", "application/octet-stream", lambda: trace.packed(photograph.jpeg))
         _offer("Trace (JSON)", f"{name}.json", "application/json", trace.json)
     st.caption(
         "The .npz file holds the photograph too: whoever gets it can open it on the page Explore, without a model."
@@ -81,11 +79,12 @@ def _figures(
     trace = reading.trace
     word = f"{step + 1}-{_safe(trace.words[step])}"
     found: dict[str, tuple[str, Callable[[], Figure]]] = {
-        "Where the word looked": (word, lambda: word_still(trace, step, _shown(photograph), head)),
-        "Where every word looked": ("words", lambda: caption_still(trace, _shown(photograph), head)),
+        "Where the word looked": (word, lambda: word_still(trace, step, photograph.image, head)),
+        "Where every word looked": ("words", lambda: caption_still(trace, photograph.image, head)),
     }
-    if "vd" in trace.attention:
+    if find(trace.functions, "regions", "grouping"):
         found["Region groupings"] = ("groups", lambda: groups_still(trace, head))
+    if find(trace.functions, "attributes", "pivot"):
         found["Attribute collocations"] = ("collocations", lambda: collocations_still(trace, head))
     if reading.decoded:
         found["Beam search"] = ("beam", lambda: beam_still(trace, _nodes(reading)))
@@ -113,7 +112,7 @@ def _report(running: Engine, photograph: Photograph, shown: Reading, address: st
     for model in (base, glied):
         reading = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
         accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, _nodes(reading))
-    return page(photograph.title, photograph.alt, photograph.credit, address, _picture(photograph), accounts)
+    return page(photograph.title, photograph.alt, photograph.credit, address, photograph.jpeg, accounts)
 
 
 def _asked(question: Question) -> str:
@@ -134,15 +133,6 @@ def _name_of(checkpoint: str, running: Engine | None = None) -> str | None:
     """What the engine calls a checkpoint, if it is one of its own."""
     models = (running or engine()).models
     return next((name for name, model in models.items() if model.digest == checkpoint), None)
-
-
-def _picture(photograph: Photograph) -> bytes:
-    """The JPEG file that the page shows."""
-    return base64.b64decode(photograph.url.split(",", 1)[1])
-
-
-def _shown(photograph: Photograph) -> Image.Image:
-    return Image.open(io.BytesIO(_picture(photograph)))
 
 
 def _safe(text: str) -> str:

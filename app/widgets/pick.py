@@ -1,6 +1,7 @@
 """The widgets that every page shares: which photograph, which captioner."""
 
 from collections.abc import Iterable
+from io import BytesIO
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -11,6 +12,19 @@ from app.engine.reports import report_files
 from app.photographs.gallery import entries, folder, open_entry
 from app.photographs.photograph import Photograph, own_photograph
 from app.photographs.uploads import MAX_BYTES, TYPES
+from app.state import (
+    ADDRESSED,
+    CAMERA,
+    FIGURE_FILE,
+    PHOTO,
+    REFUSED,
+    STRIP,
+    TAKEN,
+    UPLOAD,
+    WITH_CAMERA,
+    YOURS,
+    Key,
+)
 from app.texts import plain
 from glied.errors import GliedError
 
@@ -31,22 +45,23 @@ def pick_photograph() -> Photograph:
     """One of the gallery, or a person's own."""
     gallery, _ = entries(folder())
     titles = {"yours": "Your photograph"} | {entry.id: entry.title for entry in gallery}
-    options = list(titles)[0 if "yours" in st.session_state else 1 :]
+    yours = YOURS.get()
+    options = list(titles)[0 if yours else 1 :]
     _settled()
     id = st.selectbox(
         "Photograph",
         options,
         format_func=titles.__getitem__,
-        key="photo",
+        key=PHOTO.name,
         persist_state="session",
         label_visibility="collapsed",
         width=240,
     )
     ask_upload()
-    st.session_state.addressed = id
-    if id == "yours":
+    ADDRESSED.keep(id)
+    if yours and id == "yours":
         st.query_params.pop("photo", None)  # an upload stays with its owner
-        return st.session_state.yours
+        return yours
     st.query_params["photo"] = id
     return open_entry(next(entry for entry in gallery if entry.id == id))
 
@@ -109,12 +124,12 @@ def pick_report_set() -> str:
 
 def pick_figure_file() -> None:
     """As what the camera above a chart saves it."""
-    pick_one("The camera above a chart saves", ("PNG", "SVG"), "figure_file", persist_state="session")
+    pick_one("The camera above a chart saves", ("PNG", "SVG"), FIGURE_FILE.name, persist_state="session")
 
 
 def figure_config() -> dict[str, Any]:
     """Plotly's configuration for every chart of a page."""
-    kind = str(st.session_state.get("figure_file") or "PNG").lower()
+    kind = str(FIGURE_FILE.get() or "PNG").lower()
     return {"displaylogo": False, "toImageButtonOptions": {"format": kind, "scale": 2}}
 
 
@@ -122,19 +137,20 @@ def _settled() -> str:
     """The photograph in view: the one that a new address names, else the one chosen, else the gallery's first."""
     known = [entry.id for entry in entries(folder())[0]]
     asked = st.query_params.get("photo")
-    chosen = st.session_state.get("photo")
-    wanted = (chosen if asked == st.session_state.get("addressed") else asked or chosen) or known[0]
-    if wanted not in known and not (wanted == "yours" and "yours" in st.session_state):
+    chosen = PHOTO.get()
+    wanted = (chosen if asked == ADDRESSED.get() else asked or chosen) or known[0]
+    if wanted not in known and not (wanted == "yours" and YOURS.get()):
         st.toast("The address asked for a photograph that is not in this gallery; another is shown.")
-        wanted, st.session_state.addressed = known[0], asked  # so that the toast comes once
-    st.session_state.photo = wanted
+        wanted = known[0]
+        ADDRESSED.keep(asked)  # so that the toast comes once
+    PHOTO.keep(wanted)
     return wanted
 
 
 def _take_pick() -> None:
-    picked = (st.session_state.get("strip") or {}).get("picked")
+    picked = (STRIP.get() or {}).get("picked")
     if picked in {entry.id for entry in entries(folder())[0]}:
-        st.session_state.photo = picked
+        PHOTO.keep(picked)
 
 
 def ask_upload() -> bool:
@@ -145,26 +161,29 @@ def ask_upload() -> bool:
             f"A JPEG, PNG or WebP photograph of at most {limit} MB. It stays in this session.",
             type=TYPES,
             max_upload_size=limit,
-            key="upload",
+            key=UPLOAD.name,
             on_change=_take,
-            args=("upload", "The photograph you uploaded"),
+            args=(UPLOAD, "The photograph you uploaded"),
         )
-        if st.toggle("Use the camera", key="with_camera"):
-            st.camera_input(
-                "Take a picture", key="camera", on_change=_take, args=("camera", "The picture you took"), width=320
-            )
-        if "refused" in st.session_state:
-            st.error(st.session_state.refused)
-    return st.session_state.pop("taken", False)
+        if st.toggle("Use the camera", key=WITH_CAMERA.name):
+            alt = "The picture you took"
+            st.camera_input("Take a picture", key=CAMERA.name, on_change=_take, args=(CAMERA, alt), width=320)
+        if refused := REFUSED.get():
+            st.error(refused)
+    taken = TAKEN.get()
+    TAKEN.forget()
+    return taken
 
 
-def _take(key: str, alt: str) -> None:
-    st.session_state.pop("refused", None)
-    if st.session_state[key] is None:
+def _take(source: Key[BytesIO | None], alt: str) -> None:
+    REFUSED.forget()
+    if (file := source.get()) is None:
         return
     try:
-        st.session_state.yours = own_photograph(st.session_state[key].getvalue(), alt)
+        YOURS.keep(own_photograph(file.getvalue(), alt))
     except GliedError as error:
-        st.session_state.refused = str(error)
+        REFUSED.keep(str(error))
         return
-    st.session_state.update(photo="yours", taken=True, with_camera=False)
+    PHOTO.keep("yours")
+    TAKEN.keep(True)
+    WITH_CAMERA.keep(False)

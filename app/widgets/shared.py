@@ -1,29 +1,21 @@
 """Shared traces: opened from a file, drawn without a model."""
 
 import math
-from dataclasses import dataclass
 
 import streamlit as st
 
 from app.components.board import board
 from app.engine.ask import engine
-from app.photographs.photograph import SIDE, Photograph, data_url
+from app.photographs.photograph import SIDE, Photograph, Shared, as_jpeg
 from app.photographs.uploads import MAX_BYTES, fitted, open_upload
+from app.state import BOARD_SHARED, SHARED, SHARED_FILE, SHARED_REFUSED
 from app.texts import plain
 from app.widgets.export import _name_of
 from glied.errors import GliedError
-from glied.traces import Trace, unpack
+from glied.traces import unpack
 
 UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
 TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A trace that came as a file, and the photograph that it is of."""
-
-    trace: Trace
-    photograph: Photograph
 
 
 def open_shared() -> None:
@@ -33,13 +25,13 @@ def open_shared() -> None:
             "A trace (.npz) from Export. It stays in this session.",
             type=["npz"],
             max_upload_size=MAX_BYTES // 2**20,
-            key="shared_file",
+            key=SHARED_FILE.name,
             on_change=_take_shared,
         )
-        if "shared_refused" in st.session_state:
-            st.error(plain(st.session_state.shared_refused))
-        if "shared" in st.session_state:
-            _draw_shared(st.session_state.shared)
+        if refused := SHARED_REFUSED.get():
+            st.error(plain(refused))
+        if shared := SHARED.get():
+            _draw_shared(shared)
 
 
 def shared_from(data: bytes) -> Shared:
@@ -61,13 +53,8 @@ def shared_from(data: bytes) -> Shared:
         raise GliedError(
             f"Expected a photograph of {width} x {height} or its like, your file has {wide} x {tall}; export it again."
         )
-    url = data_url(fitted(image, SIDE))
-    return Shared(
-        trace,
-        Photograph(
-            image.info["sha256"], "shared", "Shared photograph", "The photograph of the shared trace", "", image, url
-        ),
-    )
+    alt, jpeg = "The photograph of the shared trace", as_jpeg(fitted(image, SIDE))
+    return Shared(trace, Photograph(image.info["sha256"], "shared", "Shared photograph", alt, "", image, jpeg))
 
 
 def _draw_shared(shared: Shared) -> None:
@@ -79,15 +66,15 @@ def _draw_shared(shared: Shared) -> None:
 
 @st.fragment
 def _shared_board(shared: Shared) -> None:
-    board(shared.trace, shared.photograph, key="shared_board", on_choice=lambda: None)  # no page follows it
+    board(shared.trace, shared.photograph, key=BOARD_SHARED, on_choice=lambda: None)  # no page follows it
 
 
 def _take_shared() -> None:
-    for name in ("shared", "shared_refused"):
-        st.session_state.pop(name, None)
-    if st.session_state.shared_file is None:
+    SHARED.forget()
+    SHARED_REFUSED.forget()
+    if (file := SHARED_FILE.get()) is None:
         return
     try:
-        st.session_state.shared = shared_from(st.session_state.shared_file.getvalue())
+        SHARED.keep(shared_from(file.getvalue()))
     except GliedError as error:
-        st.session_state.shared_refused = str(error)
+        SHARED_REFUSED.keep(str(error))

@@ -5,6 +5,8 @@ from typing import NoReturn
 
 import streamlit as st
 
+from app.state import TOUR
+
 
 @dataclass(frozen=True)
 class Step:
@@ -67,18 +69,18 @@ STEPS = (
 
 def go(at: int) -> NoReturn:
     """To a step of the tour, on its page."""
-    st.session_state.tour = at
+    TOUR.keep(at)
     st.switch_page(f"views/{STEPS[at].page}.py", query_params={})  # without: refused where a widget owns one
 
 
 def end() -> None:
     """No more tour."""
-    st.session_state.tour = None
+    TOUR.forget()
 
 
 def draw(page: st.Page) -> None:
     """The step in hand, above a page; nothing where no tour was begun."""
-    at = st.session_state.get("tour")
+    at = TOUR.get()
     if at is None:
         return
     step = STEPS[at]

@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glied.config import ModelConfig
+from glied.functions import AttentionFunction, Over, Role
 from glied.model import Attend, Captioner, Inputs, Keys, Linear, Memory, Output, Shortcut, explicit, linear, recorder
 
 LAYERS = 3  # of CT's encoder and of its decoder: 28.0M parameters at the paper's vocabulary, which says 27.5M
 INNER = 2048  # width of CT's feed-forward networks
+REGIONS = AttentionFunction("v", None, "regions", "local")
 State = list[tuple[Tensor, Tensor]]  # hidden vector and cell of each LSTM, [B C, d]
 
 
@@ -37,6 +39,7 @@ class Additive(nn.Module):
 class Recurrent(Captioner):
     """What the LSTM captioners share: a state that goes from word to word."""
 
+    multi_head = False
     inputs: tuple[int, ...] = ()  # width of each LSTM's input, in units of d
     cells: list[nn.LSTMCell]
 
@@ -49,6 +52,7 @@ class Recurrent(Captioner):
         """Regions, and their mean."""
         I = self.regions(inputs.features)
         mask = inputs.region_mask
+        I = I if mask is None else I.expand(len(mask), -1, -1)  # one photograph under many masks
         mean = I.mean(1) if mask is None else (I * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         keys = {"mean": Keys(mean[:, None], mean[:, None])}
         return Memory(I, I[:, :0], None, keys | self.seen(I, mask), {})
@@ -119,6 +123,7 @@ class ShowAndTell(Recurrent):
 class ShowAttendAndTell(Recurrent):
     """Xu et al. 2015, soft attention: each word from the regions that the state before it attends to."""
 
+    functions = (REGIONS,)
     inputs = (2,)
 
     def __init__(self, config: ModelConfig) -> None:
@@ -150,6 +155,7 @@ class ShowAttendAndTell(Recurrent):
 class UpDown(Recurrent):
     """Anderson et al. 2018: one LSTM attends, another speaks."""
 
+    functions = (REGIONS,)
     inputs = (3, 2)
 
     def __init__(self, config: ModelConfig) -> None:
@@ -182,11 +188,20 @@ class FeedForward(nn.Module):
         return self.G(self.layers(x), x)
 
 
+LAYER: tuple[tuple[str, Over, Role], ...] = (
+    ("self", "regions", "grouping"),
+    ("x", "words", "context"),
+    ("v", "regions", "local"),
+)
+
+
 class Transformer(Captioner):
     """CT, the Transformer captioner of Sharma et al. 2018: an encoder over regions and a decoder over words."""
 
-    functions = tuple(f"{name}{i}" for i in range(LAYERS) for name in ("self", "x", "v"))
-    shortcuts = functions
+    functions = tuple(
+        AttentionFunction(f"{name}{i}", None, over, role) for i in range(LAYERS) for name, over, role in LAYER
+    )
+    shortcuts = tuple(f.name for f in functions)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -75,7 +75,7 @@ def trace_image(
         spoken = list(caption(model, [scene], decoding)[0].captions[0].words)
     if unknown := [word for word in spoken if word not in model.vocabulary]:
         print(f"outside the vocabulary, read as <unk>: {' '.join(unknown)}")
-    result = trace(model, scene, spoken, removals=True)
+    result = trace(model, scene, spoken, falls=True)
     result.save(out)
     print(f"{result.text}\nwrote {out}")
 

@@ -12,7 +12,7 @@ from glied.data.annotations import read_boxes
 from glied.data.dataset import load_dataset, report
 from glied.data.texts import read_texts
 from glied.errors import GliedError
-from glied.evaluation.evaluate import evaluate
+from glied.evaluation.evaluate import evaluate, read_scenes
 from glied.evaluation.grounding import check_groundable, ground
 from glied.evaluation.metrics import habits, score
 from glied.evaluation.recall import measure
@@ -61,10 +61,12 @@ def evaluate_split(
     for other in others:
         check_same(other, dataset.name, split)
     model, detector = models.load()
+    boxed = []
     if grounding:
         check_groundable(model)
-        read_boxes(dataset, dataset.split(split), human=True)
-    result = evaluate(model, detector, data, split, models.cache, decoding)
+        boxed = read_boxes(dataset, dataset.split(split), human=True)
+    scenes = read_scenes(dataset, split, models.cache, detector)
+    result = evaluate(model, scenes, decoding)
     report(result["problems"])
     _print_scores(result)
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
@@ -73,7 +75,7 @@ def evaluate_split(
     if grounding:
         start = time.perf_counter()
         captions = {id: image["caption"] for id, image in result["images"].items()}
-        result["grounding"] = ground(model, detector, data, split, models.cache, captions)
+        result["grounding"] = ground(model, scenes, boxed, captions)
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
     write_json(out, result, indent=None)
     print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))

@@ -1,8 +1,8 @@
 """checkpoint, split -> report."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from glied.attributes import AttributeDetector
 from glied.batch import stack
 from glied.captions import DecodeOptions
 from glied.checkpoint import Checkpoint
-from glied.data.dataset import Data, load_dataset
+from glied.data.dataset import Dataset, Photograph
 from glied.data.features import FeatureCache
 from glied.data.split import encode_captions
 from glied.decode import caption
@@ -28,9 +28,42 @@ from glied.vocabulary import PAD
 BATCH = 50
 
 
-def evaluate(
-    checkpoint: Checkpoint, detector: AttributeDetector, data: Data, split: str, cache: Path, options: DecodeOptions
-) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """The photographs of a split that have regions, and where their scenes are read from, one after another.
+
+    Attributes:
+        keys: of the photographs in `features`. `problems`: a sentence for each photograph that has no regions.
+        seconds: that finding the regions took.
+    """
+
+    dataset: Dataset
+    split: str
+    photographs: Sequence[Photograph]
+    keys: Mapping[Path, str]
+    features: FeatureCache
+    detector: AttributeDetector
+    problems: Sequence[str]
+    seconds: float
+
+    def read(self, photographs: Sequence[Photograph]) -> Iterator[Scene]:
+        """The scenes of some of the photographs."""
+        for regions in self.features.read(self.keys[p.path] for p in photographs):
+            yield Scene(regions, self.detector.find_attributes(regions))
+
+
+def read_scenes(dataset: Dataset, split: str, cache: Path, detector: AttributeDetector) -> Scenes:
+    """Finds the regions of a split that are not in the cache yet."""
+    start = time.perf_counter()
+    features = FeatureCache(cache, open_source(detector.source))
+    keys, problems = features.extract([p.path for p in dataset.split(split)])
+    photographs = [p for p in dataset.split(split) if p.path in keys]
+    if not photographs:
+        raise GliedError(f"Expected photographs with regions in split {split}, none of them has any: {problems[0]}")
+    return Scenes(dataset, split, photographs, keys, features, detector, problems, time.perf_counter() - start)
+
+
+def evaluate(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> dict[str, Any]:
     """Captions every photograph of a split and scores the captions against its human ones.
 
     Returns:
@@ -39,24 +72,16 @@ def evaluate(
         training captions), `images` (per image: caption and scores), and what is needed to repeat it: checkpoint, data,
         split, options, seconds by stage, problems.
     """
-    dataset = load_dataset(data)
-    photographs = dataset.split(split)
-    features = FeatureCache(cache, open_source(checkpoint.source))
-    seconds = {}
-    start = time.perf_counter()
-    keys, problems = features.extract([p.path for p in photographs])
-    photographs = [p for p in photographs if p.path in keys]
-    if not photographs:
-        raise GliedError(f"Expected photographs with regions in split {split}, none of them has any: {problems[0]}")
-    seconds["regions"], start = time.perf_counter() - start, time.perf_counter()
+    dataset, photographs = scenes.dataset, scenes.photographs
+    seconds, start = {"regions": scenes.seconds}, time.perf_counter()
     captions: dict[str, str] = {}
     log_p: list[Tensor] = []
-    bar = tqdm(total=len(photographs), desc=f"captions of {split}", unit="image")
+    bar = tqdm(total=len(photographs), desc=f"captions of {scenes.split}", unit="image")
     for i in range(0, len(photographs), BATCH):
         chosen = photographs[i : i + BATCH]
-        scenes = [Scene(r, detector.find_attributes(r)) for r in features.read(keys[p.path] for p in chosen)]
-        decoded = caption(checkpoint, scenes, options)
-        log_p.append(human_log_probability(checkpoint, scenes, [p.tokens for p in chosen]))
+        read = list(scenes.read(chosen))
+        decoded = caption(checkpoint, read, options)
+        log_p.append(human_log_probability(checkpoint, read, [p.tokens for p in chosen]))
         captions |= {p.id: d.captions[0].text for p, d in zip(chosen, decoded, strict=True)}
         bar.update(len(chosen))
     bar.close()
@@ -78,19 +103,17 @@ def evaluate(
         },
         "checkpoint": checkpoint.digest,
         "data": dataset.name,
-        "split": split,
+        "split": scenes.split,
         "options": asdict(options),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "problems": [*dataset.problems, *problems],
+        "problems": [*dataset.problems, *scenes.problems],
     }
 
 
 def title(checkpoint: Checkpoint) -> str:
     """What tables call a captioner: "GLIED, self-critical"."""
-    name = {"base": "Base", "glied": "GLIED"}.get(checkpoint.model.config.architecture)
-    name = name or checkpoint.model.config.architecture
     rl = checkpoint.provenance.get("command") == "train rl"
-    return f"{name}, {'self-critical' if rl else 'cross-entropy'}"
+    return f"{checkpoint.model.title}, {'self-critical' if rl else 'cross-entropy'}"
 
 
 @torch.inference_mode()

@@ -6,9 +6,9 @@ classes, as in COCO (Lin et al. 2014). Attention is averaged over heads, except 
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from heapq import nlargest
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,29 +17,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from glied.attributes import AttributeDetector
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
-from glied.data.annotations import Boxed, read_boxes
-from glied.data.dataset import load_dataset
-from glied.data.features import FeatureCache
+from glied.data.annotations import Boxed
 from glied.data.phrases import find_classes, singulars
 from glied.errors import GliedError
+from glied.evaluation.evaluate import Scenes
 from glied.evaluation.metrics import interval, rank_correlation
 from glied.evaluation.recall import MATCH
+from glied.functions import Functions, Over, feeding, find
 from glied.images import open_image
 from glied.model import Inputs
-from glied.regions import open_source
 from glied.regions.boxes import iou
 from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
 
-# The attention that feeds a word: over groupings (global) or regions (local), and over attributes.
-FEEDS = {
-    "base": {"local": "v", "attributes": "a"},
-    "glied": {"global": "v", "local": "vl", "attributes": "al"},
-}
-SENSES = (("regions", "region_mask", "local"), ("attributes", "attribute_mask", "attributes"))  # what is removed
+SENSES: tuple[tuple[Over, str], ...] = (("regions", "region_mask"), ("attributes", "attribute_mask"))  # what is removed
 GROUPED = ("same", "others", "near")
 REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
 FELLED = 300  # photographs that things are removed from: each removal is another pass
@@ -137,9 +130,9 @@ def grouping_lift(
 
     Returns:
         for every region of an entity of the sentence, the mean lift of `same`, regions of that entity; `others`,
-        regions of the other entities of the sentence; `near`, as many of the nearest regions that are of none. And the
-        same with `_beyond`: over what the photograph's other regions take of those regions, since some are sought by
-        all.
+        regions of the other entities of the sentence; `near`, equally many of the closest regions that show no named
+        entity. And the same with `_beyond`: over what the other regions of the photograph take of those regions, since
+        all regions seek some.
     """
     N = len(boxes)
     group = weights.clone().fill_diagonal_(0)
@@ -182,7 +175,7 @@ def count_partners(weights: Float[Tensor, "N N"]) -> int:
 
 
 @torch.inference_mode()
-def deletion(
+def fall(
     checkpoint: Checkpoint,
     inputs: Inputs,
     ids: list[int],
@@ -213,9 +206,9 @@ def deletion(
     rows = torch.tensor(positions)
     chosen = log_p[:, rows, torch.tensor(ids[1:])[rows]]
     left = chosen[1:].view(len(positions), 2, len(REMOVED), len(positions)).diagonal(dim1=0, dim2=3)
-    fall = (chosen[0] - left).permute(0, 2, 1).numpy()
-    fall[..., np.array(REMOVED) >= keys] = np.nan
-    return fall
+    falls = (chosen[0] - left).permute(0, 2, 1).numpy()
+    falls[..., np.array(REMOVED) >= keys] = np.nan
+    return falls
 
 
 class Collocations:
@@ -329,20 +322,21 @@ def look(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides:
     return View(inputs, known or ["<unk>"], boxes, *overlaps, people, last)
 
 
-def measure_pointing(view: View, feeds: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Kind of caption -> what points -> for every object word, whether it points at the object (or how probably)."""
+def measure_pointing(view: View, functions: Functions) -> dict[str, dict[str, list[float]]]:
+    """Kind of caption -> what points, attention by its role -> for every object word, whether it points at the object
+    (or how probably)."""
     values = {}
     for kind, captions in (("human", view.people), ("generated", [view.own])):
         named = [boxes for spoken, _ in captions for boxes in spoken.objects.values()]
         covering = [hit(view.overlap, boxes) for boxes in named]
         values[kind] = {
-            name: [
+            f.role: [
                 value
                 for spoken, weights in captions
-                for value in pointing(weights[function].mean(0), view.overlap, spoken).tolist()
+                for value in pointing(weights[f.name].mean(0), view.overlap, spoken).tolist()
             ]
-            for name, function in feeds.items()
-            if name != "attributes"
+            for f in functions
+            if f.over == "regions" and f.role in ("global", "local")
         }
         values[kind]["chance"] = [covers.float().mean().item() for covers in covering]
         values[kind]["centre"] = [float(hit(view.centre, boxes).item()) for boxes in named]
@@ -350,38 +344,40 @@ def measure_pointing(view: View, feeds: Mapping[str, str]) -> dict[str, dict[str
     return values
 
 
-def measure_groupings(view: View) -> dict[str, list[float]]:
-    """`grouping_lift` of all human captions."""
+def measure_groupings(view: View, name: str) -> dict[str, list[float]]:
+    """`grouping_lift` of all human captions, by the attention function of this name."""
     values: dict[str, list[float]] = defaultdict(list)
     for spoken, weights in view.people:
-        for name, lifts in grouping_lift(weights["vd"].mean(0), view.overlap, view.boxes, spoken).items():
-            values[name] += lifts
+        for kind, lifts in grouping_lift(weights[name].mean(0), view.overlap, view.boxes, spoken).items():
+            values[kind] += lifts
     return values
 
 
-def measure_key_share(view: View) -> dict[str, list[float]]:
+def measure_key_share(view: View, functions: Functions) -> dict[str, list[float]]:
     """Attention function -> `key_share` over the queries of all captions. Not of context attention: its keys are the
     words of one caption, so that no key meets the queries of all."""
     read = [weights for _, weights in (*view.people, view.own)]
-    functions = [name for name in read[0] if name != "x"]
-    return {name: [key_share(torch.cat([weights[name] for weights in read], 1))] for name in functions}
+    names = [f.name for f in functions if f.role != "context"]
+    return {name: [key_share(torch.cat([weights[name] for weights in read], 1))] for name in names}
 
 
-def measure_deletion(
-    view: View, checkpoint: Checkpoint, feeds: Mapping[str, str], random: torch.Generator
+def measure_falls(
+    view: View, checkpoint: Checkpoint, random: torch.Generator
 ) -> dict[str, dict[str, dict[int, list[float]]]]:
     """Sense -> order -> number removed -> mean fall over the content words of the captioner's caption."""
     spoken, weights = view.own
     content = [t for t, word in enumerate(spoken.words) if word not in FUNCTION_WORDS]
     values = {}
-    for sense, field, name in SENSES:
-        fall = np.full((2, len(REMOVED)), np.nan)
+    for sense, field in SENSES:
+        if not (function := feeding(checkpoint.model.functions, sense)):
+            continue
+        falls = np.full((2, len(REMOVED)), np.nan)
         if content:
-            attention = weights[feeds[name]].mean(0)
-            fall = deletion(checkpoint, view.inputs, spoken.ids, content, attention, field, random).mean(1)
+            attention = weights[function.name].mean(0)
+            falls = fall(checkpoint, view.inputs, spoken.ids, content, attention, field, random).mean(1)
         values[sense] = {
             order: {n: [value] for n, value in zip(REMOVED, curve, strict=True)}
-            for order, curve in zip(("attended", "random"), fall.tolist(), strict=True)
+            for order, curve in zip(("attended", "random"), falls.tolist(), strict=True)
         }
     return values
 
@@ -396,75 +392,75 @@ def tally(photographs: Sequence[Any]) -> dict[Any, Any]:
 
 
 def ground(
-    checkpoint: Checkpoint,
-    detector: AttributeDetector,
-    data: Path,
-    split: str,
-    cache: Path,
-    captions: Mapping[str, str],
+    checkpoint: Checkpoint, scenes: Scenes, boxed: Sequence[Boxed], captions: Mapping[str, str]
 ) -> dict[str, Any]:
     """All measures; means over photographs with 95 percent bootstrap intervals.
 
     Args:
+        boxed: photographs of the split in which people drew all boxes; those without a caption are left out.
         captions: the captioner's own, by photograph.
 
     Returns:
-        `data`: name of the data set; `photographs`: how many of the split people drew all boxes of, which the measures
-        are about; `pointing`: for human and generated captions, the share of object words whose most attended region
-        covers (IoU >= 0.5) a human box of what they name, beside a region at random (`chance`), a box of the split's
-        mean human size in the centre (`centre`) and the best region there is (`ceiling`); `key_share` of every
-        attention function but the context's; `deletion`: fall of log p of the content words of generated captions when
-        REMOVED regions or attributes go, over the first FELLED photographs; and of GLIED alone `groupings`,
-        `collocations`, and `top_partners`: how many regions of a photograph are the top partner of some other in region
-        distilling.
+        `data`: name of the data set; `photographs`: how many the measures are about; `pointing`: for human and
+        generated captions, the share of object words whose most attended region covers (IoU >= 0.5) a human box of what
+        they name, by role of the attention, beside a region at random (`chance`), a box of the split's mean human size
+        in the centre (`centre`) and the best region there is (`ceiling`); `functions`: the attention functions as the
+        captioner declares them; `key_share` of each but the context's; `falls` of log p of the content words of
+        generated captions when REMOVED regions or attributes go, over the first FELLED photographs. Of a captioner that
+        groups regions also `groupings`, and `top_partners`: how many regions of a photograph are the top partner of
+        some other there; of one with pivots over attributes, `collocations`.
     """
-    feeds = FEEDS[check_groundable(checkpoint)]
-    dataset = load_dataset(data)
-    features = FeatureCache(cache, open_source(checkpoint.source))
-    photographs = [p for p in dataset.split(split) if p.id in captions]
-    keys, _ = features.extract([p.path for p in photographs])
-    entities = read_boxes(dataset, [p for p in photographs if p.path in keys], human=True)
-    singular = singulars(parsed for boxed in entities if boxed.origin == "phrases" for parsed in boxed.said)
-    sizes = [torch.tensor(open_image(boxed.photograph.path).info["size"]) for boxed in entities]
-    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(entities, sizes, strict=True)]).mean(0)
+    functions = check_groundable(checkpoint)
+    grouping, pivot = find(functions, "regions", "grouping"), find(functions, "attributes", "pivot")
+    boxed = [each for each in boxed if each.photograph.id in captions]
+    if not boxed:
+        raise GliedError("Expected captions of photographs with boxes, got none; evaluate without --grounding.")
+    singular = singulars(parsed for each in boxed if each.origin == "phrases" for parsed in each.said)
+    sizes = [torch.tensor(open_image(each.photograph.path).info["size"]) for each in boxed]
+    sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(boxed, sizes, strict=True)]).mean(0)
     collocations = Collocations()
     values: list[dict[str, Any]] = []
     random = torch.Generator().manual_seed(0)
-    for boxed in tqdm(entities, desc=f"grounding of {split}", unit="image"):
-        (regions,) = features.read([keys[boxed.photograph.path]])
-        own = generated(boxed, checkpoint, captions[boxed.photograph.id].split(), singular)
-        view = look(checkpoint, Scene(regions, detector.find_attributes(regions)), boxed, own, sides)
-        each: dict[str, Any] = {"pointing": measure_pointing(view, feeds), "key_share": measure_key_share(view)}
+    bar = tqdm(boxed, desc=f"grounding of {scenes.split}", unit="image")
+    for each, scene in zip(bar, scenes.read([each.photograph for each in boxed]), strict=True):
+        own = generated(each, checkpoint, captions[each.photograph.id].split(), singular)
+        view = look(checkpoint, scene, each, own, sides)
+        found: dict[str, Any] = {
+            "pointing": measure_pointing(view, functions),
+            "key_share": measure_key_share(view, functions),
+        }
         if len(values) < FELLED:
-            each["deletion"] = measure_deletion(view, checkpoint, feeds, random)
-        if "vd" in view.own[1]:
-            each["groupings"] = measure_groupings(view)
-            each["top_partners"] = [count_partners(view.own[1]["vd"].mean(0))]
-        if "ad" in view.own[1]:
-            read = [(spoken.words, weights["ad"].mean(0)[1:]) for spoken, weights in view.people]
-            collocations.add(boxed.photograph.id, read, view.attributes)
-        values.append(each)
-    result = {"data": dataset.name, "photographs": len(entities), **tally(values)}
-    for orders in result["deletion"].values():
+            found["falls"] = measure_falls(view, checkpoint, random)
+        if grouping:
+            found["groupings"] = measure_groupings(view, grouping.name)
+            found["top_partners"] = [count_partners(view.own[1][grouping.name].mean(0))]
+        if pivot:
+            read = [(spoken.words, weights[pivot.name].mean(0)[1:]) for spoken, weights in view.people]
+            collocations.add(each.photograph.id, read, view.attributes)
+        values.append(found)
+    result = {"data": scenes.dataset.name, "photographs": len(boxed), **tally(values)}
+    result["functions"] = [asdict(function) for function in functions]
+    for orders in result["falls"].values():
         orders |= {order: [{"removed": n} | mean for n, mean in each.items()] for order, each in orders.items()}
     if collocations.lifts:
-        training = [list(chain(*p.tokens)) for p in dataset.photographs if p.split in ("train", "restval")]
+        training = [list(chain(*p.tokens)) for p in scenes.dataset.photographs if p.split in ("train", "restval")]
         result["collocations"] = collocations.compare(training)
     return result
 
 
-def check_groundable(checkpoint: Checkpoint) -> str:
-    """The architecture, one whose attention is known."""
-    architecture = checkpoint.model.config.architecture
-    if architecture not in FEEDS:
-        raise GliedError(f"Expected Base or GLIED to ground, got {architecture}; choose another checkpoint.")
-    return architecture
+def check_groundable(checkpoint: Checkpoint) -> Functions:
+    """The attention functions of a captioner, one of which feeds words with regions."""
+    model = checkpoint.model
+    if not feeding(model.functions, "regions"):
+        raise GliedError(
+            f"Expected a captioner that attends to regions, {model.title} attends to none; choose another checkpoint."
+        )
+    return model.functions
 
 
 @torch.inference_mode()
 def attend_all(checkpoint: Checkpoint, batch: Inputs, captions: Sequence[Spoken]) -> list[dict[str, Tensor]]:
-    """Attention of every caption of a photograph by name, head by head: vd [k, N, N]; row t of v, vl, al, a
-    [k, L, keys] feeds word t, row t of ad is that of input t (<bos> first)."""
+    """Attention of every caption of a photograph by name, head by head, [k, rows, keys], as in `glied.traces.Trace`."""
     memory = checkpoint.model.encode(batch)
     found = []
     for spoken in captions:

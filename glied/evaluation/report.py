@@ -39,10 +39,12 @@ def read_report(path: Path) -> dict[str, Any]:
     """A report that `evaluate` wrote."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+        if "deletion" in (grounding := report.get("grounding", {})):  # of version 0.1.0
+            grounding["falls"] = grounding.pop("deletion")
         if missing := NEEDED - report.keys():
             raise ValueError(f"it has no {min(missing)}")
         return report
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise GliedError(f"Expected a report of `evaluate` in {path}, could not read one ({error}).") from error
 
 
@@ -154,10 +156,10 @@ def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
     falls = [
         [f"{title}: {sense}, {'most attended' if order == 'attended' else 'at random'}", *map(_mean, each)]
         for title, found in grounded.items()
-        for sense, orders in found["deletion"].items()
+        for sense, orders in found["falls"].items()
         for order, each in orders.items()
     ]
-    some = next(iter(grounded.values()))["deletion"]["regions"]["attended"]
+    some = next(iter(grounded.values()))["falls"]["regions"]["attended"]
     measured = {(found["photographs"], found["data"]): None for found in grounded.values() if "data" in found}
     tables = [
         *(f"Measured on {count:,} photographs of {data} in which people drew the boxes." for count, data in measured),
@@ -170,8 +172,8 @@ def _grounding(grounded: Mapping[str, Mapping[str, Any]]) -> list[str]:
             lifts = [f"{name.replace('_', ' ')} {_mean(mean)}" for name, mean in found["groupings"].items()]
             tables.append(
                 f"{title}: lift of a region's group on regions of the same entity, of others in the sentence, and on "
-                f"as many of the nearest that are of none; the same beyond what other regions take of them: "
-                f"{', '.join(lifts)}."
+                f"equally many of the closest that show no named entity; the same beyond what other regions take of "
+                f"them: {', '.join(lifts)}."
             )
         if "collocations" in found:
             pairs = found["collocations"]

@@ -14,7 +14,7 @@ from glied.checkpoint import load, load_attribute_detector, load_pair
 from glied.data.dataset import load_dataset
 from glied.data.features import FeatureCache
 from glied.data.split import read_split
-from glied.evaluation.evaluate import evaluate
+from glied.evaluation.evaluate import evaluate, read_scenes
 from glied.evaluation.metrics import interval
 from glied.evaluation.report import table as markdown_table
 from glied.files import replacing
@@ -74,7 +74,8 @@ def ablate(places: Places, names: Sequence[str], seeds: Sequence[int], options: 
             known = json.loads(file.read_text()) if file.is_file() else {}
             if known.get("checkpoint") != checkpoint.digest or "tokenizer" not in known:
                 checkpoint, detector = load_pair(there.best, places.detector)
-                report = evaluate(checkpoint, detector, places.data, "val", places.cache, DecodeOptions())
+                scenes = read_scenes(load_dataset(places.data), "val", places.cache, detector)
+                report = evaluate(checkpoint, scenes, DecodeOptions())
                 with replacing(file) as aside:
                     aside.write_text(json.dumps(report))
             report = json.loads(file.read_text())

@@ -71,4 +71,4 @@ def open_app(checkpoints: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def traces() -> dict[str, Trace]:
     """One caption of a tiny scene under both captioners."""
     words = ("a", "dog", "runs")
-    return {name: trace(tiny.checkpoint(name), tiny.scene(), words, removals=True) for name in ("base", "glied")}
+    return {name: trace(tiny.checkpoint(name), tiny.scene(), words, falls=True) for name in ("base", "glied")}

@@ -9,9 +9,14 @@ import tiny
 from jaxtyping import TypeCheckError
 
 from analysis import attention, figures, groups
-from analysis.diff import align
+from analysis.beam import beam_nodes
+from analysis.diff import align, evidence_table
+from analysis.page import Account, page
+from glied.captions import DecodeOptions
+from glied.decode import caption
 from glied.evaluation.metrics import rank_correlation
-from glied.replay import trace
+from glied.functions import AttentionFunction, find
+from glied.replay import look_ahead, trace
 from glied.traces import Trace
 
 WEIGHTS = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0, 0, 1]], [[0.1, 0.1, 0.8], [0.3, 0.2, 0.5], [1, 0, 0]]])
@@ -24,9 +29,49 @@ def test_head_0_is_the_mean_and_heads_count_from_1():
 
 def test_local_attention_is_that_of_the_word_produced(traces: dict[str, Trace]):
     for name, (regions, attributes) in {"glied": ("vl", "al"), "base": ("v", "a")}.items():
-        found = attention.local(traces[name], 2)
+        found = [sense.weights for sense in attention.senses(traces[name], 2)]
         np.testing.assert_array_equal(found[0], traces[name].attention[regions][1])
         np.testing.assert_array_equal(found[1], traces[name].attention[attributes][1])
+        np.testing.assert_array_equal(found[0], attention.looked(traces[name], 2))
+
+
+def test_agreements_are_rank_correlations_word_by_word(traces: dict[str, Trace]):
+    for made in (*traces.values(), trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)):
+        found = attention.agreements(made)
+        assert found.shape == (made.heads + 1, len(made.words), 2)
+        for head in range(made.heads + 1):
+            for s, sense in enumerate(attention.senses(made, head)):
+                expected = [rank_correlation(w, f) for w, f in zip(sense.weights, sense.falls, strict=True)]
+                np.testing.assert_allclose(found[head, :, s], expected, atol=1e-12)
+    bare = replace(traces["base"], region_falls=np.zeros((0, 5)), attribute_falls=np.zeros((0, 4)))
+    assert attention.agreements(bare).shape == (3, 0, 2)
+
+
+@pytest.mark.parametrize("name", ["base+aa", "glied-vl", "glied-al", "glied-global", "softatt", "updown", "ct"])
+def test_any_captioner_is_read_by_its_declaration_alone(name: str):
+    checkpoint, scene = tiny.checkpoint(name), tiny.scene()
+    made = trace(checkpoint, scene, ["a", "dog", "runs"], falls=True)
+    kinds = [sense.kind for sense in attention.senses(made)]
+    table = attention.attention_table(made, 1)
+    assert kinds == list(dict.fromkeys(sorted(table["kind"], reverse=True)))
+    assert table.groupby("kind")["attention"].sum().to_numpy() == pytest.approx(np.ones(len(kinds)), abs=1e-5)
+    assert table["fall"].notna().all()
+    assert list(evidence_table(made, [1])) == ["word", *(f"{k}{p}" for k in kinds for p in ("", "_attention", "_fall"))]
+    assert ("own share" in groups.region_table(made, 1)) == (groups.groupings(made) is not None)
+    assert attention.agreements(made).shape == (made.heads + 1, 4, len(kinds))
+    decoded = caption(checkpoint, [scene], DecodeOptions(), history=True)[0]
+    outlook = look_ahead(checkpoint, scene, decoded.history.extended())
+    nodes = beam_nodes(decoded.history, decoded.captions[0].words, outlook)
+    written = page("T", "alt", "", "", b"", {made.captioner: Account(made, nodes)})
+    assert ("Region groupings" in written) == (groups.groupings(made) is not None)
+    assert ("Attribute collocations" in written) == (find(made.functions, "attributes", "pivot") is not None)
+
+
+def test_equations_are_cited_where_a_captioner_has_them(traces: dict[str, Trace]):
+    glied = traces["glied"]
+    assert attention.cited(glied, find(glied.functions, "regions", "grouping")) == "GLIED Eq. (9)"
+    assert attention.cited(glied, None) == ""
+    assert attention.cited(glied, AttentionFunction("v", None, "regions", "local")) == ""
 
 
 def test_lift_of_even_attention_is_1():
@@ -35,7 +80,7 @@ def test_lift_of_even_attention_is_1():
 
 
 @pytest.mark.parametrize(
-    ("weights", "drop", "expected"),
+    ("weights", "falls", "expected"),
     [
         ([1, 2, 3, 4], [10, 20, 30, 40], 1),
         ([1, 2, 3, 4], [5, 0, -1, -9], -1),
@@ -45,8 +90,8 @@ def test_lift_of_even_attention_is_1():
         ([1, 2, 3], [1, math.nan, 3], math.nan),
     ],
 )
-def test_agreement_is_spearmans(weights: list[float], drop: list[float], expected: float):
-    found = rank_correlation(np.array(weights, float), np.array(drop, float))
+def test_agreement_is_spearmans(weights: list[float], falls: list[float], expected: float):
+    found = rank_correlation(np.array(weights, float), np.array(falls, float))
     assert found == pytest.approx(expected, nan_ok=True)
 
 
@@ -69,8 +114,8 @@ def test_table_holds_every_region_and_attribute_with_its_fall(traces: dict[str, 
     assert table["attention"].is_monotonic_decreasing
     word = table[table["name"] == base.attributes[2]].iloc[0]
     assert word["attention"] == pytest.approx(base.attention["a"][:, 1, 2].mean())
-    assert word["fall"] == pytest.approx(base.attribute_drop[1, 2])
-    unknown = replace(base, visual_drop=np.zeros((0, 5)), attribute_drop=np.zeros((0, 4)))
+    assert word["fall"] == pytest.approx(base.attribute_falls[1, 2])
+    unknown = replace(base, region_falls=np.zeros((0, 5)), attribute_falls=np.zeros((0, 4)))
     assert attention.attention_table(unknown, 1)["fall"].isna().all()
 
 
@@ -159,7 +204,7 @@ def test_region_table_holds_box_attention_fall_and_group(traces: dict[str, Trace
     assert table["region"].tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(table[["left", "top", "right", "bottom"]], glied.boxes.round())
     np.testing.assert_allclose(table["attention"], glied.attention["vl"][1, 1])
-    np.testing.assert_allclose(table["fall"], glied.visual_drop[1])
+    np.testing.assert_allclose(table["fall"], glied.region_falls[1])
     row = glied.attention["vd"][1, 3]
     assert table["own share"][3] == pytest.approx(row[3])
     best = max((i for i in range(5) if i != 3), key=lambda i: row[i])
@@ -168,7 +213,7 @@ def test_region_table_holds_box_attention_fall_and_group(traces: dict[str, Trace
     assert partners[0].endswith(f"{row[best]:.1%}")
     assert len(partners) == 3
     assert not any(partner.startswith("4 ") for partner in partners)
-    base = replace(traces["base"], visual_drop=np.zeros((0, 5)), attribute_drop=np.zeros((0, 4)))
+    base = replace(traces["base"], region_falls=np.zeros((0, 5)), attribute_falls=np.zeros((0, 4)))
     found = groups.region_table(base, 1)
     assert found["fall"].isna().all()
     assert not {"own share", "group partners"} & set(found)

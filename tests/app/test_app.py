@@ -263,9 +263,9 @@ def test_a_folder_of_ones_own(explore: Open, tmp_path: Path, monkeypatch: pytest
 )
 def test_what_a_browser_sends_is_checked(sent: object):
     def script():
-        from app.state import choose
+        from app.state import BOARD, choose
 
-        choose("board")
+        choose(BOARD)
 
     app = AppTest.from_function(script)
     app.session_state["board"] = {"choice": sent}
@@ -291,7 +291,7 @@ def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
 
     from glied.replay import trace
 
-    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
+    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
     found = payload(lone, None)
     assert found["region_falls"] == [[None], [None]]
     assert json.dumps(found, allow_nan=False)

@@ -59,7 +59,7 @@ def test_words_that_differ_are_paired_in_order():
 def test_each_word_is_read_by_both_captioners():
     glied, base, scene = tiny.checkpoint("glied"), tiny.checkpoint("base"), tiny.scene()
     left, right = (
-        trace(base, scene, ["a", "dog", "runs"], removals=True),
+        trace(base, scene, ["a", "dog", "runs"], falls=True),
         trace(glied, scene, ["a", "red", "cat", "runs"]),
     )
     seen = trace(glied, scene, ["a", "dog", "runs"]), trace(base, scene, ["a", "red", "cat", "runs"])
@@ -75,14 +75,14 @@ def test_each_word_is_read_by_both_captioners():
 
 
 def test_evidence_is_the_top_region_and_attribute_and_their_falls():
-    found = trace(tiny.checkpoint("glied"), tiny.scene(), ["a", "dog"], removals=True)
+    found = trace(tiny.checkpoint("glied"), tiny.scene(), ["a", "dog"], falls=True)
     row = evidence_table(found, [1]).iloc[0]
     regions, attributes = found.attention["vl"].mean(0)[1], found.attention["al"].mean(0)[1]
     assert row.region.startswith(f"{regions.argmax() + 1} ")
     assert row.region_attention == pytest.approx(regions.max())
-    assert row.region_fall == pytest.approx(found.visual_drop[1, regions.argmax()])
+    assert row.region_fall == pytest.approx(found.region_falls[1, regions.argmax()])
     assert row.attribute == found.attributes[attributes.argmax()]
-    assert row.attribute_fall == pytest.approx(found.attribute_drop[1, attributes.argmax()])
+    assert row.attribute_fall == pytest.approx(found.attribute_falls[1, attributes.argmax()])
     bare = trace(tiny.checkpoint("glied"), tiny.scene(), ["a", "dog"])
     assert math.isnan(evidence_table(bare, [1]).region_fall[0])
     none = evidence_table(bare, [])

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.engine.ask import engine
 from app.engine.engine import Engine
 from app.engine.reports import comparable
 from glied.evaluation.metrics import interval, paired
+from glied.functions import GLIED as GLIED_FUNCTIONS
 
 Open = Callable[..., AppTest]
 HOSTILE = "<b>*x*_1.jpg"
@@ -40,7 +42,7 @@ def grounding(groups: bool) -> dict:
             "human": {n: mean(v) for n, v in names.items()},
             "generated": dict.fromkeys(names, mean(None)),
         },
-        "deletion": {"regions": curve, "attributes": curve},
+        "falls": {"regions": curve, "attributes": curve},
     }
     return found | ({"groupings": {"same": mean(1.4), "others": mean(1.1), "near": mean(1.0)}} if groups else {})
 
@@ -125,25 +127,26 @@ def test_sentences_follow_the_intervals():
     assert "more often than those that are merely near" in scores.say_groups(groups)
 
 
-def test_removals_are_compared_where_both_are_known():
-    table = scores.deletion_table({"Base": BASE["grounding"]})
+def test_falls_are_compared_where_both_are_known():
+    table = scores.fall_table({"Base": BASE["grounding"]})
     rows = table[table["sense"] == "regions"]
     assert set(rows["removed"]) == {1, 2}
-    assert "more at 2 of 2 numbers removed" in scores.say_deletion(rows)
+    assert "more at 2 of 2 numbers removed" in scores.say_falls(rows)
     swapped = rows.assign(order=rows["order"].map({"attended": "random", "random": "attended"}))
-    assert "more at 0 of 2 numbers removed and less at 2" in scores.say_deletion(swapped)
+    assert "more at 0 of 2 numbers removed and less at 2" in scores.say_falls(swapped)
 
 
 def test_key_shares_by_captioner_and_function():
     shares = {"vd": mean(0.6), "al": mean(None)}
-    table = scores.key_share_table({"GLIED": {"key_share": shares}, "Base": BASE["grounding"]})
-    assert table[["captioner", "attention", "mean"]].to_numpy().tolist() == [["GLIED", "region distilling (vd)", 0.6]]
+    declared = [asdict(function) for function in GLIED_FUNCTIONS]
+    table = scores.key_share_table({"GLIED": {"key_share": shares, "functions": declared}, "Base": BASE["grounding"]})
+    assert table[["captioner", "attention", "mean"]].to_numpy().tolist() == [["GLIED", "regions, grouping (vd)", 0.6]]
     assert scores.key_share_table({"Base": BASE["grounding"]}).empty
 
 
 def test_nothing_known_is_said_so():
     assert scores.pointing_table({"Base": BASE["grounding"]}, "generated").empty
-    assert "No photograph" in scores.say_deletion(pd.DataFrame({"order": [], "removed": [], "sense": []}))
+    assert "No photograph" in scores.say_falls(pd.DataFrame({"order": [], "removed": [], "sense": []}))
 
 
 def test_reports_of_other_photographs_are_told_apart():
@@ -170,7 +173,7 @@ def test_figures_hold_the_numbers():
     assert [bar.name for bar in bars.data] == ["Base", "GLIED"]
     assert bars.data[1].error_x.array == pytest.approx([0.02] * 5)
     assert bars.layout.yaxis.categoryarray[0] == scores.SEEN["global"]
-    curves = figures.deletion_curves(scores.deletion_table(both), "regions").data
+    curves = figures.fall_curves(scores.fall_table(both), "regions").data
     assert [curve.line.dash for curve in curves] == ["solid", "dot", "solid", "dot"]
     assert list(curves[0].y) == [0.5, 0.9]
 

@@ -110,7 +110,7 @@ def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, 
             assert {row["kind"] for row in rows} == {"region", "attribute"}
             assert sum(float(row["attention"]) for row in rows) == pytest.approx(2, abs=1e-4)
         elif name.endswith(".json"):
-            assert json.loads(made)["format"] == "glied-trace-1"
+            assert json.loads(made)["format"] == "glied-trace-2"
         elif name.endswith(".npz"):
             shared = shared_from(made)
             assert max(shared.photograph.image.size) <= 900
@@ -206,7 +206,7 @@ def test_the_report_tells_all():
 
 @pytest.fixture
 def seen() -> Trace:
-    return trace(tiny.checkpoint(), tiny.scene(), ("a", "dog", "runs"), removals=True)
+    return trace(tiny.checkpoint(), tiny.scene(), ("a", "dog", "runs"), falls=True)
 
 
 def test_a_shared_trace_comes_back_with_its_photograph(seen: Trace):

@@ -248,9 +248,10 @@ def test_the_camera_is_only_started_when_asked_for(open_app: Callable[..., AppTe
 
 def test_a_camera_picture_goes_through_the_guards():
     def script():
+        from app.state import CAMERA
         from app.widgets.pick import _take
 
-        _take("camera", "The picture you took")
+        _take(CAMERA, "The picture you took")
 
     app = AppTest.from_function(script)
     app.session_state["camera"] = io.BytesIO(b"no picture")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis import stills
-from analysis.attention import local
+from analysis.attention import looked
 from analysis.beam import beam_nodes
 from glied.captions import DecodeOptions
 from glied.decode import caption
@@ -31,7 +31,7 @@ def beam(name: str) -> tuple[Trace, tuple]:
     words, history = found.captions[0].words, found.history
     assert history
     nodes = beam_nodes(history, words, look_ahead(made, scene, history.extended()))
-    return trace(made, scene, words, removals=True), nodes
+    return trace(made, scene, words, falls=True), nodes
 
 
 def figures(name: str) -> dict[str, Figure]:
@@ -114,4 +114,4 @@ def test_the_most_attended_regions_are_named_on_the_photograph_and_apart(traces:
         for other in found[:i]:
             assert abs(tag.x - other.x) >= min(tag.wide, other.wide) or abs(tag.y - other.y) >= tag.tall
     assert not stills.tags(seen, np.full(5, 0.2, np.float32), 4, 3.0)
-    assert len(local(seen)[0]) == len(seen.words)
+    assert len(looked(seen)) == len(seen.words)

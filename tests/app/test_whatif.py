@@ -29,7 +29,7 @@ def open_whatif(open_app: Open) -> Open:
 
 @pytest.fixture
 def found() -> Trace:
-    return trace(tiny.checkpoint(), tiny.scene(), ["a", "dog"], removals=True)
+    return trace(tiny.checkpoint(), tiny.scene(), ["a", "dog"], falls=True)
 
 
 def fine(app: AppTest) -> bool:
@@ -138,7 +138,7 @@ def test_what_a_browser_sends_is_checked(found: Trace):
 
         from app.components.removal import taken
 
-        st.session_state.answer = taken("removal", st.session_state.trace)
+        st.session_state.answer = taken(st.session_state.trace)
 
     good = {"trace": found.digest, "made": 7, "regions": [3, 0, 3], "attributes": [1], "added": ["ball", "ball"]}
     bad = [
@@ -171,8 +171,8 @@ def test_what_a_browser_sends_is_checked(found: Trace):
 
 def test_payload_sums_the_falls_over_the_caption(found: Trace):
     data = payload(found)
-    np.testing.assert_allclose(data["region_falls"], found.visual_drop.sum(0), atol=1e-4)
-    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], removals=True)
+    np.testing.assert_allclose(data["region_falls"], found.region_falls.sum(0), atol=1e-4)
+    lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
     assert payload(lone)["region_falls"] == payload(lone)["attribute_falls"] == [None]
     assert json.dumps(payload(lone), allow_nan=False)
 
@@ -245,7 +245,7 @@ def click(monkeypatch: pytest.MonkeyPatch) -> Callable[[AppTest, Edit], AppTest]
             on_edit()
             st.rerun()
 
-        monkeypatch.setattr(removal, "taken", lambda key, trace: edit)
+        monkeypatch.setattr(removal, "taken", lambda trace: edit)
         monkeypatch.setattr(removal, "removal", clicked)
         return app.run()
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from glied.baselines.build import build
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.cli import evaluate as cli_evaluate
 from glied.config import ModelConfig
-from glied.evaluation.metrics import METRICS
+from glied.evaluation import evaluate as evaluation
+from glied.evaluation.metrics import METRICS, score
 from glied.regions.grid import Grid
 from glied.traces import Trace
 from glied.vocabulary import SPECIAL, Vocabulary
@@ -107,7 +110,7 @@ def test_trace_writes_any_words(folder, monkeypatch, capsys):
     assert run(monkeypatch, "trace", image, "--out", out, *words) == 0
     trace = Trace.load(out)
     assert trace.words == ("a", "red", "dog", "<eos>")
-    assert trace.visual_drop.shape == (4, 36)
+    assert trace.region_falls.shape == (4, 36)
 
 
 def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
@@ -135,6 +138,30 @@ def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
     ):
         (folder / "other.json").write_text(json.dumps(report | {"split": "test"}))
         assert run(monkeypatch, "evaluate", *again, *wrong) == 2
+
+
+def test_evaluate_reads_its_data_set_once(folder, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    phrase = {"chain": 0, "types": [], "phrase": "A dog", "first_word": 0}
+    boxed = {
+        "sentences": [{"raw": "A dog runs .", "phrases": [phrase]}],
+        "boxes": [{"chains": [0], "box": [5, 5, 40, 30]}],
+    }
+    (data / "entities.json").write_text(json.dumps({f"{i}.jpg": boxed for i in range(4)}))
+    monkeypatch.setattr(evaluation, "score", partial(score, names=("Bleu_4", "CIDEr"), ptb=False))  # Java takes seconds
+    read: list[str] = []
+    for way in ("read_bytes", "read_text"):
+        real = getattr(Path, way)
+        monkeypatch.setattr(Path, way, lambda path, *a, real=real, **k: read.append(path.name) or real(path, *a, **k))
+    arguments = ("--data", data, "--split", "val", "--checkpoint", folder / "glied.safetensors")
+    for more in ((), ("--grounding",)):
+        read.clear()
+        places = ("--cache", folder / "cache", "--json", tmp_path / "report.json")
+        assert run(monkeypatch, "evaluate", *arguments, *places, *more) == 0
+        assert read.count("captions.json") == 1
+        assert read.count("entities.json") == len(more)
+    assert json.loads((tmp_path / "report.json").read_text())["grounding"]["photographs"] == 3
 
 
 def test_info_counts_parameters(folder, monkeypatch, capsys):

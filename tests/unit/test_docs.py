@@ -110,7 +110,7 @@ def test_the_python_of_the_readme_runs(root, tmp_path, monkeypatch):
     Image.open(gallery / "astronaut.png").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     exec(dedent(block[0]), {})
-    assert Trace.load(tmp_path / "photo.npz").visual_drop.any()
+    assert Trace.load(tmp_path / "photo.npz").region_falls.any()
 
 
 def test_pins_are_exact(root):

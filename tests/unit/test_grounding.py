@@ -13,17 +13,19 @@ import torch
 from analysis.grounding import draw_grounding
 from glied.attributes import AttributeDetector
 from glied.batch import stack
-from glied.data.annotations import Boxed
-from glied.data.dataset import Photograph
+from glied.checkpoint import Checkpoint
+from glied.data.annotations import Boxed, read_boxes
+from glied.data.dataset import Photograph, load_dataset
 from glied.data.phrases import find_classes
 from glied.errors import GliedError
-from glied.evaluation import grounding
+from glied.evaluation import evaluate, grounding
 from glied.evaluation.grounding import (
     REMOVED,
     Collocations,
     Spoken,
+    check_groundable,
     count_partners,
-    deletion,
+    fall,
     ground,
     grouping_lift,
     key_share,
@@ -94,28 +96,28 @@ def test_top_partners() -> None:
 def test_removing_the_most_attended_is_what_the_trace_removes(architecture: str) -> None:
     checkpoint, scene = tiny.checkpoint(architecture), tiny.scene()
     words = ["a", "dog", "runs"]
-    traced = trace(checkpoint, scene, words, removals=True)
+    traced = trace(checkpoint, scene, words, falls=True)
     ids = [1, *checkpoint.vocabulary.encode(words), 2]
     batch = stack([scene], checkpoint.vocabulary)
-    for name, drops, field in (
-        ({"base": "v", "glied": "vl"}[architecture], traced.visual_drop, "region_mask"),
-        ({"base": "a", "glied": "al"}[architecture], traced.attribute_drop, "attribute_mask"),
+    for name, alone, field in (
+        ({"base": "v", "glied": "vl"}[architecture], traced.region_falls, "region_mask"),
+        ({"base": "a", "glied": "al"}[architecture], traced.attribute_falls, "attribute_mask"),
     ):
         weights = torch.from_numpy(traced.attention[name].mean(0).copy())
-        fall = deletion(checkpoint, batch, ids, [1, 2], weights, field, torch.Generator().manual_seed(0))
-        assert fall.shape == (2, 2, len(REMOVED))
-        expected = [drops[t, weights[t].argmax()] for t in (1, 2)]
-        np.testing.assert_allclose(fall[0, :, 0], expected, atol=1e-5)
-        assert any(np.isclose(fall[1, 0, 0], drops[1], atol=1e-5))
-        assert np.isnan(fall[..., np.array(REMOVED) >= drops.shape[1]]).all(), "as many as there are cannot go"
+        falls = fall(checkpoint, batch, ids, [1, 2], weights, field, torch.Generator().manual_seed(0))
+        assert falls.shape == (2, 2, len(REMOVED))
+        expected = [alone[t, weights[t].argmax()] for t in (1, 2)]
+        np.testing.assert_allclose(falls[0, :, 0], expected, atol=1e-5)
+        assert any(np.isclose(falls[1, 0, 0], alone[1], atol=1e-5))
+        assert np.isnan(falls[..., np.array(REMOVED) >= alone.shape[1]]).all(), "as many as there are cannot go"
         # two and four at once, by their order
-        mask = torch.ones(1, drops.shape[1], dtype=torch.bool)
+        mask = torch.ones(1, alone.shape[1], dtype=torch.bool)
         mask[0, weights[2].argsort(descending=True)[:2]] = False
         model = checkpoint.model
         with torch.inference_mode():
             output = model(torch.tensor([[ids[:-1]]]), model.encode(batch._replace(**{field: mask})))
             left = model.logits(output.c_tilde).log_softmax(-1)[0, 0, 2, ids[3]].item()
-        assert fall[0, 1, 1] == pytest.approx(traced.log_probabilities[2] - left, abs=1e-5)
+        assert falls[0, 1, 1] == pytest.approx(traced.log_probabilities[2] - left, abs=1e-5)
 
 
 def test_collocations_are_told_from_frequency() -> None:
@@ -152,7 +154,14 @@ def detector() -> AttributeDetector:
     return AttributeDetector(tuple(tiny.WORDS[:6]), tiny.WIDTH, tiny.SOURCE)
 
 
-@pytest.mark.parametrize("architecture", ["base", "glied"])
+def grounded(checkpoint: Checkpoint, data: Path, captions: dict[str, str]) -> dict[str, Any]:
+    """All measures on the split val."""
+    dataset = load_dataset(data)
+    scenes = evaluate.read_scenes(dataset, "val", data.parent / "cache", detector())
+    return ground(checkpoint, scenes, read_boxes(dataset, dataset.split("val"), human=True), captions)
+
+
+@pytest.mark.parametrize("architecture", ["base", "glied", "updown"])
 def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
     boxes = [((5, 5, 25, 25), ("a dog", "the dog")), ((40, 5, 60, 35), ("a red ball",))]
     photographs = [("val", (80 + i, 60), boxes) for i in range(3)] + [("train", (80, 70), boxes)]
@@ -162,21 +171,18 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     for record in entities.values():
         record["sentences"].append({"raw": "a dog has a ball .", "phrases": phrases})
     (data / "entities.json").write_text(json.dumps(entities))
-    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(evaluate, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "PIVOTS", 2)
     checkpoint = tiny.checkpoint(architecture)
-    found = ground(
-        checkpoint,
-        detector(),
-        data,
-        "val",
-        tmp_path / "cache",
-        dict.fromkeys(["0.png", "1.png", "2.png"], "a dog runs on grass"),
-    )
+    found = grounded(checkpoint, data, dict.fromkeys(["0.png", "1.png", "2.png"], "a dog runs on grass"))
     json.dumps(found)
     assert (found["data"], found["photographs"]) == ("data", 3)
-    functions = {"base": {"v", "a"}, "glied": {"vd", "ad", "v", "vl", "al"}}[architecture]
+    functions = {"base": {"v", "a"}, "glied": {"vd", "ad", "v", "vl", "al"}, "updown": {"v"}}[architecture]
     assert found["key_share"].keys() == functions
+    assert found["falls"].keys() == ({"regions"} if architecture == "updown" else {"regions", "attributes"})
+    assert [function["name"] for function in found["functions"] if function["over"] != "words"] == list(
+        found["key_share"]
+    )
     assert all(0 < share["mean"] < 1 and share["count"] == 3 for share in found["key_share"].values())
     assert ("top_partners" in found) == (architecture == "glied")
     human = found["pointing"]["human"]
@@ -184,9 +190,9 @@ def test_a_whole_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architec
     assert human["ceiling"]["mean"] == 1
     assert found["pointing"]["generated"]["chance"] == {"mean": 0.25, "low": 0.25, "high": 0.25, "count": 3}
     assert human.keys() - {"chance", "centre", "ceiling"} == (
-        {"local"} if architecture == "base" else {"global", "local"}
+        {"global", "local"} if architecture == "glied" else {"local"}
     )
-    assert [each["removed"] for each in found["deletion"]["regions"]["attended"]] == list(REMOVED)
+    assert [each["removed"] for each in found["falls"]["regions"]["attended"]] == list(REMOVED)
     assert ("groupings" in found) == ("collocations" in found) == (architecture == "glied")
     if architecture == "glied":
         assert found["groupings"]["others"]["count"] == 3
@@ -225,12 +231,12 @@ def test_the_numbers_of_0_1_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
     for record in entities.values():
         record["sentences"].append({"raw": "a dog has a ball on the beach .", "phrases": phrases})
     (data / "entities.json").write_text(json.dumps(entities))
-    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(evaluate, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "interval", lambda values: (0.0, 1.0))  # the slow part
     monkeypatch.setattr(grounding, "PIVOTS", 2)
     torch.manual_seed(0)
     captions = {"0.png": "a dog runs on grass", "1.png": "a red ball", "2.png": "the man sits on"}
-    found = ground(tiny.checkpoint(architecture), detector(), data, "val", tmp_path / "cache", captions)
+    found = grounded(tiny.checkpoint(architecture), data, captions)
     golden = json.loads((Path(__file__).parent / "grounding.json").read_text())[architecture]
     assert {name: means(found)[name] for name in golden} == pytest.approx(golden, abs=1e-4)
 
@@ -264,9 +270,9 @@ def test_a_word_before_the_object_is_no_object() -> None:
     assert spoken.objects == {2: [0]}
 
 
-def test_only_base_and_glied_are_grounded(tmp_path: Path) -> None:
-    with pytest.raises(GliedError, match="updown"):
-        ground(tiny.checkpoint("updown"), detector(), tmp_path, "val", tmp_path, {})
+def test_a_captioner_that_attends_to_no_region_is_not_grounded() -> None:
+    with pytest.raises(GliedError, match="lstm attends to none"):
+        check_groundable(tiny.checkpoint("lstm"))
 
 
 def test_words_that_name_a_class() -> None:
@@ -295,16 +301,16 @@ def test_boxes_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archi
     boxes = [[5, 5, 25, 25, "dog", 1.0], [40, 5, 60, 35, "person", 1.0], [60, 40, 79, 59, "person", 1.0]]
     sources = {"0.png": "human", "1.png": "teacher"}
     (data / "boxes.json").write_text(json.dumps({id: {"source": s, "boxes": boxes} for id, s in sources.items()}))
-    monkeypatch.setattr(grounding, "open_source", lambda name: Painted())
+    monkeypatch.setattr(evaluate, "open_source", lambda name: Painted())
     monkeypatch.setattr(grounding, "interval", lambda values: (0.0, 1.0))  # the slow part
     own = dict.fromkeys(sources, "the man on a dog")
-    found = ground(tiny.checkpoint(architecture), detector(), data, "val", tmp_path / "cache", own)
+    found = grounded(tiny.checkpoint(architecture), data, own)
     assert found["photographs"] == 1
     for kind in ("human", "generated"):
         assert found["pointing"][kind]["chance"]["mean"] == pytest.approx((1 / 4 + 2 / 4) / 2)
         assert found["pointing"][kind]["ceiling"]["mean"] == 1
         assert found["pointing"][kind]["local"]["count"] == 1
-    assert found["deletion"]["regions"]["attended"][0]["count"] == 1
+    assert found["falls"]["regions"]["attended"][0]["count"] == 1
     if architecture == "glied":
         assert {name: mean["count"] for name, mean in found["groupings"].items()} == dict.fromkeys(
             ("same", "others", "near", "same_beyond", "others_beyond", "near_beyond"), 1

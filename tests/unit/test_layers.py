@@ -19,7 +19,7 @@ FORBIDDEN = {
 LAYERS = {
     "glied": """
         errors equations
-        captions config files images scene vocabulary
+        captions config files functions images scene vocabulary
         model traces weights
         baselines batch regions
         attributes data
@@ -32,8 +32,8 @@ LAYERS = {
         __main__""",
     "app": """
         texts
-        edits state
-        photographs
+        edits photographs
+        state
         engine
         components
         widgets
@@ -60,9 +60,12 @@ def test_arrows_between_packages(root: Path, folder: str) -> None:
         assert not {name.split(".")[0] for name in imports(file)} & FORBIDDEN[folder] - allowed, file.name
 
 
-def test_model_stands_on_torch_and_config(root: Path) -> None:
+def test_model_stands_on_torch_config_and_functions(root: Path) -> None:
     names = imports(root / "glied" / "model.py")
-    assert {name.rpartition(".")[0] for name in names if name.startswith("glied")} == {"glied.config"}
+    assert {name.rpartition(".")[0] for name in names if name.startswith("glied")} == {
+        "glied.config",
+        "glied.functions",
+    }
     others = {name.split(".")[0] for name in names} - {"glied"} - sys.stdlib_module_names
     assert others == {"torch", "jaxtyping"}
 

@@ -178,7 +178,7 @@ def test_captions_share_memory(model: Captioner) -> None:
 def test_attention_rows_sum_to_one_over_valid_keys(model: Captioner) -> None:
     inputs = tiny.batch(SCENES)
     memory, output = both(model, inputs)
-    assert (memory.weights | output.weights).keys() == set(model.functions)
+    assert (memory.weights | output.weights).keys() == {function.name for function in model.functions}
     for name, weights in (memory.weights | output.weights).items():
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]).double(), **EXACT)
         if name == "x":

@@ -62,7 +62,7 @@ def test_a_report_without_cider_is_written_too() -> None:
 def test_key_shares_are_shown_where_a_report_has_them() -> None:
     mean = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 9}
     curve = {"attended": [{"removed": 1} | mean], "random": [{"removed": 1} | mean]}
-    old = {"photographs": 9, "pointing": {}, "deletion": {"regions": curve, "attributes": curve}}
+    old = {"photographs": 9, "pointing": {}, "falls": {"regions": curve, "attributes": curve}}
     base = old | {"data": "coco", "key_share": {"v": mean}}
     glied = old | {"data": "coco", "key_share": {"vd": mean | {"mean": 0.75}, "v": mean}, "top_partners": mean}
     text = markdown([report(title="A", grounding=base), report(title="B", grounding=glied)])
@@ -74,6 +74,11 @@ def test_key_shares_are_shown_where_a_report_has_them() -> None:
     assert "A: The regions" not in text
     text = markdown([report(title="A", grounding=old)])
     assert not [word for word in ("Key share", "key share", "top partners", "Measured on") if word in text]
+
+
+def test_a_report_of_0_1_0_is_read_as_one_of_today(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(json.dumps(report(grounding={"photographs": 9, "deletion": {"regions": {}}})))
+    assert read_report(tmp_path / "old.json")["grounding"] == {"photographs": 9, "falls": {"regions": {}}}
 
 
 @pytest.mark.parametrize("other", [{"split": "test"}, {"data": "coco"}, {"tokenizer": "ptb"}, {"images": {}}])

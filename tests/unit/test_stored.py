@@ -486,7 +486,7 @@ def test_caption_and_trace_take_regions_from_the_cache(folder, tmp_path, monkeyp
     assert "bare.jpg" in err
     assert run(monkeypatch, "trace", images[2], "--out", tmp_path / "t.npz", *models, "--words", "a dog") == 0
     trace = Trace.load(tmp_path / "t.npz")
-    assert trace.visual_drop.shape == (3, 2)
+    assert trace.region_falls.shape == (3, 2)
 
 
 def test_a_scaled_copy_has_the_regions_of_its_photograph(folder, tmp_path, monkeypatch) -> None:

@@ -16,6 +16,7 @@ from glied.captions import DecodeOptions
 from glied.decode import caption
 from glied.errors import GliedError
 from glied.evaluation.evaluate import human_log_probability
+from glied.functions import AttentionFunction
 from glied.replay import look_ahead, trace
 from glied.scene import Attributes, Regions, Scene
 from glied.traces import Trace, unpack
@@ -56,8 +57,8 @@ def test_trace_says_what_it_is_of(architecture: str) -> None:
     np.testing.assert_array_equal(replayed.boxes, SCENE.regions.boxes)
     np.testing.assert_array_equal(replayed.attribute_scores, SCENE.attributes.scores)
     np.testing.assert_array_equal(replayed.attribute_regions, SCENE.attributes.by_region)
-    assert replayed.visual_drop.shape == (0, 5)
-    assert replayed.attribute_drop.shape == (0, 4)
+    assert replayed.region_falls.shape == (0, 5)
+    assert replayed.attribute_falls.shape == (0, 4)
 
 
 def test_attention_has_the_names_and_shapes_of_the_architecture(architecture: str) -> None:
@@ -99,7 +100,7 @@ def test_small_vocabulary_has_fewer_alternatives() -> None:
 
 
 def test_trace_is_immutable(architecture: str) -> None:
-    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS, removals=True)
+    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS, falls=True)
     arrays = {f.name: getattr(replayed, f.name) for f in fields(replayed)} | replayed.attention
     arrays = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
     assert len(arrays) == 7 + len(replayed.attention)
@@ -136,6 +137,34 @@ def test_round_trip_through_a_file(architecture: str, removals: bool, tmp_path: 
             assert ours == theirs
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
     assert pickle.loads(pickle.dumps(replayed)) == replayed  # caches of the app need it
+
+
+def test_a_file_of_0_1_0_is_opened(architecture: str) -> None:
+    made = trace(tiny.checkpoint(architecture), SCENE, WORDS, falls=True)
+    names = {"region_falls": "visual_drop", "attribute_falls": "attribute_drop"}
+    arrays = {name: None for name in names} | {old: getattr(made, name) for name, old in names.items()}
+    texts = {"format": "glied-trace-1", "captioner": None, "functions": None}
+    assert unpack(repacked(made.packed(b"picture"), texts, arrays)) == (made, b"picture")
+
+
+@pytest.mark.parametrize("name", ["base+ad", "glied-al", "softatt", "ct"])
+def test_other_captioners_are_traced_as_they_declare(name: str) -> None:
+    made = tiny.checkpoint(name)
+    for falls in (False, True):
+        replayed = trace(made, SCENE, WORDS, falls=falls)
+        assert replayed.functions == made.model.functions
+        assert set(replayed.attention) == {function.name for function in replayed.functions}
+        assert unpack(replayed.packed()) == (replayed, b"")
+    read = any(function.over == "attributes" for function in replayed.functions)
+    assert replayed.attribute_falls.shape == (6 if read else 0, 4)
+    fewer = trace(made, without_region(SCENE, 2), WORDS)
+    expected = replayed.log_probabilities - fewer.log_probabilities
+    np.testing.assert_allclose(replayed.region_falls[:, 2], expected, atol=2e-5)
+
+
+def test_a_captioner_that_attends_to_no_region_is_not_traced() -> None:
+    with pytest.raises(GliedError, match="lstm attends to none"):
+        trace(tiny.checkpoint("lstm"), SCENE, WORDS)
 
 
 def test_labels_survive_the_file(tmp_path: Path) -> None:
@@ -178,42 +207,43 @@ def test_foreign_file_is_one_sentence(kind: str, tmp_path: Path) -> None:
         np.savez(path, header=np.array('{"format": "other"}'))
     elif kind == "truncated":
         path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(GliedError, match=r"glied-trace-1"):
+    with pytest.raises(GliedError, match=r"glied-trace-2"):
         Trace.load(path)
     assert not mark.exists()
 
 
-def test_drops_equal_a_fresh_trace_without_it(architecture: str) -> None:
+@pytest.mark.parametrize("architecture", ["base", "glied", "base+aa", "base+ad"])
+def test_falls_equal_a_fresh_trace_without_it(architecture: str) -> None:
     made = tiny.checkpoint(architecture)
-    whole = trace(made, SCENE, WORDS, removals=True)
-    assert whole.visual_drop.shape == (6, 5)
-    assert whole.attribute_drop.shape == (6, 4)
+    whole = trace(made, SCENE, WORDS, falls=True)
+    assert whole.region_falls.shape == (6, 5)
+    assert whole.attribute_falls.shape == (6, 4)
     for i in range(5):
         fewer = trace(made, without_region(SCENE, i), WORDS)
         expected = whole.log_probabilities - fewer.log_probabilities
-        np.testing.assert_allclose(whole.visual_drop[:, i], expected, atol=2e-5)
+        np.testing.assert_allclose(whole.region_falls[:, i], expected, atol=2e-5)
     for i in range(4):
         fewer = trace(made, without_attribute(SCENE, i), WORDS)
         expected = whole.log_probabilities - fewer.log_probabilities
-        np.testing.assert_allclose(whole.attribute_drop[:, i], expected, atol=2e-5)
-    assert np.abs(whole.visual_drop).max() > 1e-3
-    assert np.abs(whole.attribute_drop).max() > 1e-3
+        np.testing.assert_allclose(whole.attribute_falls[:, i], expected, atol=2e-5)
+    assert np.abs(whole.region_falls).max() > 1e-3
+    assert np.abs(whole.attribute_falls).max() > 1e-3
 
 
 @pytest.mark.parametrize("architecture", ["base", "glied"])
-def test_drops_look_at_the_features_of_one_photograph(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_falls_look_at_the_features_of_one_photograph(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = tiny.checkpoint(architecture)
     looked: list[int] = []
     real = made.model.regions
     monkeypatch.setattr(made.model, "regions", lambda F: (looked.append(len(F)), real(F))[1])
-    trace(made, SCENE, WORDS, removals=True)
+    trace(made, SCENE, WORDS, falls=True)
     assert looked == [1, 1]
 
 
 def test_last_region_or_attribute_cannot_be_removed(architecture: str) -> None:
-    replayed = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, removals=True)
-    assert np.isnan(replayed.visual_drop).all()
-    assert np.isnan(replayed.attribute_drop).all()
+    replayed = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, falls=True)
+    assert np.isnan(replayed.region_falls).all()
+    assert np.isnan(replayed.attribute_falls).all()
     assert replayed == replace(replayed)
 
 
@@ -251,8 +281,8 @@ def test_scene_of_another_source_is_refused() -> None:
 
 def test_equality_is_by_value(architecture: str) -> None:
     made = tiny.checkpoint(architecture)
-    replayed = trace(made, SCENE, WORDS, removals=True)
-    assert replayed == trace(made, SCENE, WORDS, removals=True)
+    replayed = trace(made, SCENE, WORDS, falls=True)
+    assert replayed == trace(made, SCENE, WORDS, falls=True)
     assert replayed != "a trace"
     others = [replace(replayed, checkpoint="other"), replace(replayed, labels=("a",) * 5)]
     for f in fields(Trace):
@@ -316,7 +346,7 @@ def test_an_outlook_is_the_next_step_of_a_trace(architecture: str) -> None:
 def test_json_holds_all_of_the_trace(architecture: str, removals: bool) -> None:
     replayed = trace(tiny.checkpoint(architecture), SCENE, (*WORDS, "éclair"), removals)
     told = json.loads(replayed.json())
-    assert told.pop("format") == "glied-trace-1"
+    assert told.pop("format") == "glied-trace-2"
     assert set(told) == {f.name for f in fields(Trace)}
     for name, value in told.items():
         ours = getattr(replayed, name)
@@ -326,23 +356,25 @@ def test_json_holds_all_of_the_trace(architecture: str, removals: bool) -> None:
                 np.testing.assert_array_equal(np.array(weights, np.float32), ours[key])
         elif isinstance(ours, np.ndarray):
             np.testing.assert_array_equal(np.array(value, np.float32).reshape(ours.shape), ours)
+        elif name == "functions":
+            assert [AttentionFunction(**function) for function in value] == list(ours)
         else:
             assert value == json.loads(json.dumps(ours))
 
 
 def test_json_has_null_for_what_is_unknown(architecture: str) -> None:
-    told = json.loads(trace(tiny.checkpoint(architecture), tiny.scene(1, 1), ("a",), removals=True).json())
-    assert told["visual_drop"] == told["attribute_drop"] == [[None], [None]]
+    told = json.loads(trace(tiny.checkpoint(architecture), tiny.scene(1, 1), ("a",), falls=True).json())
+    assert told["region_falls"] == told["attribute_falls"] == [[None], [None]]
 
 
 def test_a_photograph_travels_with_the_trace(architecture: str, tmp_path: Path) -> None:
-    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS, removals=True)
+    replayed = trace(tiny.checkpoint(architecture), SCENE, WORDS, falls=True)
     data = replayed.packed(b"any bytes \x00\xff")
     assert unpack(data) == (replayed, b"any bytes \x00\xff")
     assert unpack(replayed.packed()) == (replayed, b"")
     (tmp_path / "a.npz").write_bytes(data)
     assert Trace.load(tmp_path / "a.npz") == replayed
-    alone = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, removals=True)
+    alone = trace(tiny.checkpoint(architecture), tiny.scene(1, 1), WORDS, falls=True)
     assert unpack(alone.packed())[0] == alone
 
 
@@ -359,10 +391,14 @@ def repacked(data: bytes, texts: dict, arrays: dict) -> bytes:
 
 def changed(name: str, value: float) -> dict:
     """One number of an array of the trace of SCENE, changed."""
-    whole = trace(tiny.checkpoint(), SCENE, WORDS, removals=True)
+    whole = trace(tiny.checkpoint(), SCENE, WORDS, falls=True)
     array = np.array(whole.attention[name.split(".")[1]] if "." in name else getattr(whole, name))
     array[(0,) * array.ndim] = value
     return {name: array}
+
+
+VD = {"name": "vd", "equation": 9, "over": "regions", "role": "grouping"}
+VL = VD | {"name": "vl", "role": "local"}
 
 
 @pytest.mark.parametrize(
@@ -375,8 +411,18 @@ def changed(name: str, value: float) -> dict:
         ({"attributes": ["a", "b", "c", 4]}, {}, "a word is none"),
         ({"checkpoint": None}, {}, "KeyError"),
         ({"checkpoint": ["a"]}, {}, "a word is none"),
-        ({"architecture": "base"}, {}, "attention disagree"),
-        ({"architecture": "other"}, {}, "KeyError"),
+        ({"functions": []}, {}, "no region"),
+        ({"functions": [VD]}, {}, "no region"),
+        ({"functions": [VD, VL]}, {}, "disagree"),
+        ({"functions": [VD, VL, VL]}, {}, "not told apart"),
+        ({"functions": [VL | {"name": "other"}]}, {}, "disagree"),
+        ({"functions": [VL | {"over": "things"}]}, {}, "is none"),
+        ({"functions": [VL | {"role": None}]}, {}, "is none"),
+        ({"functions": [VL | {"equation": "9"}]}, {}, "is none"),
+        ({"functions": [VL | {"name": "v" * 201}]}, {}, "is none"),
+        ({"functions": [VL | {"more": 1}]}, {}, "TypeError"),
+        ({"functions": ["vl"]}, {}, "Type"),
+        ({"captioner": 1}, {}, "a word is none"),
         ({"size": [100]}, {}, "size"),
         ({"size": [100.0, 90.0]}, {}, "size"),
         ({"size": [50, 90]}, {}, "on the photograph"),
@@ -390,15 +436,16 @@ def changed(name: str, value: float) -> dict:
         ({}, {"more": np.zeros(3, np.float32)}, "shapes disagree"),
         ({}, {"attention.vl": None}, "attention disagree"),
         ({}, {"attention.x": np.zeros((2, 6, 5), np.float32)}, "attention disagree"),
-        ({}, {"visual_drop": np.zeros((3, 5), np.float32)}, "disagree"),
+        ({}, {"region_falls": np.zeros((3, 5), np.float32)}, "disagree"),
+        ({}, {"attribute_falls": np.zeros((0, 4), np.float32)}, "shapes disagree"),
         ({}, {"log_probabilities": np.array(["x"] * 6)}, "no numbers"),
         ({}, {"log_probabilities": np.zeros(6, np.complex64)}, "no numbers"),
         ({}, changed("boxes", np.nan), "boxes is not finite"),
         ({}, changed("boxes", -30), "on the photograph"),
         ({}, changed("boxes", 99), "on the photograph"),
         ({}, changed("log_probabilities", -np.inf), "not finite"),
-        ({}, changed("visual_drop", np.nan), "not finite"),
-        ({}, changed("attribute_drop", 3e38), "not finite"),
+        ({}, changed("region_falls", np.nan), "not finite"),
+        ({}, changed("attribute_falls", 3e38), "not finite"),
         ({}, changed("attribute_scores", 1.5), "probabilities"),
         ({}, changed("attribute_regions", -0.1), "probabilities"),
         ({}, changed("attention.vd", 3e5), "sum to 1"),
@@ -408,7 +455,7 @@ def changed(name: str, value: float) -> dict:
     ],
 )
 def test_parts_that_do_not_fit_are_refused(texts: dict, arrays: dict, reason: str) -> None:
-    data = trace(tiny.checkpoint(), SCENE, WORDS, removals=True).packed()
+    data = trace(tiny.checkpoint(), SCENE, WORDS, falls=True).packed()
     assert unpack(repacked(data, {}, {}))[0].text == "a dog runs on grass"
     with pytest.raises(GliedError, match=reason):
         unpack(repacked(data, texts, arrays))
@@ -433,7 +480,7 @@ def test_a_file_that_lies_about_its_size_is_refused() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("boxes.npy", head.getvalue() + bytes(64))
-    with pytest.raises(GliedError, match="glied-trace-1"):
+    with pytest.raises(GliedError, match="glied-trace-2"):
         unpack(buffer.getvalue())
 
 
