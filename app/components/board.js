@@ -395,7 +395,15 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   }
 
   // ---- what a person does
-  const commit = () => board.send("choice", { trace: data.digest, step, head: memory.head })
+  // The first choice is sent at once, those that follow it fast only when they rest: the server draws the last alone.
+  let sending = null
+  let changed = -Infinity
+  function commit() {
+    const fast = performance.now() - changed < 400
+    changed = performance.now()
+    clearTimeout(sending)
+    sending = setTimeout(() => board.send("choice", { trace: data.digest, step, head: memory.head }), fast ? 200 : 0)
+  }
   const tell = (detail) =>
     window.dispatchEvent(new CustomEvent("glied:board", { detail: { from: data.digest, ...detail } }))
 
@@ -474,6 +482,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   board.send = setStateValue
   board.leave = () => {
     clearInterval(timer)
+    clearTimeout(sending)
     window.removeEventListener("glied:board", listen)
   }
   parentElement.append(board)

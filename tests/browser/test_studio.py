@@ -158,6 +158,25 @@ def test_a_word_redraws_no_groups_and_a_head_does(open_page: Open):
     assert [frame for frame in answers if b"Before any word is said" in frame]
 
 
+@pytest.mark.parametrize("control", ["Attention head", "Word of the caption", "words"])
+def test_a_control_that_is_held_never_kills_the_page(open_page: Open, control: str):
+    """Streamlit's cache of messages lost some of those that faster clicks interrupted."""
+    page = open_page("explore?photo=camera&step=1")
+    at = page.get_by_label(control).first
+    for tap in range(80):
+        if control == "words":
+            page.locator(".words button").nth(tap % 5).click()
+        else:
+            at.press("ArrowDown" if tap % 16 < 8 else "ArrowUp")
+        page.wait_for_timeout(250)  # what is tested: four a second, whatever the page has answered
+    settled(page)
+    expect(page.get_by_text("Connection error")).to_have_count(0)
+    page.locator(".words button").nth(3).click()
+    expect(page).to_have_url(re.compile(r"step=3"))
+    page.get_by_text("What the chosen word looked at, as a table").click()
+    expect(page.get_by_text(re.compile("The word is .*, number 4 of"))).to_be_visible()
+
+
 def test_back_leads_to_the_photograph_and_the_page_before_as_they_were(open_page: Open):
     page = open_page()
     page.get_by_role("link", name="Explore").first.click()
