@@ -24,13 +24,14 @@ from glied.traces import Trace
 COLUMNS = 96  # of the heat
 WARM = LinearSegmentedColormap.from_list("warm", ["#ffd966", "#f98c28", "#c8141e"])  # of app/components/photo.js
 LIFTS = LinearSegmentedColormap.from_list("lifts", [str(colour) for _, colour in DIVERGING])
+VEIL = 0.65  # what is painted where none of the filled regions lies; of app/components/photo.js
 COVER = 0.62  # opacity of the heat
 OUTLINED = 5
 WON, PALE = "#b4500a", "#767676"
 
 
 def word_still(trace: Trace, step: int, image: Image.Image, head: int = 0) -> Figure:
-    """Where one word looked: the lift of local attention as heat, the regions of most weight outlined."""
+    """Where one word looked: the regions of most weight, filled by the lift of local attention."""
     weights = looked(trace, head)[step]
     heat = heat_of(trace, weights)
     tall = 6.4 * trace.size[1] / trace.size[0]
@@ -119,23 +120,26 @@ def drawn(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def heat_of(trace: Trace, weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, "rows columns"]:
-    """Lift of the attention that falls on each place, 0 where no region lies.
+def heat_of(trace: Trace, weights: Float[np.ndarray, " N"], most: int = 5) -> Float[np.ndarray, "rows columns"]:
+    """Lift of the region that lies on each place, of the `most` with most weight, as the app fills them by default.
 
-    Each box spreads its weight over its area, and the sum is divided by what even weights would give, so that boxes
-    which overlap make no heat by themselves.
+    Where several overlap, the largest; where none lies, VEIL.
     """
     width, height = trace.size
     rows = max(1, round(COLUMNS * height / width))
     scale = np.array([COLUMNS / width, rows / height] * 2)
-    found, even = np.zeros((rows, COLUMNS)), np.zeros((rows, COLUMNS))
-    for box, weight in zip(trace.boxes.astype(float), weights.tolist(), strict=True):
-        left, top = np.floor(box * scale)[:2].clip(0).astype(int)
-        right, bottom = np.ceil(box * scale)[2:].astype(int)
-        area = (box[2] - box[0]) * (box[3] - box[1])
-        found[top:bottom, left:right] += weight / area
-        even[top:bottom, left:right] += 1 / len(weights) / area
-    return np.divide(found, even, out=np.zeros_like(found), where=even > 0)
+    found = np.full((rows, COLUMNS), VEIL)
+    for i in strongest(weights, most):
+        left, top = np.floor(trace.boxes[i] * scale)[:2].clip(0).astype(int)
+        right, bottom = np.ceil(trace.boxes[i] * scale)[2:].astype(int)
+        found[top:bottom, left:right] = np.maximum(found[top:bottom, left:right], weights[i] * len(weights))
+    return found
+
+
+def strongest(weights: Float[np.ndarray, " N"], most: int) -> list[int]:
+    """The `most` regions of most weight, those above the even share."""
+    order = np.argsort(-weights, kind="stable")[:most].tolist()
+    return [i for i in order if weights[i] > 1.1 / len(weights)]
 
 
 def _chance(log_probability: float) -> str:
@@ -179,9 +183,7 @@ def tags(trace: Trace, weights: Float[np.ndarray, " N"], most: int, size: float)
     """
     width, height = trace.size
     found: list[Tag] = []
-    for i in np.argsort(-weights, kind="stable")[:most].tolist():
-        if weights[i] <= 1.1 / len(weights):
-            break
+    for i in strongest(weights, most):
         x1, y1, x2, y2 = trace.boxes[i].tolist()
         text = f"{trace.labels[i] if trace.labels else ''} {weights[i]:.1%}".strip()
         wide, tall = (0.62 * len(text) + 0.7) * size, 1.7 * size

@@ -1,7 +1,15 @@
 // The board. Hovering never sends anything; a choice (word, head) is sent once, when it is made.
 
 // What a person chose on one board holds on the next, on every page of this tab.
-const memory = (window.gliedBoards ??= { start: 0, head: 0, mode: "word", look: "fine", itself: true, steps: {} })
+const memory = (window.gliedBoards ??= {
+  start: 0,
+  head: 0,
+  mode: "word",
+  look: "fine",
+  itself: true,
+  beyond: true,
+  steps: {},
+})
 
 export default function ({ data: sent, parentElement, setStateValue }) {
   const old = parentElement.querySelector(".board")
@@ -39,19 +47,38 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   const regionWeights = () => pooled(look() === "coarse" ? data.coarse : data.fine, memory.head, step)
   const query = () => hovered ?? pinned ?? ranked(regionWeights(), 1)[0]
 
-  function groupOf(region) {
-    const weights = [...pooled(data.groups, memory.head, region)]
-    if (memory.itself) return weights
-    weights[region] = 0
+  // What the average region gathers from each region, by head.
+  const usuals = {}
+  const usual = () =>
+    (usuals[memory.head] ??= data.boxes
+      .map((_, region) => pooled(data.groups, memory.head, region))
+      .reduce((sums, shares) => sums.map((sum, i) => sum + shares[i] / N), Array(N).fill(0)))
+  const asShares = (weights) => {
     const sum = weights.reduce((a, b) => a + b, 0) || 1
     return weights.map((w) => w / sum)
   }
+  // A region's group: what it gathers from each region; by default only what exceeds the usual, for some regions are
+  // sought by all.
+  function groupOf(region) {
+    const shares = pooled(data.groups, memory.head, region).map((share, i) =>
+      memory.itself || i !== region ? share : 0,
+    )
+    return asShares(memory.beyond ? shares.map((share, i) => Math.max(0, share - usual()[i])) : shares)
+  }
+  const timesUsual = (region, i) =>
+    `${(pooled(data.groups, memory.head, region)[i] / Math.max(usual()[i], 1e-9)).toFixed(1)}×`
+  // How the photograph is marked beside the weights themselves.
+  function marks() {
+    const region = query()
+    const grouped = mode() === "groups" && (attribute ?? pinnedAttribute) === null
+    const share = (i) => pooled(data.groups, memory.head, region)[i]
+    const told = (i) => `${percent(share(i))}, ${timesUsual(region, i)}`
+    const of = grouped && memory.beyond ? { told, most: "furthest beyond the usual" } : {}
+    return { marked: marked(), dashed: hovered !== null, ...of }
+  }
   function shown() {
     const seen = attribute ?? pinnedAttribute
-    if (seen !== null) {
-      const sum = data.seen[seen].reduce((a, b) => a + b, 0) || 1
-      return data.seen[seen].map((p) => p / sum)
-    }
+    if (seen !== null) return asShares(data.seen[seen])
     return mode() === "groups" ? groupOf(query()) : regionWeights()
   }
 
@@ -127,6 +154,16 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       memory.look = value
     },
   )
+  const beyondTabs = tabs(
+    {
+      beyond: ["Beyond the usual", "What the region gathers more of than the average region of the photograph does"],
+      all: ["All of it", "Its whole share of each region; some regions are sought by all"],
+    },
+    () => (memory.beyond ? "beyond" : "all"),
+    (value) => {
+      memory.beyond = value === "beyond"
+    },
+  )
   const itself = make("input", {
     type: "checkbox",
     change: () => {
@@ -142,7 +179,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     make("div", {}, play, slider, place),
     make("div", {}, heads),
     ...(data.coarse ? [lookTabs] : []),
-    ...(modes.length > 1 ? [itselfLabel] : []),
+    ...(modes.length > 1 ? [beyondTabs, itselfLabel] : []),
     displaySettings(),
   )
 
@@ -244,7 +281,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const value = make(
       "data",
       last == null ? {} : { class: last > 0.1 ? "falls" : "" },
-      last === undefined ? "" : signed(last),
+      last === undefined ? "" : typeof last === "string" ? last : signed(last),
     )
     const cells = [
       make("b", { title: name }, name),
@@ -311,16 +348,21 @@ export default function ({ data: sent, parentElement, setStateValue }) {
 
   function drawGroupPanel(weights) {
     const region = query(),
+      shares = pooled(data.groups, memory.head, region),
       seen = data.seen.map((line) => line[region])
     panel.replaceChildren(
       make("h3", {}, `Region ${region + 1}`),
       make("p", {}, data.names[region]),
-      heading("Its learned group", "share"),
-      ...regionRows(weights),
+      heading(memory.beyond ? "Its group, beyond the usual" : "Its group", "share | of the usual"),
+      ...ranked(weights, 6)
+        .filter((i) => weights[i] > 0)
+        .map((i) =>
+          row(`${i + 1} ${data.names[i]}`, shares[i], Math.max(...shares), timesUsual(region, i), "", crop(i, 34)),
+        ),
       make(
         "p",
         { class: "note" },
-        `Region distilling${data.cited.groups && `, ${data.cited.groups}`}: the regions this one is enriched with before any word is said. Shares sum to 100 %.`,
+        `Region distilling${data.cited.groups && `, ${data.cited.groups}`}: the regions this one is enriched with before any word is said. Shares sum to 100 %. 1× of the usual: as much as the average region of the photograph takes.`,
       ),
       heading("Attributes seen in this region", "probability here"),
       ...ranked(seen, 8).map((m) => row(data.attributes[m], seen[m], Math.max(...seen, 1e-6))),
@@ -331,11 +373,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const region = hovered ?? pinned,
       seen = attribute ?? pinnedAttribute
     const about =
-      seen !== null
-        ? `“${data.attributes[seen]}” was detected here`
-        : mode() === "groups"
-          ? `in the group of region ${query() + 1}`
-          : `of the attention of “${data.words[step]}”`
+      seen !== null ? `“${data.attributes[seen]}” was detected here` : `of the attention of “${data.words[step]}”`
     if (region === null) {
       readout.textContent =
         seen !== null
@@ -343,6 +381,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
           : mode() === "groups"
             ? "Hover over the photograph to see the group of each region."
             : `Where the model looked for “${data.words[step]}”${look() === "coarse" ? ", by groups" : ""}. Coloured: more than an even share; dark: less.`
+      return
+    }
+    if (seen === null && mode() === "groups") {
+      const share = pooled(data.groups, memory.head, query())[region]
+      readout.textContent = `Region ${region + 1} (${data.names[region]}): ${percent(share)} of the group of region ${query() + 1}, ${timesUsual(query(), region)} what is usual.`
       return
     }
     const fall = seen === null && mode() === "word" ? data.region_falls[step]?.[region] : null
@@ -384,10 +427,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     itself.checked = !memory.itself
     modeTabs.update()
     lookTabs.update()
-    itselfLabel.style.display = mode() === "groups" ? "" : "none"
+    beyondTabs.update()
+    for (const part of [beyondTabs, itselfLabel]) part.style.display = mode() === "groups" ? "" : "none"
     lookTabs.style.display = mode() === "word" ? "" : "none"
     ;[...chips.children].forEach((b, i) => b.setAttribute("aria-pressed", i === pinnedAttribute))
-    paint(weights, marked(), hovered !== null)
+    paint(weights, marks())
     drawMinis(weights)
     drawReadout(weights)
     if (mode() === "groups") drawGroupPanel(groupOf(query()))
@@ -409,6 +453,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
 
   function choose(t, done = true) {
     memory.mode = "word"
+    pinnedAttribute = null // else the photograph would still show it
     memory.steps[data.digest] = step = t
     draw()
     tell({ step })
@@ -435,7 +480,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     if (mode() === "groups") draw()
     else {
       const weights = shown()
-      paintBoxes(weights, marked(), hovered !== null)
+      paintBoxes(weights, marks())
       drawMinis(weights)
       drawReadout(weights)
     }

@@ -3,6 +3,8 @@
 
 const SVG = "http://www.w3.org/2000/svg"
 const COLUMNS = 96
+const TOP = 5 // regions that are filled and outlined, at most
+const VEIL = 0.65 // what is painted where none of them lies, as if it were so many times the even share
 // Told apart with every common colour blindness, and in print.
 const PALETTES = {
   warm: [
@@ -21,18 +23,21 @@ const PALETTES = {
     [70, 15, 110],
   ],
 }
+const HEATS = { boxes: "the most attended regions", map: "a map of all regions" }
 // How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (both in
-// percent) that is outlined, whether outlines have labels. The browser remembers it.
+// percent) that is filled and outlined, whether outlines have labels. The browser remembers it.
 const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
-const view = (window.gliedView ??= { palette: "warm", opacity: 62, threshold: 3, labels: true, ...remembered() })
+const usualView = { palette: "warm", heat: "boxes", opacity: 62, threshold: 3, labels: true }
+const view = (window.gliedView ??= { ...usualView, ...remembered() })
 
 function remembered() {
-  const holds = (name, value) =>
-    name === "palette"
-      ? Object.hasOwn(PALETTES, value)
-      : name === "labels"
-        ? typeof value === "boolean"
-        : name in LIMITS && Number.isFinite(value) && value >= LIMITS[name][0] && value <= LIMITS[name][1]
+  const known = {
+    palette: (value) => Object.hasOwn(PALETTES, value),
+    heat: (value) => Object.hasOwn(HEATS, value),
+    labels: (value) => typeof value === "boolean",
+  }
+  const within = (value, [least, most]) => Number.isFinite(value) && value >= least && value <= most
+  const holds = (name, value) => known[name]?.(value) ?? (name in LIMITS && within(value, LIMITS[name]))
   try {
     return Object.fromEntries(
       Object.entries(JSON.parse(localStorage.getItem("gliedView"))).filter((pair) => holds(...pair)),
@@ -74,7 +79,11 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const percent = (p) => (p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)) + " %"
-const signed = (v) => (v == null ? "–" : (v < -0.005 ? "−" : v > 0.005 ? "+" : "") + Math.abs(v).toFixed(2))
+function signed(v) {
+  if (v == null) return "–"
+  const size = Math.abs(v).toFixed(2)
+  return (Number(size) === 0 ? "" : v < 0 ? "−" : "+") + size
+}
 const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count)
 
 // The mean over heads (head 0) or a single one (1 ..) of tensor[head][row].
@@ -89,6 +98,11 @@ function displaySettings() {
     "select",
     { change: () => setView({ palette: palette.value }) },
     ...Object.keys(PALETTES).map((name) => make("option", { value: name }, name)),
+  )
+  const heat = make(
+    "select",
+    { change: () => setView({ heat: heat.value }) },
+    ...Object.entries(HEATS).map(([value, name]) => make("option", { value }, name)),
   )
   const labels = make("input", { type: "checkbox", change: () => setView({ labels: labels.checked }) })
   const ranges = Object.entries(LIMITS).map(([name, [min, max]]) => {
@@ -111,6 +125,7 @@ function displaySettings() {
     make(
       "div",
       {},
+      make("label", {}, "Coloured", heat),
       make("label", {}, "Colours", palette),
       ...ranges.map(([name, range, value]) => make("label", {}, names[name], range, value)),
       make("label", {}, labels, "Labels"),
@@ -118,6 +133,7 @@ function displaySettings() {
   )
   details.repaint = () => {
     palette.value = view.palette
+    heat.value = view.heat
     labels.checked = view.labels
     for (const [name, range, value] of ranges) {
       range.value = view[name]
@@ -130,7 +146,8 @@ function displaySettings() {
 }
 
 // `data` has photo (a URL), alt, size, boxes and labels; `attributes` go to the element, `stage`.
-//   paint(weights, marked, dashed): heat, the regions of most weight, and the marked one in blue
+//   paint(weights, { marked, dashed, told, most }): the regions of most weight, and the marked one in blue; told(i) is
+//     what the label of a region says of it, most what the right end of the legend means
 //   at(event): the regions there, smallest first; among equals the one whose centre is nearest
 //   crop(i, size): a small picture of a region; legend: what the colours mean
 function photograph(data, attributes = {}) {
@@ -146,8 +163,8 @@ function photograph(data, attributes = {}) {
   const tags = make("div", { "aria-hidden": "true" })
   const stage = make("div", { class: "stage", ...attributes }, photo, canvas, svg, tags)
   const scale = make("i", { "aria-hidden": "true" }),
-    most = make("span")
-  const legend = make("div", { class: "legend" }, "less", scale, most)
+    right = make("span")
+  const legend = make("div", { class: "legend" }, "less", scale, right)
 
   function crop(i, size) {
     const [x1, y1, x2, y2] = data.boxes[i]
@@ -169,26 +186,35 @@ function photograph(data, attributes = {}) {
     return small
   }
 
-  // Each box spreads its weight over its area; paintHeat divides by what even weights would give, so that
-  // overlapping boxes alone make no heat.
-  function heat(weights) {
+  // Calls each(place) for every place of the canvas in the box of a region.
+  function inside(i, each) {
+    const [x1, y1, x2, y2] = data.boxes[i]
+    const right = Math.min(COLUMNS, Math.ceil((x2 / width) * COLUMNS))
+    const bottom = Math.min(rows, Math.ceil((y2 / height) * rows))
+    for (let y = Math.floor((y1 / height) * rows); y < bottom; y++)
+      for (let x = Math.floor((x1 / width) * COLUMNS); x < right; x++) each(y * COLUMNS + x)
+  }
+  // A map: each box spreads its weight over its area. Divided by what even weights would give, so that overlapping boxes
+  // alone make no heat.
+  function spread(weights) {
     const found = new Float64Array(COLUMNS * rows)
-    weights.forEach((weight, i) => {
-      const [x1, y1, x2, y2] = data.boxes[i]
-      const right = Math.ceil((x2 / width) * COLUMNS),
-        bottom = Math.min(rows, Math.ceil((y2 / height) * rows))
-      for (let y = Math.floor((y1 / height) * rows); y < bottom; y++)
-        for (let x = Math.floor((x1 / width) * COLUMNS); x < Math.min(right, COLUMNS); x++)
-          found[y * COLUMNS + x] += weight / areas[i]
-    })
+    weights.forEach((weight, i) => inside(i, (place) => (found[place] += weight / areas[i])))
     return found
   }
-  const even = heat(data.boxes.map(() => 1 / N))
+  const even = spread(data.boxes.map(() => 1 / N))
+  // The regions of most weight, each filled with its own; where they overlap, the larger weight is seen.
+  const top = (weights) =>
+    ranked(weights, TOP).filter((i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold)
+  function fill(weights) {
+    const found = new Float64Array(COLUMNS * rows).fill(VEIL)
+    for (const i of top(weights)) inside(i, (place) => (found[place] = Math.max(found[place], weights[i] * N)))
+    return found
+  }
 
-  function paintHeat(weights) {
+  function paintHeat(weights, most) {
     const ramp = PALETTES[view.palette],
       cover = view.opacity / 100
-    const lift = heat(weights).map((v, i) => (even[i] ? v / even[i] : 0))
+    const lift = view.heat === "boxes" ? fill(weights) : spread(weights).map((v, i) => (even[i] ? v / even[i] : 0))
     const reach = Math.max(1, Math.log2(Math.max(...lift)))
     const context = canvas.getContext("2d")
     const pixels = context.createImageData(COLUMNS, rows)
@@ -202,7 +228,7 @@ function photograph(data, attributes = {}) {
     })
     context.putImageData(pixels, 0, 0)
     scale.style.background = `linear-gradient(90deg, #222, #aaa 33%, ${ramp.map((c) => `rgb(${c})`).join(", ")})`
-    most.textContent = `even share … ${(2 ** reach).toFixed(1)}× the even share`
+    right.textContent = most ?? `${(2 ** reach).toFixed(1)}× the even share, which the mark shows`
   }
 
   function outline(i, colour, thick, opacity, dash) {
@@ -251,23 +277,21 @@ function photograph(data, attributes = {}) {
   }
 
   let painted = null // with which weights and marks
-  function paintBoxes(weights, marked, dashed) {
-    painted = [weights, marked, dashed]
+  function paintBoxes(weights, { marked = null, dashed = false, told, most } = {}) {
+    painted = [weights, { marked, dashed, told, most }]
     const zoom = (stage.clientWidth || 500) / width // once, before anything changes: to read it lays the page out
     svg.replaceChildren()
     tags.replaceChildren()
     const taken = [],
       reach = Math.max(...weights)
-    const top = ranked(weights, 5).filter(
-      (i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold && i !== marked,
-    )
-    const named = (i) => (data.labels[i] ? `${data.labels[i]} ` : "") + percent(weights[i])
-    for (const i of [...top].reverse())
+    const others = top(weights).filter((i) => i !== marked)
+    const named = (i) => (data.labels[i] ? `${data.labels[i]} ` : "") + (told ? told(i) : percent(weights[i]))
+    for (const i of [...others].reverse())
       outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
     if (marked !== null) outline(marked, "#56b4e9", 4, 1, dashed ? "8 5" : "")
     if (!view.labels) return
     if (marked !== null) label(marked, named(marked), taken, zoom, "query")
-    for (const i of top) label(i, named(i), taken, zoom)
+    for (const i of others) label(i, named(i), taken, zoom)
   }
 
   function under(x, y) {
@@ -308,9 +332,9 @@ function photograph(data, attributes = {}) {
     if (key === "+" || key === "-") return found[found.indexOf(from) + (key === "+" ? 1 : -1)] ?? from
   }
 
-  function paint(weights, marked = null, dashed = false) {
-    paintHeat(weights)
-    paintBoxes(weights, marked, dashed)
+  function paint(weights, marks = {}) {
+    paintHeat(weights, marks.most)
+    paintBoxes(weights, marks)
   }
   stage.repaint = () => painted && paint(...painted)
   follow(stage)

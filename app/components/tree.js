@@ -307,8 +307,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
       row = node.outlook,
       following = sentence(before(node))
     const [moved, gained, lost] = data.revisits?.[row] ?? [0, null, null]
-    global?.paint(data.coarse[row], lost)
-    local.paint(data.fine[row], gained)
+    global?.paint(data.coarse[row], { marked: lost })
+    local.paint(data.fine[row], { marked: gained })
     title.textContent = `“${said(node.word)}”`
     facts.textContent = `${fate(node)}, probability ${chance(node.p)} after ${following}; log p so far ${signed(node.total)}`
     deed.replaceChildren(

@@ -23,7 +23,7 @@ STEPS = (
     Step(
         "explore",
         "Where it looked for each word",
-        "The brighter a region, the more attention it had just before the chosen word was said.",
+        "The regions with most attention just before the chosen word was said are filled: the redder, the more.",
         "Choose another word of the caption, by mouse or with the arrow keys.",
         "Attention does not tell why a word was said. The *fall* beside it is what the word's log-probability loses "
         "without that region or attribute; the two often disagree.",

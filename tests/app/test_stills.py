@@ -80,17 +80,16 @@ def test_words_are_never_formulas_nor_markup():
         assert not re.search(r"<img", svg)
 
 
-@pytest.mark.parametrize("name", ["base", "glied"])
-def test_heat_is_the_lift_of_what_lies_there(traces: dict[str, Trace], name: str):
-    seen = replace(traces[name], boxes=np.array([[0, 0, 50, 90], [50, 0, 100, 90]] + [[0, 0, 100, 90]] * 3, np.float32))
-    even = stills.heat_of(seen, np.full(5, 0.2))
-    np.testing.assert_allclose(even, 1)
-    heat = stills.heat_of(seen, np.array([1.0, 0, 0, 0, 0]))
-    left, right = heat[:, : heat.shape[1] // 2], heat[:, heat.shape[1] // 2 :]
-    assert (right == 0).all()
-    np.testing.assert_allclose(left, (1 / 4500) / (0.2 / 4500 + 3 * 0.2 / 9000))
-    nowhere = stills.heat_of(replace(seen, boxes=np.array([[0, 0, 50, 90]] * 5, np.float32)), np.full(5, 0.2))
-    assert (nowhere[:, -10:] == 0).all()
+def test_heat_is_the_largest_lift_of_the_regions_that_lie_there(traces: dict[str, Trace]):
+    boxes = np.array([[0, 0, 50, 90], [25, 0, 100, 90], [0, 0, 100, 90], [0, 0, 9, 9], [0, 0, 9, 9]], np.float32)
+    seen = replace(traces["glied"], boxes=boxes, size=(100, 90))
+    heat = stills.heat_of(seen, np.array([0.3, 0.5, 0.2, 0.0, 0.0]))  # the third has the even share
+    columns = heat[0]
+    assert (heat == columns).all()
+    np.testing.assert_allclose(columns[:24], 1.5)
+    np.testing.assert_allclose(columns[24:], 2.5)
+    assert (stills.heat_of(seen, np.full(5, 0.2)) == stills.VEIL).all()
+    np.testing.assert_allclose(stills.heat_of(seen, np.array([0.3, 0.5, 0.2, 0.0, 0.0]), 1)[:, :24], stills.VEIL)
 
 
 def test_colours_are_dark_below_the_even_share_and_warm_above():
