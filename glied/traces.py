@@ -228,7 +228,10 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")
     keys = {"regions": N, "attributes": M, "words": L}
     weights = {f.name: (k, keys[f.over] if f.role == "grouping" else L, keys[f.over]) for f in functions}
-    demand(len(weights) == len(functions), "its attention functions are not told apart")
+    demand(
+        len(weights.keys() | arrays.keys()) == len(functions) + len(arrays),
+        "its attention functions are not told apart",
+    )
     shapes = {
         "boxes": (N, 4),
         "attribute_scores": (M,),

@@ -325,7 +325,7 @@ def look(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides:
 def measure_pointing(view: View, functions: Functions) -> dict[str, dict[str, list[float]]]:
     """Kind of caption -> what points, attention by its role -> for every object word, whether it points at the object
     (or how probably)."""
-    values = {}
+    values: dict[str, dict[str, list[float]]] = {}
     for kind, captions in (("human", view.people), ("generated", [view.own])):
         named = [boxes for spoken, _ in captions for boxes in spoken.objects.values()]
         covering = [hit(view.overlap, boxes) for boxes in named]
@@ -367,7 +367,7 @@ def measure_falls(
     """Sense -> order -> number removed -> mean fall over the content words of the captioner's caption."""
     spoken, weights = view.own
     content = [t for t, word in enumerate(spoken.words) if word not in FUNCTION_WORDS]
-    values = {}
+    values: dict[str, dict[str, dict[int, list[float]]]] = {}
     for sense, field in SENSES:
         if not (function := feeding(checkpoint.model.functions, sense)):
             continue

@@ -415,6 +415,7 @@ VL = VD | {"name": "vl", "role": "local"}
         ({"functions": [VD]}, {}, "no region"),
         ({"functions": [VD, VL]}, {}, "disagree"),
         ({"functions": [VD, VL, VL]}, {}, "not told apart"),
+        ({"functions": [VL | {"name": "boxes"}]}, {}, "not told apart"),
         ({"functions": [VL | {"name": "other"}]}, {}, "disagree"),
         ({"functions": [VL | {"over": "things"}]}, {}, "is none"),
         ({"functions": [VL | {"role": None}]}, {}, "is none"),
