@@ -6,7 +6,6 @@ import sys
 from glied.cli import caption, evaluate, experiments, prepare, train
 from glied.cli.options import app, bench_app, train_app
 from glied.errors import GliedError
-from glied.training.loop import leave
 
 COMMANDS = (prepare, train, caption, evaluate, experiments)  # importing them registers their commands
 
@@ -34,8 +33,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("glied: stopped.", file=sys.stderr)
         sys.exit(130)
-    finally:
-        leave()
 
 
 if __name__ == "__main__":

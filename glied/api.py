@@ -20,11 +20,10 @@ from glied.captions import Caption, DecodeOptions
 from glied.checkpoint import Checkpoint, load_pair
 from glied.data.features import open_cached
 from glied.errors import GliedError
+from glied.files import SHIPPED, find_detector
 from glied.regions import RegionSource
 from glied.scene import Scene
 from glied.traces import Trace
-
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +35,12 @@ class Captioner:
     source: RegionSource
 
 
-def find_detector(checkpoint: Path) -> Path:
-    """The attribute detector of a captioner's file: attributes.safetensors beside it, else the shipped one."""
-    beside = checkpoint.parent / "attributes.safetensors"
-    return beside if beside.is_file() else SHIPPED / "attributes.safetensors"
-
-
 def load(name: str | Path = "glied-rl", attributes: Path | None = None, cache: Path = Path("cache")) -> Captioner:
     """A captioner ready for photographs.
 
     Args:
         name: base, glied, base-rl or glied-rl, which ship with the project, or a checkpoint's file.
-        attributes: file of its attribute detector; default: see `find_detector`.
+        attributes: file of its attribute detector; default: see `glied.files.find_detector`.
         cache: folder of converted features, for captioners that were trained on such.
 
     Raises:

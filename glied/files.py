@@ -1,4 +1,4 @@
-"""Files appear under their final name whole, or not at all."""
+"""Files that appear under their final name whole or not at all, and the place of those that ship."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glied.errors import GliedError
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+def find_detector(captioner: Path) -> Path:
+    """The attribute detector of a captioner's file: attributes.safetensors beside it, else the shipped one."""
+    beside = captioner.parent / "attributes.safetensors"
+    return beside if beside.is_file() else SHIPPED / "attributes.safetensors"
 
 
 @contextmanager

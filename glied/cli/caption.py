@@ -5,30 +5,29 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from glied.attributes import find_scene
 from glied.captions import DecodeOptions
-from glied.checkpoint import describe
 from glied.cli.options import Models, app, to_json
-from glied.data.features import open_cached
-from glied.decode import caption
 from glied.errors import GliedError
 from glied.files import check_target
-from glied.images import open_image
-from glied.replay import trace
-from glied.vocabulary import tokenize
 
 
 @app.command(name="caption")
 def caption_images(
     images: Positional[tuple[Path, ...]],
     models: OmitArgPrefixes[Models] = Models(),
-    as_json: Annotated[bool, arg(name="json")] = False,
+    as_json: Annotated[bool, arg(name="json", help="print JSON with scores and the n-best list")] = False,
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Caption image files: one line each, or JSON with scores and the n-best list. A bad file stops nothing."""
+    from glied.attributes import find_scene
+    from glied.checkpoint import load_pair
+    from glied.data.features import open_cached
+    from glied.decode import caption
+    from glied.images import open_image
+
     if not images:
         raise GliedError("Expected at least one image file, got none; name one.")
-    model, detector = models.load()
+    model, detector = load_pair(models.checkpoint, models.detector)
     source = open_cached(model.source, models.cache)
     results: list[dict[str, Any]] = []
     failures = []
@@ -59,14 +58,22 @@ def caption_images(
 @app.command(name="trace")
 def trace_image(
     image: Positional[Path],
-    out: Path,
+    out: Annotated[Path, arg(help="where the trace goes (.npz)")],
     words: Annotated[str | None, arg(help="replay this caption instead of the model's own")] = None,
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Write every attention behind a caption to FILE.npz: the model's own caption, or any `--words`."""
+    from glied.attributes import find_scene
+    from glied.checkpoint import load_pair
+    from glied.data.features import open_cached
+    from glied.decode import caption
+    from glied.images import open_image
+    from glied.replay import trace
+    from glied.vocabulary import tokenize
+
     check_target(out)
-    model, detector = models.load()
+    model, detector = load_pair(models.checkpoint, models.detector)
     scene = find_scene(open_image(image), open_cached(model.source, models.cache), detector)
     spoken = tokenize(words or "")
     if words is not None and not spoken:
@@ -83,6 +90,8 @@ def trace_image(
 @app.command
 def info(checkpoint: Positional[Path]) -> None:
     """Print what a checkpoint says of itself: configuration, parameters by module, provenance."""
+    from glied.checkpoint import describe
+
     about = describe(checkpoint)
     modules = about.pop("parameters")
     for name in ("vocabulary", "attributes", "words", "labels"):

@@ -7,29 +7,23 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.captions import DecodeOptions
-from glied.cli.options import Data, Models, app, write_json
-from glied.data.annotations import read_boxes
-from glied.data.dataset import load_dataset, report
-from glied.data.texts import read_texts
+from glied.cli.options import Data, Models, ReportOut, SplitName, app, write_json
 from glied.errors import GliedError
-from glied.evaluation.evaluate import evaluate, read_scenes
-from glied.evaluation.grounding import check_groundable, ground
-from glied.evaluation.metrics import habits, score
-from glied.evaluation.recall import measure
-from glied.evaluation.report import check_same, markdown, named, read_report
 from glied.files import check_target, replacing
-from glied.regions import open_source
-from glied.regions.selective_search import SelectiveSearch
 
 
 @app.command
 def recall(
     data: Data,
-    split: str,
-    out: Annotated[Path, arg(name="json")],
+    split: SplitName,
+    out: ReportOut,
     source: Annotated[str, arg(help="region source (detector: its best 100), or selective-search")] = "detector",
 ) -> None:
     """Measure how many of a data set's human boxes regions cover, and whether their labels are right."""
+    from glied.evaluation.recall import measure
+    from glied.regions import open_source
+    from glied.regions.selective_search import SelectiveSearch
+
     check_target(out)
     # the best 10 and 36 of 100 are those of detector@10 and detector@36
     name = "detector@100" if source == "detector" else source
@@ -42,8 +36,8 @@ def recall(
 @app.command(name="evaluate")
 def evaluate_split(
     data: Data,
-    split: str,
-    out: Annotated[Path, arg(name="json")],
+    split: SplitName,
+    out: ReportOut,
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
     against: Annotated[tuple[Path, ...], arg(help="earlier reports to compare with, photograph by photograph")] = (),
@@ -52,6 +46,13 @@ def evaluate_split(
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
+    from glied.checkpoint import load_pair
+    from glied.data.annotations import read_boxes
+    from glied.data.dataset import load_dataset, report
+    from glied.evaluation.evaluate import evaluate, read_scenes
+    from glied.evaluation.grounding import check_groundable, ground
+    from glied.evaluation.report import check_same, markdown, named, read_report
+
     check_target(out)
     text, picture = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".md", ".png"))
     for target in (text, picture):
@@ -60,7 +61,7 @@ def evaluate_split(
     dataset = load_dataset(data)
     for other in others:
         check_same(other, dataset.name, split)
-    model, detector = models.load()
+    model, detector = load_pair(models.checkpoint, models.detector)
     boxed = []
     if grounding:
         check_groundable(model)
@@ -98,9 +99,12 @@ def _print_scores(result: dict[str, Any]) -> None:
 def score_files(
     references: Annotated[Path, arg(help="captions of people: {id: [captions]}, COCO's annotations or Karpathy's")],
     captions: Annotated[Path, arg(help="captions to score: COCO's results, or {id: caption}")],
-    out: Annotated[Path, arg(name="json")],
+    out: ReportOut,
 ) -> None:
     """Score any caption file: BLEU, METEOR, ROUGE-L, CIDEr and SPICE as coco-caption computes them."""
+    from glied.data.texts import read_texts
+    from glied.evaluation.metrics import habits, score
+
     check_target(out)
     known, told = read_texts(references), read_texts(captions)
     if strangers := told.keys() - known.keys():

@@ -6,14 +6,12 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from glied.cli.options import app, bench_app, write_json
+from glied.cli.options import ReportOut, app, bench_app, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
-from glied.experiments import bench as benchmarks
-from glied.experiments.ablation import ROWS, SYSTEMS, ablate, compare_systems, systems_table
-from glied.experiments.ablation import table as ablation_table
+from glied.experiments.rows import ROWS, SYSTEMS
 from glied.files import check_target
-from glied.training.cross_entropy import TrainOptions
+from glied.training.options import TrainOptions
 
 JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
 
@@ -30,19 +28,25 @@ def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: P
 @bench_app.command(name="decode")
 def bench_decode(out: JsonOut = None) -> None:
     """Images per second at beam 1, 3, 5 and batch 1, 10, 50, beside what this machine can do in the same run."""
-    _measure(benchmarks.decode, benchmarks.table, out)
+    from glied.experiments import bench
+
+    _measure(bench.decode, bench.table, out)
 
 
 @bench_app.command(name="reward")
 def bench_reward(out: JsonOut = None) -> None:
     """Self-critical training's reward on word ids against pycocoevalcap's CIDEr, on 10,000 COCO captions."""
-    _measure(benchmarks.reward, benchmarks.reward_table, out)
+    from glied.experiments import bench
+
+    _measure(bench.reward, bench.reward_table, out)
 
 
 @bench_app.command(name="train")
 def bench_train(out: JsonOut = None) -> None:
     """Seconds of a training step, cross-entropy and self-critical, against images, captions, regions and width."""
-    _measure(benchmarks.train, benchmarks.train_table, out)
+    from glied.experiments import bench
+
+    _measure(bench.train, bench.train_table, out)
 
 
 def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:
@@ -57,11 +61,13 @@ def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, 
 @bench_app.command(name="table2")
 def bench_table2(
     run: OmitArgPrefixes[Run],
-    out: Annotated[Path, arg(name="json")],
+    out: ReportOut,
     systems: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(SYSTEMS),
     training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
 ) -> None:
     """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
+    from glied.experiments.ablation import compare_systems, systems_table
+
     _check_table(run, out, systems, SYSTEMS)
     result = compare_systems(run.places("table2"), systems, training)
     print(systems_table(result))
@@ -71,15 +77,17 @@ def bench_table2(
 @app.command
 def ablation(
     run: OmitArgPrefixes[Run],
-    out: Annotated[Path, arg(name="json")],
+    out: ReportOut,
     variants: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(ROWS),
-    seeds: tuple[int, ...] = (0,),
+    seeds: Annotated[tuple[int, ...], arg(help="train each variant once with each of these")] = (0,),
     training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
 ) -> None:
     """Train GLIED's variants alike and score them on val, in one table; can be stopped and resumed at any time."""
+    from glied.experiments.ablation import ablate, table
+
     _check_table(run, out, variants, ROWS)
     if not seeds:
         raise GliedError("Expected at least one seed, got none; correct the command.")
     result = ablate(run.places("ablation"), variants, seeds, training)
-    print(ablation_table(result))
+    print(table(result))
     write_json(out, result)

@@ -1,4 +1,7 @@
-"""Options that several commands share, and the applications that the commands register with."""
+"""Options that several commands share, and the applications that the commands register with.
+
+A command imports what it runs when it runs: `--help` loads no torch.
+"""
 
 import json
 from dataclasses import dataclass
@@ -8,10 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
-from glied.api import SHIPPED, find_detector
-from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, load_pair
-from glied.files import replacing
+from glied.files import SHIPPED, find_detector, replacing
 
 GLIED = SHIPPED / "glied-rl.safetensors"
 
@@ -26,6 +26,8 @@ Sets = Annotated[
     arg(help=f'{DATA}; may be given several times, or name a JSON file {{"FOLDER": WEIGHT, ...}}'),
 ]
 Source = Annotated[str, arg(help="region source: detector, detector@10-100, grid, detectron2, stored/NAME@WIDTH")]
+SplitName = Annotated[str, arg(help="split of the data set: train, restval, val or test")]
+ReportOut = Annotated[Path, arg(name="json", help="where the result goes, as JSON")]
 Cache = Annotated[Path, arg(help="folder of cached regions; what is there is never computed again")]
 
 
@@ -39,9 +41,10 @@ class Models:
     ] = None
     cache: Cache = Path("cache")
 
-    def load(self) -> tuple[Checkpoint, AttributeDetector]:
-        """The captioner and its detector."""
-        return load_pair(self.checkpoint, self.attributes or find_detector(self.checkpoint))
+    @property
+    def detector(self) -> Path:
+        """The file of the attribute detector, with the default filled in."""
+        return self.attributes or find_detector(self.checkpoint)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

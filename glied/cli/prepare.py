@@ -6,11 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from glied.cli.options import Cache, Data, Sets, Source, app
-from glied.data.dataset import load_dataset, report
-from glied.data.features import FeatureCache
 from glied.errors import GliedError
-from glied.regions import Mirrored, open_source
-from glied.regions.stored import StoredFiles
 
 
 @app.command
@@ -21,6 +17,10 @@ def extract(
     mirrored: Annotated[bool, arg(help="of the photographs as mirrors show them: training takes both")] = False,
 ) -> None:
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
+    from glied.data.dataset import load_dataset, report
+    from glied.data.features import FeatureCache
+    from glied.regions import Mirrored, open_source
+
     dataset = load_dataset(data)
     opened = Mirrored(open_source(source)) if mirrored else open_source(source)
     keys, problems = FeatureCache(cache, opened).extract([p.path for p in dataset.photographs])
@@ -40,6 +40,10 @@ def convert(
     cache: Cache = Path("cache"),
 ) -> None:
     """Put features that others extracted into the cache; can be stopped and resumed at any time."""
+    from glied.data.dataset import load_dataset, report
+    from glied.data.features import FeatureCache
+    from glied.regions.stored import StoredFiles
+
     dataset = load_dataset(data)
     source = StoredFiles(name, stored)
     paths = sorted((p.path for p in dataset.photographs), key=lambda p: source.find_id(p.name) is None)  # missing last

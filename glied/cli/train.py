@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from glied.checkpoint import Checkpoint
-from glied.cli.options import SHIPPED, Cache, Sets, Source, train_app
-from glied.files import check_target
-from glied.training.attributes import AttributeOptions, train_attributes
-from glied.training.cross_entropy import TrainOptions, train_captioner
-from glied.training.detector import DetectorOptions, train_detector
-from glied.training.material import Places
-from glied.training.self_critical import ReinforceOptions, reinforce
-from glied.training.text import TextOptions, train_on_text
+from glied.cli.options import Cache, Sets, Source, train_app
+from glied.files import SHIPPED, check_target
+from glied.training.options import (
+    AttributeOptions,
+    DetectorOptions,
+    Places,
+    ReinforceOptions,
+    TextOptions,
+    TrainOptions,
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,16 @@ class CaptionerRun(Run):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _trained(checkpoint: Checkpoint, places: Places) -> None:
-    print(f"best val CIDEr {checkpoint.provenance['val_CIDEr_beam_3']}: {places.out or places.best}")
+def _report(card: dict[str, Any], places: Places) -> None:
+    print(f"best val CIDEr {card['val_CIDEr_beam_3']}: {places.out or places.best}")
 
 
 def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None:
+    from glied.training.cross_entropy import train_captioner
+
     name = "-".join(filter(None, (architecture, run.preset)))
     places = run.places(name)
-    _trained(train_captioner(name, places, training, run.initial, **run.changes()), places)
+    _report(train_captioner(name, places, training, run.initial, **run.changes()).provenance, places)
 
 
 @train_app.command(name="base")
@@ -108,8 +111,10 @@ def train_text(
     training: OmitArgPrefixes[TextOptions] = TextOptions(),
 ) -> None:
     """Train a captioner's words on captions without photographs, to start `train base|glied --initial` from."""
+    from glied.training.text import train_on_text
+
     places = run.places(f"text-{name}")
-    _trained(train_on_text(name, captions, places, training), places)
+    _report(train_on_text(name, captions, places, training).provenance, places)
 
 
 @train_app.command(name="rl")
@@ -119,8 +124,10 @@ def train_rl(
     training: OmitArgPrefixes[ReinforceOptions] = ReinforceOptions(),
 ) -> None:
     """Train a captioner further on the CIDEr-D of its own samples (self-critical sequence training)."""
+    from glied.training.self_critical import reinforce
+
     places = run.places(f"rl-{checkpoint.parent.name if checkpoint.stem == 'best' else checkpoint.stem}")
-    _trained(reinforce(checkpoint, places, training), places)
+    _report(reinforce(checkpoint, places, training).provenance, places)
 
 
 @train_app.command(name="attributes")
@@ -133,6 +140,8 @@ def train_attribute_detector(
     training: OmitArgPrefixes[AttributeOptions] = AttributeOptions(),
 ) -> None:
     """Train the noisy-OR attribute detector, and cross-fit the training photographs' attributes; resumes."""
+    from glied.training.attributes import train_attributes
+
     target = out or run / "attributes.safetensors"
     check_target(target)
     for name, value in train_attributes(data, cache, source, run, target, training).items():
@@ -148,6 +157,8 @@ def train_region_detector(
     training: OmitArgPrefixes[DetectorOptions] = DetectorOptions(),
 ) -> None:
     """Train the region detector on boxes with phrases or classes; resumes where it was last saved."""
+    from glied.training.detector import train_detector
+
     target = out or run / "detector.safetensors"
     check_target(target)
     for name, quality in train_detector(data, run, target, training, initial).items():

@@ -17,41 +17,12 @@ from glied.data.split import read_split
 from glied.evaluation.evaluate import evaluate, read_scenes
 from glied.evaluation.metrics import interval
 from glied.evaluation.report import table as markdown_table
+from glied.experiments.rows import PAPER, ROWS, SYSTEMS
 from glied.files import replacing
 from glied.regions import open_source
-from glied.training.cross_entropy import TrainOptions, train_captioner
-from glied.training.material import Places, caption_split, find_all
-
-ROWS = {
-    "base": "Base",
-    "base+vd": "Base + visual distilling",
-    "base+aa": "Base + attribute distilling, query A (struck out in the slides)",
-    "base+ad": "Base + attribute distilling, query x",
-    "glied-global": "both, no local distilling",
-    "glied-vl": "both, local visual only",
-    "glied-al": "both, local attributes only",
-    "glied": "GLIED",
-    "glied-wide": "GLIED, heads twice as wide",
-    "glied-paper": "GLIED, feed-forward networks (the paper's 18.3M)",
-}
-
-SYSTEMS = {
-    "lstm": "LSTM (Vinyals et al. 2015)",
-    "softatt": "SoftAtt (Xu et al. 2015)",
-    "updown": "Up-Down (Anderson et al. 2018)",
-    "ct": "CT (Sharma et al. 2018)",
-    "base": "Base",
-    "glied": "GLIED",
-}
-# Table 2 of the paper: parameters in millions, hours of training, images per second on a GTX 1080 Ti, CIDEr on MSCOCO.
-PAPER = {
-    "lstm": (11.5, 16.8, 28.6, 105.7),
-    "softatt": (12.1, 20.4, 23.3, 111.5),
-    "updown": (50.1, 24.9, 14.8, 113.2),
-    "ct": (27.5, 22.7, 12.9, 115.1),
-    "base": (12.3, 13.2, 37.9, 113.5),
-    "glied": (18.3, 11.9, 34.5, 118.2),
-}
+from glied.training.cross_entropy import train_captioner
+from glied.training.material import caption_split, find_all
+from glied.training.options import Places, TrainOptions
 
 
 def ablate(places: Places, names: Sequence[str], seeds: Sequence[int], options: TrainOptions) -> dict[str, Any]:

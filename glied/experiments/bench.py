@@ -21,12 +21,13 @@ from glied.data.split import encode_captions
 from glied.data.texts import read_texts
 from glied.decode import beam_search, draw
 from glied.model import Inputs, Keys, Memory, explicit
-from glied.training.cross_entropy import TrainOptions, live_words
+from glied.training.cross_entropy import live_words
 from glied.training.cross_entropy import step_loss as xe_loss
 from glied.training.loop import fastest
 from glied.training.material import hide
+from glied.training.options import ReinforceOptions, TrainOptions
 from glied.training.reward import CiderD
-from glied.training.self_critical import ReinforceOptions, ended, references, rewards
+from glied.training.self_critical import ended, references, rewards
 from glied.training.self_critical import step_loss as rl_loss
 from glied.vocabulary import BOS, EOS, SPECIAL, Vocabulary, tokenize
 

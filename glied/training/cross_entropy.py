@@ -1,6 +1,6 @@
 """Cross-entropy training of a captioner, and what every training of a captioner starts from."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +13,12 @@ from glied.baselines.build import build
 from glied.checkpoint import Checkpoint, load
 from glied.config import preset
 from glied.data.split import encode_captions
-from glied.errors import GliedError, within
+from glied.errors import GliedError
 from glied.model import Captioner, Inputs
-from glied.training.loop import LoopOptions, join, settings
-from glied.training.material import Places, batch, hide, mirror, prepare
+from glied.training.loop import join, plan_steps, resolve, settings
+from glied.training.material import batch, hide, mirror, prepare
+from glied.training.options import Places, TrainOptions
 from glied.vocabulary import PAD
-
-
-@dataclass(frozen=True)
-class TrainOptions(LoopOptions):
-    """How a captioner is trained by cross-entropy; recorded in its checkpoint.
-
-    Attributes:
-        smoothing: label smoothing epsilon.
-        dropout: in G, after every attention function.
-        hide: share of the regions and of the attributes hidden at random in every step, so that the captioner
-            does not learn photographs by heart and a removal (glied/replay.py) is nothing it has never met.
-        mirror: take each photograph as it is or mirrored, at random.
-        min_count: how often a word must come in the training captions to be in the vocabulary.
-    """
-
-    smoothing: float = 0.1
-    dropout: float = 0.3
-    hide: float = 0.2
-    mirror: bool = True
-    min_count: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within(self, smoothing=(0, 0.99), dropout=(0, 0.99), hide=(0, 0.99), min_count=(1, 10**6))
 
 
 def train_captioner(
@@ -50,14 +27,18 @@ def train_captioner(
     """Trains the preset `name` by cross-entropy; goes on from the state in the run's folder where there is one.
 
     Args:
-        initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. What
-            a region has more than there starts at weight 0.
+        initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. If
+            the new features are wider, the extra columns of the projection start at zero.
         changes: fields of the preset to replace.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
+
+    Raises:
+        GliedError: the data or `initial` do not fit, or the run's folder has another training's state.
     """
     device, _, _ = join()
+    options = resolve(options, device)
     start = None if initial is None else load(initial)
     material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout, **changes)
@@ -79,17 +60,18 @@ def train_captioner(
         card["initial"] = {"digest": start.digest} | start.provenance
     tokens = encode_captions([p.tokens for p in material.train.photographs], material.vocabulary, config.max_length)
 
-    def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
         rows = mirror(part, material.train)
         inputs = batch(material.train, material.attributes[part], rows, device)
         return step_loss(model, hide(inputs, options.hide), tokens[part], live_words(tokens[whole]), options), {}
 
     identity = material.identity(settings(options), asdict(config), start and start.digest)
-    return material.fit(name, places, options, model, identity, material.draw, objective, card)
+    plan = plan_steps(options, material.draw)
+    return material.fit(name, places, options, model, identity, plan, objective, card)
 
 
 def live_words(tokens: Int[Tensor, "b C T"]) -> int:
-    """How many words (EOS counted, BOS not) the captions have."""
+    """The number of words of the captions, EOS counted, BOS not."""
     return int((tokens[:, :, 1:] != PAD).sum())
 
 

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from glied.data.annotations import Boxed, Origin, read_boxes
-from glied.data.dataset import Data, load_dataset, report
+from glied.data.dataset import Data, Dataset, load_dataset, report
 from glied.data.phrases import KINDS, SYNONYMS, choose_names, name_object, singulars
 from glied.data.split import draw_epoch
-from glied.errors import GliedError, within
+from glied.errors import GliedError
 from glied.evaluation.recall import measure
-from glied.files import replacing
 from glied.images import open_image
 from glied.regions.boxes import iou
 from glied.regions.detector import (
@@ -37,7 +35,8 @@ from glied.regions.detector import (
     save_net,
     to_pixels,
 )
-from glied.training.loop import StepOptions, learning_rate, refuse_several, resume, settings, write_log
+from glied.training.loop import Training, fit, refuse_several, resolve, settings
+from glied.training.options import DetectorOptions
 from glied.training.provenance import provenance
 
 LONG, SHORT = 448, 320  # pixels of a photograph in training, along its longer and its shorter side
@@ -46,32 +45,6 @@ CLOSEST = 4  # anchors that hold a box too small for any to overlap by POSITIVE
 # How sure it is that places without a box show nothing. Classes leave out whatever is of none of them.
 BACKGROUND: dict[Origin, float] = {"phrases": 1.0, "classes": 0.5, "persons": 0.0, "teacher": 0.0}
 EXAMINED = 40  # proposals of a photograph that the head learns from, besides the boxes given
-
-
-@dataclass(frozen=True)
-class DetectorOptions(StepOptions):
-    """How the detector is trained; recorded in its file.
-
-    Attributes:
-        frozen: epochs at the start in which EfficientNet-Lite2 keeps its ImageNet weights.
-        trunk_rate: peak learning rate of EfficientNet-Lite2, on the same schedule as `rate`.
-        zoom: smallest share of the sides that a random crop keeps.
-        least: how often a noun or modifier must come in the training phrases to be a label.
-    """
-
-    epochs: int = 6
-    images: int = 8
-    warmup: int = 500
-    weight_decay: float = 0.05
-    clip: float = 5.0
-    frozen: int = 3
-    trunk_rate: float = 1e-4
-    zoom: float = 0.6
-    least: int = 40
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within(self, frozen=(0, 10_000), trunk_rate=(0, 1), zoom=(0.1, 1), least=(1, 10**6))
 
 
 class Targets(NamedTuple):
@@ -258,12 +231,14 @@ def compute_in_float32(conv: nn.Conv2d) -> None:
     conv.forward = convolve  # type: ignore[method-assign, assignment]
 
 
-def batches(order: Int[Tensor, " I"], wide: Sequence[bool], size: int, random: np.random.Generator) -> list[np.ndarray]:
+def batches(
+    order: Int[Tensor, " I"], wide: Sequence[bool], size: int, random: np.random.Generator
+) -> list[Int[Tensor, " _"]]:
     """The photographs of an epoch, in their order, each batch of one orientation; the batches in random order."""
-    chosen = []
+    chosen: list[Tensor] = []
     for orientation in (False, True):
-        ids = np.array([i for i in order.tolist() if wide[i] == orientation])
-        chosen += [ids[i : i + size] for i in range(0, len(ids), size)]
+        ids = torch.tensor([i for i in order.tolist() if wide[i] == orientation], dtype=torch.long)
+        chosen += ids.split(size) if len(ids) else ()
     return [chosen[i] for i in random.permutation(len(chosen))]
 
 
@@ -294,25 +269,9 @@ def start_from(net: DetectorNet, path: Path) -> dict[str, Any]:
     return card
 
 
-def train_detector(
-    data: Data, run: Path, out: Path, options: DetectorOptions, initial: Path | None = None
-) -> dict[str, dict[str, Any]]:
-    """Trains the detector on train and restval, writes it to `out`; goes on from the state in `run` if there is one.
-
-    Order, crops and mirrorings follow from the seed and the step, so a run that was stopped and resumed ends with the
-    weights of an unbroken one, on the same machine and thread count.
-
-    Args:
-        initial: a trained detector to start from, instead of ImageNet's weights.
-
-    Returns:
-        by data set, recall and label accuracy on val (see `glied.evaluation.recall.measure`).
-    """
-    refuse_several()
-    dataset = load_dataset(data)
-    report(dataset.problems)
-    # nothing to measure: better said now than after the training
-    measurable = {boxed.photograph.dataset for boxed in read_boxes(dataset, dataset.split("val"), human=True)}
+def read_readable(dataset: Dataset) -> tuple[list[Boxed], list[bool]]:
+    """The photographs to train on whose files can be read and hold their boxes, and whether each is wide; the others
+    are reported."""
     train, wide, problems = [], [], []
     for boxed in tqdm(read_boxes(dataset, dataset.split("train", "restval")), desc="photographs", unit="image"):
         try:
@@ -328,6 +287,30 @@ def train_detector(
     report(problems)
     if not train:
         raise GliedError(f"Expected readable photographs with boxes in {dataset.name}, none of them is; see above.")
+    return train, wide
+
+
+def train_detector(
+    data: Data, run: Path, out: Path, options: DetectorOptions, initial: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Trains the detector on train and restval, writes it to `out`; goes on from the state in `run` if there is one.
+
+    Args:
+        initial: a trained detector to start from, instead of ImageNet's weights.
+
+    Returns:
+        by data set, recall and label accuracy on val (see `glied.evaluation.recall.measure`).
+
+    Raises:
+        GliedError: torchrun started several processes, the data cannot be used, or `run` is another training's.
+    """
+    refuse_several()
+    options = resolve(options)
+    dataset = load_dataset(data)
+    report(dataset.problems)
+    # nothing to measure: better said now than after the training
+    measurable = {boxed.photograph.dataset for boxed in read_boxes(dataset, dataset.split("val"), human=True)}
+    train, wide = read_readable(dataset)
     phrases = [phrase for boxed in train for phrase in boxed.said]
     singular = singulars(phrases)
     classes = {name_object(phrase, singular) for boxed in train if boxed.origin != "phrases" for phrase in boxed.said}
@@ -354,11 +337,21 @@ def train_detector(
         ],
         weight_decay=options.weight_decay,
     )
-    plan: list[tuple[int, np.ndarray]] = []  # epoch and photographs of every step
+    photographs = [boxed.photograph for boxed in train]
+    plan = []
     for epoch in range(options.epochs):
         seed = options.seed * 10_000 + epoch
-        order = draw_epoch([b.photograph for b in train], dataset.parts, torch.Generator().manual_seed(seed))
-        plan += [(epoch, ids) for ids in batches(order, wide, options.images, np.random.default_rng(seed))]
+        order = draw_epoch(photographs, dataset.parts, torch.Generator().manual_seed(seed))
+        plan.append(batches(order, wide, options.images, np.random.default_rng(seed)))
+    steps = [(epoch, ids) for epoch, chosen in enumerate(plan) for ids in chosen]
+
+    def look(step: int) -> list[tuple[Tensor, Targets]]:
+        """The crops of a step."""
+        random = np.random.default_rng((options.seed, step))
+        return [
+            crop(open_image(photographs[i].path, side=None), targets[i], wide[i], random, options.zoom)
+            for i in steps[step][1].tolist()
+        ]
 
     boxes = [
         (
@@ -370,61 +363,19 @@ def train_detector(
     weights, start = [part.weight for part in dataset.parts], card.get("initial", {}).get("digest")
     depends_on = json.dumps([settings(options), labels, attributes, boxes, weights, start])
     identity = hashlib.sha256(depends_on.encode()).hexdigest()
-    fresh = {"identity": identity, "step": 0, "log": [], "losses": []}
-    state_path = run / "state.pt"
-    state = resume(state_path, fresh)
-    if state is not fresh:
-        net.load_state_dict(state.pop("model"))
-        optimizer.load_state_dict(state.pop("optimizer"))
-        print(f"resuming {run} at step {state['step']} of {len(plan)}")
+    with ThreadPoolExecutor(1) as loader:
+        begin = lru_cache(2)(lambda step: loader.submit(look, step))
 
-    def save() -> None:
-        with replacing(state_path) as aside:
-            torch.save(state | {"model": net.state_dict(), "optimizer": optimizer.state_dict()}, aside)
-
-    def look(step: int) -> list[tuple[Tensor, Targets]]:
-        """The crops of a step."""
-        random = np.random.default_rng((options.seed, step))
-        return [
-            crop(open_image(train[i].photograph.path, side=None), targets[i], wide[i], random, options.zoom)
-            for i in plan[step][1].tolist()
-        ]
-
-    saved = time.monotonic()
-    bar = tqdm(total=len(plan), initial=state["step"], desc="detector", unit="step", dynamic_ncols=True)
-    with ThreadPoolExecutor(1) as loader:  # photographs are read one step ahead
-        ahead = loader.submit(look, state["step"]) if state["step"] < len(plan) else None
-        while ahead is not None:
-            epoch, _ = plan[state["step"]]
-            seen = ahead.result()
-            last = state["step"] + 1 == len(plan)
-            ahead = None if last else loader.submit(look, state["step"] + 1)
-            pixels = torch.stack([p for p, _ in seen]).contiguous(memory_format=torch.channels_last)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(state["step"], len(plan), group["peak"], options.warmup)
+        def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
+            crops = begin(step).result()
+            if step + 1 < len(steps):
+                begin(step + 1)  # read while this step computes
+            pixels = torch.stack([p for p, _ in crops]).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-                losses = detector_loss(net, pixels, [t for _, t in seen], frozen=epoch < options.frozen)
-            optimizer.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
-            optimizer.step()
-            state["step"] += 1
-            state["losses"].append([v.item() for v in losses.values()])
-            bar.update()
-            bar.set_postfix(loss=f"{np.sum(state['losses'][-100:], 1).mean():.3f}", refresh=False)
-            if last or plan[state["step"]][0] > epoch:
-                means = np.mean(state["losses"], 0).round(4).tolist()
-                state["log"].append(
-                    {"epoch": epoch + 1, "step": state["step"], **dict(zip(losses, means, strict=True))}
-                )
-                state["losses"] = []
-                write_log(run / "log.csv", state["log"])
-                bar.write(" ".join(f"{key} {value}" for key, value in state["log"][-1].items()))
-            elif time.monotonic() - saved < 60 * options.save_minutes:
-                continue
-            save()
-            saved = time.monotonic()
-    bar.close()
+                losses = detector_loss(net, pixels, [t for _, t in crops], frozen=steps[step][0] < options.frozen)
+            return torch.stack(list(losses.values())).sum(), {name: loss.item() for name, loss in losses.items()}
+
+        fit(Training("detector", run, identity, net, optimizer, plan, objective, options))
     save_net(out, net, card)
     source = Detector(out, 100, 100)
     quality = {part.name: measure(part.folder, "val", source) for part in dataset.parts if part.name in measurable}

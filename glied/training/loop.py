@@ -1,9 +1,10 @@
-"""The loop that every training of a captioner runs in: steps, averages, saved states, logs, many processes.
+"""The loop that every training runs in: steps, learning rate, averages, saved states, logs, many processes.
 
 Under `torchrun` each process takes its part of every step's photographs and the gradients are summed, so that a step
 is the same however many processes share it; `accumulate` divides it further, to save memory.
 """
 
+import atexit
 import csv
 import io
 import math
@@ -12,25 +13,75 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from glied.errors import GliedError, within
+from glied.errors import GliedError
 from glied.files import replacing
-from glied.model import Captioner
+from glied.training.options import StepOptions
 
-Precision = Literal["bf16", "fp32"]
+Options = TypeVar("Options", bound=StepOptions)
+# (number of the step, a part of its photographs, all of its photographs) -> the part's share of the loss of the step,
+# and figures to show, shares too: summed over the parts they are those of the step.
+Objective = Callable[[int, Int[Tensor, " p"], Int[Tensor, " b"]], tuple[Tensor, dict[str, float]]]
+Plan = Sequence[Sequence[Int[Tensor, " _"]]]  # of each epoch the photographs of each step, of any number
 
 
-def fastest(cuda: bool = False) -> Precision:
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """How the epochs of a captioner are compared, so that the best is kept.
+
+    Attributes:
+        ema: decay of the moving average of the weights, which is what is measured and kept; 0 for none.
+        patience: epochs without a better one before the training stops.
+        measure: val CIDEr of a model by data set; their mean is compared.
+        keep: called with the model and the row of the log whenever an epoch is the best so far.
+    """
+
+    ema: float
+    patience: int
+    measure: Callable[[Any], dict[str, float]]
+    keep: Callable[[Any, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What is trained, on what, towards what.
+
+    Attributes:
+        title: shown while it runs.
+        run: folder of `state.pt` and `log.csv`.
+        identity: digest of everything that the result depends on; the state of another training is refused by it.
+        model: on the device that computes.
+        optimizer: of the model's parameters. A group with a "peak" has this peak learning rate, the others have
+            that of the options.
+        plan: of each epoch the photographs of each step, as numbers that `objective` understands.
+        objective: the loss of a part of a step.
+        accumulate: parts into which a process divides its photographs of a step.
+        validation: how the best epoch is found; None if the weights after the last epoch are the result.
+    """
+
+    title: str
+    run: Path
+    identity: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+    objective: Objective
+    options: StepOptions
+    accumulate: int = 1
+    validation: Validation | None = None
+
+
+def fastest(cuda: bool = False) -> Literal["bf16", "fp32"]:
     """`bf16` where the device that computes, the CPU or the GPU, multiplies bfloat16 in hardware, else `fp32`: a
     processor that does not is many times slower in `bf16`."""
     if cuda:
@@ -41,81 +92,19 @@ def fastest(cuda: bool = False) -> Precision:
     return "bf16" if hardware else "fp32"
 
 
-@dataclass(frozen=True)
-class StepOptions:
-    """What every training in steps has; recorded in what it writes.
-
-    Attributes:
-        epochs: passes over the photographs.
-        images: photographs (or texts) in a step, over all processes.
-        rate: peak learning rate, reached after the warm-up, then a cosine down to 0.
-        warmup: steps of linear warm-up.
-        clip: largest norm of the gradient.
-        weight_decay: of AdamW.
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
-            the CPU, which computes.
-        seed: of the initial weights and of everything that is drawn at random.
-        save_minutes: minutes between two saved states.
-    """
-
-    epochs: int = 14
-    images: int = 10
-    rate: float = 5e-4
-    warmup: int = 1000
-    clip: float = 1.0
-    weight_decay: float = 0.01
-    precision: Precision = field(default_factory=fastest)
-    seed: int = 0
-    save_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        within(
-            self,
-            epochs=(1, 10_000),
-            images=(1, 10_000),
-            rate=(0, 1),
-            warmup=(1, 10**7),
-            clip=(0, 1e6),
-            weight_decay=(0, 1),
-            seed=(0, 2**31 - 1),
-            save_minutes=(0, 10_000),
-        )
-
-    @property
-    def bf16(self) -> bool:
-        """Whether matrix products are computed in bfloat16."""
-        return self.precision == "bf16"
-
-
-@dataclass(frozen=True)
-class LoopOptions(StepOptions):
-    """What every training of a captioner has; recorded in its checkpoint.
-
-    Attributes:
-        precision: `bf16` computes matrix products in bfloat16, weights stay float32; by default the faster on
-            the device that computes: the GPU where there is one, else the CPU.
-        ema: decay of the exponential moving average of the weights, which is what is validated and kept; 0 for none.
-        patience: epochs without a better val CIDEr before stopping early.
-        accumulate: parts into which a process divides its photographs of a step.
-    """
-
-    precision: Precision = field(default_factory=lambda: fastest(torch.cuda.is_available()))
-    ema: float = 0.999
-    patience: int = 5
-    accumulate: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within(self, ema=(0, 0.999999), patience=(1, 10_000), accumulate=(1, 10_000))
-
-
-# The loss of `part` of the photographs of a step, as its share of the loss of the `whole` step, and figures to show,
-# shares too: summed over the parts they are those of the step.
-Objective = Callable[[Captioner, Int[Tensor, " p"], Int[Tensor, " b"]], tuple[Tensor, dict[str, float]]]
+def resolve(options: Options, device: torch.device = torch.device("cpu")) -> Options:
+    """The options with the precision that `fastest` stands for on the device that computes."""
+    if options.precision != "fastest":
+        return options
+    return replace(options, precision=fastest(device.type == "cuda"))
 
 
 def join() -> tuple[torch.device, int, int]:
-    """This process's device, its rank and the number of processes; meets the others where torchrun started several."""
+    """This process's device, its rank and the number of processes; meets the others where torchrun started several.
+
+    Raises:
+        GliedError: there are more processes than GPUs.
+    """
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
@@ -130,6 +119,7 @@ def join() -> tuple[torch.device, int, int]:
     if not distributed.is_initialized():
         # the others wait while rank 0 finds the regions of a data set, or validates
         distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=7))
+        atexit.register(distributed.destroy_process_group)
     return device, distributed.get_rank(), distributed.get_world_size()
 
 
@@ -153,12 +143,6 @@ def rank_0_first() -> Iterator[None]:
         distributed.barrier()
 
 
-def leave() -> None:
-    """Parts from the other processes."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
 def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
     """Linear warm-up to `rate`, then half a cosine down to 0."""
     if step < warmup:
@@ -167,125 +151,125 @@ def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
     return rate * 0.5 * (1 + math.cos(math.pi * past))  # Choice (10)
 
 
-def settings(options: Any) -> dict[str, Any]:
+def settings(options: StepOptions) -> dict[str, Any]:
     """The options that a result depends on."""
     return {name: value for name, value in asdict(options).items() if name != "save_minutes"}
 
 
-def fit(
-    title: str,
-    run: Path,
-    identity: str,
-    model: Captioner,
-    draw: Callable[[torch.Generator], Int[Tensor, " I"]],
-    options: LoopOptions,
-    objective: Objective,
-    validate: Callable[[Captioner], dict[str, float]],
-    keep: Callable[[Captioner, dict[str, Any]], None],
-) -> None:
-    """Trains `model`; goes on from the state in `run` where there is one.
+def plan_steps(options: StepOptions, draw: Callable[[torch.Generator], Int[Tensor, " I"]]) -> Plan:
+    """Steps of `options.images` photographs, in the order that `draw` gives to each epoch."""
+    seeds = (options.seed * 10_000 + epoch for epoch in range(options.epochs))
+    return [draw(torch.Generator().manual_seed(seed)).split(options.images) for seed in seeds]
 
-    The state (weights, their average, optimizer, random states, log) is saved every few minutes; a run that was
-    stopped at any moment and resumed ends with exactly the weights of an unbroken one, on the same machine and number
-    of threads and processes.
 
-    Args:
-        identity: of everything the result depends on; another run's state is refused by it.
-        draw: the indices of an epoch's photographs in their order, always as many; `objective` gets parts of them.
-        validate: val CIDEr of the averaged weights by data set, after each epoch; their mean chooses the best.
-        keep: called with the averaged weights and the row of the log whenever an epoch is the best so far.
+def fit(training: Training) -> None:
+    """Trains the model in place; goes on from the state in the run's folder where there is one.
+
+    The state (weights, their average, optimizer, random states, log) is saved every few minutes and after every epoch.
+    A run that was stopped at any moment and resumed ends with exactly the weights of an unbroken one, on the same
+    machine and number of threads and processes.
+
+    Raises:
+        GliedError: the state is damaged or another training's.
     """
-    device, rank, world = join()
+    options, validation, plan = training.options, training.validation, training.plan
+    model, optimizer = training.model, training.optimizer
+    device, (_, rank, world) = next(model.parameters()).device, join()
     torch.manual_seed(options.seed + rank)
-    model.to(device)
-    average = AveragedModel(model, multi_avg_fn=_moving(options.ema))
-    averaged = cast(Captioner, average.module)
-    decay = options.weight_decay
-    optimizer = torch.optim.AdamW(  # fused: a fifth of a step on a CPU
-        model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=decay, fused=True
-    )
-    per_epoch = math.ceil(len(draw(torch.Generator().manual_seed(0))) / options.images)
-    steps = per_epoch * options.epochs
-    path = run / "state.pt"
-    identity = f"{identity} {device.type} {world}"
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer}  # of the state, beside plain values
+    if validation is not None:
+        parts["average"] = AveragedModel(model, multi_avg_fn=_moving(validation.ema))
+    steps, path = sum(map(len, plan)), training.run / "state.pt"
+    identity = f"{training.identity} {device.type} {world}"
     fresh = {"identity": identity, "step": 0, "log": [], "figures": [], "best": -1.0, "epoch": 0, "seconds": 0.0}
-    state = resume(path, fresh)
+    state = _resume(path, fresh)
     if state is not fresh:
-        model.load_state_dict(state.pop("model"))
-        average.load_state_dict(state.pop("average"))
-        optimizer.load_state_dict(state.pop("optimizer"))
+        for name, part in parts.items():
+            part.load_state_dict(state.pop(name))
         _set_random(state.pop("random")[rank], device)
         if rank == 0:
-            print(f"resuming {run} at step {state['step']} of {steps}")
+            print(f"resuming {training.run} at step {state['step']} of {steps}")
     since = time.monotonic()
 
     def save() -> None:
         nonlocal since
-        random = _random(device, world)
-        now = time.monotonic()
+        random, now = _random(device, world), time.monotonic()
         state["seconds"], since = state["seconds"] + now - since, now
         if rank == 0:
-            weights = {"model": model.state_dict(), "average": average.state_dict(), "random": random}
             with replacing(path) as aside:
-                torch.save(state | weights | {"optimizer": optimizer.state_dict()}, aside)
+                weights = {name: part.state_dict() for name, part in parts.items()}
+                torch.save(state | weights | {"random": random}, aside)
 
-    bar = tqdm(total=steps, initial=state["step"], desc=title, unit="step", dynamic_ncols=True, disable=rank > 0)
-    while state["epoch"] < options.epochs and state["epoch"] - _best_epoch(state) < options.patience:
-        generator = torch.Generator().manual_seed(options.seed * 10_000 + state["epoch"])
-        order = draw(generator).split(options.images)
-        for whole in order[state["step"] - state["epoch"] * per_epoch :]:
+    bar = tqdm(
+        total=steps, initial=state["step"], desc=training.title, unit="step", dynamic_ncols=True, disable=rank > 0
+    )
+    for epoch in range(state["epoch"], options.epochs):
+        if validation is not None and epoch - _best_epoch(state["log"]) >= validation.patience:
+            break
+        for whole in plan[epoch][state["step"] - sum(map(len, plan[:epoch])) :]:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(state["step"], steps, options.rate, options.warmup)
+                group["lr"] = learning_rate(state["step"], steps, group.get("peak", options.rate), options.warmup)
             optimizer.zero_grad()
-            figures: dict[str, float] = {}
-            mine = whole[rank::world]
-            count = float(len(mine) > 0)  # the last step of an epoch may have fewer photographs than processes
-            for part in (mine if count else whole[:1]).chunk(options.accumulate):
-                loss, shares = objective(model, part, whole)
-                (count * loss).backward()
-                shares = {"loss": loss.item()} | shares
-                figures = {name: figures.get(name, 0.0) + count * share for name, share in shares.items()}
+            figures = _gradients(training, state["step"], whole, rank, world)
             due = rank == 0 and time.monotonic() - since > 60 * options.save_minutes
             if world > 1:
                 figures, due = _sum_over_processes(model, figures, due, device)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+            if options.clip:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimizer.step()
-            average.update_parameters(model)
+            if validation is not None:
+                parts["average"].update_parameters(model)
             state["step"] += 1
             state["figures"].append(figures)
-            recent = _means(state["figures"][-100:])
+            shown = _means(state["figures"][-100:]) | ({} if validation is None else {"CIDEr": state["best"]})
             bar.update()
-            bar.set_postfix(
-                {name: f"{value:.3f}" for name, value in recent.items()} | {"CIDEr": f"{state['best']:.3f}"},
-                refresh=False,
-            )
+            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
             if due:
                 save()
-        state["epoch"] += 1
-        cider = torch.zeros(1, dtype=torch.float64, device=device)
-        by_set = validate(averaged) if rank == 0 else {}
-        if by_set:
-            cider += sum(by_set.values()) / len(by_set)
-        if world > 1:
-            distributed.broadcast(cider, 0)
-        rate = learning_rate(state["step"] - 1, steps, options.rate, options.warmup)
-        row = {"epoch": state["epoch"], "step": state["step"], **_means(state["figures"]), "val_CIDEr": cider.item()}
-        if len(by_set) > 1:
-            row |= {f"val_CIDEr {name}": value for name, value in by_set.items()}
+        row = {"epoch": epoch + 1, "step": state["step"], **_means(state["figures"])}
+        if validation is not None:
+            row |= _validate(validation, parts["average"].module, rank, world, device)
         minutes = (state["seconds"] + time.monotonic() - since) / 60
-        state["log"].append(row | {"rate": rate})
-        state["figures"] = []
-        if cider.item() > state["best"]:
-            state["best"] = cider.item()
+        if validation is not None and row["val_CIDEr"] > state["best"]:
+            state["best"] = row["val_CIDEr"]
             if rank == 0:
-                keep(averaged, row | {"minutes": minutes})
+                validation.keep(parts["average"].module, row | {"minutes": minutes})
+        last = optimizer.param_groups[0]["lr"]
+        state |= {"epoch": epoch + 1, "figures": [], "log": [*state["log"], row | {"rate": last}]}
         if rank == 0:
-            write_log(run / "log.csv", state["log"])
+            _write_log(training.run / "log.csv", state["log"])
         save()
         if rank == 0:
             reached = ", ".join(f"{name} {value:.4g}" for name, value in state["log"][-1].items())
-            bar.write(f"{title}, {minutes:.0f} min: {reached}")
+            bar.write(f"{training.title}, {minutes:.0f} min: {reached}")
     bar.close()
+
+
+def _gradients(training: Training, step: int, whole: Int[Tensor, " b"], rank: int, world: int) -> dict[str, float]:
+    """Adds the gradients of this process's photographs of a step; the loss and its figures, shares of the step's."""
+    figures: dict[str, float] = {}
+    mine = whole[rank::world]
+    count = float(len(mine) > 0)  # the last step of an epoch may have fewer photographs than processes
+    for part in (mine if count else whole[:1]).chunk(training.accumulate):
+        loss, shares = training.objective(step, part, whole)
+        (count * loss).backward()
+        shares = {"loss": loss.item()} | shares
+        figures = {name: figures.get(name, 0.0) + count * share for name, share in shares.items()}
+    return figures
+
+
+def _validate(
+    validation: Validation, model: nn.Module, rank: int, world: int, device: torch.device
+) -> dict[str, float]:
+    """Mean val CIDEr, the same in every process, and that of each data set where there are several."""
+    by_set = validation.measure(model) if rank == 0 else {}
+    mean = torch.zeros(1, dtype=torch.float64, device=device)
+    if by_set:
+        mean += sum(by_set.values()) / len(by_set)
+    if world > 1:
+        distributed.broadcast(mean, 0)
+    several = {f"val_CIDEr {name}": value for name, value in by_set.items()} if len(by_set) > 1 else {}
+    return {"val_CIDEr": mean.item(), **several}
 
 
 def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -316,7 +300,7 @@ def _set_random(states: list[Tensor], device: torch.device) -> None:
 
 
 def _sum_over_processes(
-    model: Captioner, figures: dict[str, float], due: bool, device: torch.device
+    model: nn.Module, figures: dict[str, float], due: bool, device: torch.device
 ) -> tuple[dict[str, float], bool]:
     """Sums the gradients of all processes in place, and their figures; whether any wants to save."""
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
@@ -334,23 +318,19 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def _best_epoch(state: dict[str, Any]) -> int:
-    return max(state["log"], key=lambda row: row["val_CIDEr"])["epoch"] if state["log"] else 0
+def _best_epoch(log: Sequence[dict[str, Any]]) -> int:
+    return max(log, key=lambda row: row["val_CIDEr"])["epoch"] if log else 0
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The saved state of a run; nothing but tensors and plain values is unpickled."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
-
-
-def resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run saved in `path`, or `fresh` where there is none; refuses another run's, by `identity`."""
+def _resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run saved in `path`, or `fresh` where there is none. Nothing but tensors and plain values is
+    unpickled; another run's state is refused by its `identity`."""
     if not path.is_file():
         return fresh
-    state = read_state(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise GliedError(f"Expected the state of a run in {path}, it is damaged ({error}); delete it.") from error
     if state["identity"] != fresh["identity"]:
         raise GliedError(
             f"Expected to resume the run in {path.parent}, but it was started with other options, data or processes; "
@@ -359,7 +339,7 @@ def resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The log as CSV, whole or not at all."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys())

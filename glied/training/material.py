@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from glied.attributes import AttributeDetector, top_words
 from glied.batch import attribute_ids, pad
 from glied.captions import DecodeOptions
 from glied.checkpoint import Checkpoint, load, load_attribute_detector
-from glied.data.dataset import Data, Dataset, load_dataset
+from glied.data.dataset import Dataset, load_dataset
 from glied.data.dataset import report as report_problems
 from glied.data.features import FeatureCache
 from glied.data.split import Split, draw_epoch, read_split
@@ -26,34 +25,10 @@ from glied.model import Captioner, Inputs
 from glied.regions import Mirrored, open_source
 from glied.regions.stored import Stored
 from glied.training.attributes import predict
-from glied.training.loop import LoopOptions, Objective, fit, join, rank_0_first
+from glied.training.loop import Objective, Plan, Training, Validation, fit, join, rank_0_first
+from glied.training.options import CaptionerOptions, Places
 from glied.training.provenance import provenance
 from glied.vocabulary import PAD, Vocabulary
-
-
-@dataclass(frozen=True)
-class Places:
-    """What a training reads and where it writes.
-
-    Attributes:
-        data: the data set, or several (see `load_dataset`). `cache`: folder of its regions.
-        detector: file of the attribute detector.
-        crossfit: attributes of the training photographs from detectors that did not see them; without it, the
-            detector's own.
-        run: folder of the state, the log and the best checkpoint. `out`: where that goes as well.
-    """
-
-    data: Data
-    cache: Path
-    detector: Path
-    crossfit: Path | None
-    run: Path
-    out: Path | None = None
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the epoch with the best val CIDEr (beam 3)."""
-        return self.run / "best.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +71,7 @@ class Material:
         """An epoch of training photographs (see `draw_epoch`)."""
         return draw_epoch(self.train.photographs, self.dataset.parts, generator)
 
-    def provenance(self, command: str, options: LoopOptions) -> dict[str, Any]:
+    def provenance(self, command: str, options: CaptionerOptions) -> dict[str, Any]:
         """What a checkpoint trained on this records."""
         return provenance(self.dataset, command, options) | {"detector": self.card["digest"], "crossfit": self.crossfit}
 
@@ -104,15 +79,14 @@ class Material:
         self,
         title: str,
         places: Places,
-        options: LoopOptions,
+        options: CaptionerOptions,
         model: Captioner,
         identity: str,
-        draw: Callable[[torch.Generator], Int[Tensor, " I"]],
+        plan: Plan,
         objective: Objective,
         card: dict[str, Any],
     ) -> Checkpoint:
-        """Minimises the objective over the photographs (or texts) that `draw` gives, and keeps the best epoch with its
-        `card`."""
+        """Trains the model on the photographs (or texts) of the plan, and keeps the best epoch with its `card`."""
 
         def keep(model: Captioner, row: dict[str, Any]) -> None:
             reached = {"epochs": row["epoch"], "minutes": round(row["minutes"], 1)}
@@ -120,9 +94,17 @@ class Material:
             reached |= {name.replace("CIDEr", "CIDEr_beam_3"): round(value, 4) for name, value in found.items()}
             Checkpoint(model, self.vocabulary, self.detector.words, self.source, card | reached).save(places.best)
 
-        fit(title, places.run, identity, model, draw, options, objective, self.validate, keep)
+        device, rank, _ = join()
+        model.to(device)
+        decay = options.weight_decay
+        optimizer = torch.optim.AdamW(  # fused: a fifth of a step on a CPU
+            model.parameters(), lr=options.rate, betas=(0.9, 0.98), eps=1e-9, weight_decay=decay, fused=True
+        )
+        validation = Validation(options.ema, options.patience, self.validate, keep)
+        run = (title, places.run, identity)
+        fit(Training(*run, model, optimizer, plan, objective, options, options.accumulate, validation))
         checkpoint = load(places.best)
-        if places.out is not None and join()[1] == 0:
+        if places.out is not None and rank == 0:
             checkpoint.save(places.out)
         return checkpoint
 

@@ -1,9 +1,7 @@
 """Self-critical sequence training: captions are sampled, and those that score above their baseline become likelier."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,43 +12,14 @@ from glied.captions import DecodeOptions
 from glied.checkpoint import Checkpoint, load_pair
 from glied.data.dataset import CAPTIONS
 from glied.decode import NEVER, beam_search, draw
-from glied.errors import GliedError, within
 from glied.model import Captioner, Inputs, Memory
-from glied.training.loop import LoopOptions, join, settings
-from glied.training.material import Places, batch, hide, mirror, prepare
+from glied.training.loop import join, plan_steps, resolve, settings
+from glied.training.material import batch, hide, mirror, prepare
+from glied.training.options import Places, ReinforceOptions
 from glied.training.reward import CiderD
 from glied.vocabulary import EOS, Vocabulary
 
 GREEDY = DecodeOptions(method="greedy", no_repeat_ngram=0)
-
-
-@dataclass(frozen=True)
-class ReinforceOptions(LoopOptions):
-    """How a captioner is trained on the CIDEr-D of its own captions; recorded in its checkpoint.
-
-    Attributes:
-        samples: captions drawn of each photograph in a step.
-        baseline: what a sample's reward is compared with: `leave-one-out`, the mean of the photograph's other
-            samples (Luo 2020), or `greedy`, the greedy caption's reward (Rennie et al. 2017).
-        hide: share of the regions and of the attributes hidden at random in every step.
-        mirror: take each photograph as it is or mirrored, at random.
-    """
-
-    epochs: int = 10
-    rate: float = 5e-5
-    warmup: int = 100
-    weight_decay: float = 0.0
-    patience: int = 10
-    samples: int = 5
-    baseline: Literal["leave-one-out", "greedy"] = "leave-one-out"
-    hide: float = 0.2
-    mirror: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within(self, samples=(1, 100), hide=(0, 0.99))
-        if self.baseline == "leave-one-out" and self.samples < 2:
-            raise GliedError("samples must be at least 2 with the baseline leave-one-out, got 1; take more or greedy.")
 
 
 def references(captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[list[int]]:
@@ -67,8 +36,8 @@ def ended(tokens: Int[Tensor, "... T"]) -> list[list[int]]:
 def sampled_log_probability(
     model: Captioner, memory: Memory, tokens: Int[Tensor, "B C T"], bf16: bool
 ) -> Float[Tensor, "B C"]:
-    """log p of sampled captions in one teacher-forced pass, among the words that sampling may take. An EOS that the
-    longest length forced was no choice, and does not count."""
+    """log p of sampled captions in one teacher-forced pass, among the words that sampling may take. An EOS forced by
+    max_length is excluded: the policy did not choose it."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
         target = tokens[..., 1 : model.config.max_length + 1]
         live = torch.ones_like(target, dtype=torch.bool)
@@ -143,19 +112,25 @@ def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Ch
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
+
+    Raises:
+        GliedError: the detector is not the captioner's, the data cannot be used, or the run's folder has another
+            training's state.
     """
     device, _, _ = join()
+    options = resolve(options, device)
     start, _ = load_pair(checkpoint, places.detector)
     material = prepare(places, options.mirror, start.vocabulary)
     cider = CiderD([references(p.tokens[:CAPTIONS], material.vocabulary) for p in material.train.photographs])
 
-    def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
         rows = mirror(part, material.train)
         inputs = hide(batch(material.train, material.attributes[part], rows, device), options.hide)
         count = len(whole) * options.samples
-        return step_loss(model, inputs, part.tolist(), cider, material.vocabulary, count, options)
+        return step_loss(start.model, inputs, part.tolist(), cider, material.vocabulary, count, options)
 
     title = f"rl {start.model.config.architecture}"
     card = material.provenance("train rl", options) | {"initial": {"digest": start.digest} | start.provenance}
     identity = material.identity(settings(options), start.digest)
-    return material.fit(title, places, options, start.model, identity, material.draw, objective, card)
+    plan = plan_steps(options, material.draw)
+    return material.fit(title, places, options, start.model, identity, plan, objective, card)

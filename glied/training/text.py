@@ -20,32 +20,14 @@ from glied.config import preset
 from glied.data.dataset import CAPTIONS
 from glied.data.split import encode_captions
 from glied.data.texts import read_texts
-from glied.errors import GliedError, within
-from glied.model import Captioner
-from glied.training.cross_entropy import TrainOptions, live_words, step_loss
-from glied.training.loop import join, settings
-from glied.training.material import Material, Places, batch, hide, mirror, prepare
+from glied.errors import GliedError
+from glied.training.cross_entropy import live_words, step_loss
+from glied.training.loop import join, plan_steps, resolve, settings
+from glied.training.material import Material, batch, hide, mirror, prepare
+from glied.training.options import Places, TextOptions
 from glied.vocabulary import FUNCTION_WORDS, PAD, tokenize
 
 NEAREST = 5  # photographs that a text may borrow from
-
-
-@dataclass(frozen=True)
-class TextOptions(TrainOptions):
-    """How a captioner is trained on text; an epoch is a pass over the texts.
-
-    Attributes:
-        texts: how many texts, those most like the training photographs' captions.
-        reveal: chance of each word of a text that the borrowed attributes lack to be put among them.
-    """
-
-    epochs: int = 1
-    texts: int = 60_000
-    reveal: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within(self, texts=(1, 10**8), reveal=(0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +110,7 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
         captions: files for `read_texts`.
     """
     device, _, _ = join()
+    options = resolve(options, device)
     gathered = [text for path in captions for text in read_texts(path).values()]
     material = prepare(places, options.mirror, options.min_count)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
@@ -137,7 +120,7 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     torch.manual_seed(options.seed)
     model = build(config)
 
-    def objective(model: Captioner, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
         photographs, attributes = borrow(texts, part, material.attributes, options.reveal)
         inputs = batch(material.train, attributes, mirror(photographs, material.train), device)
         tokens = texts.tokens[part]
@@ -147,8 +130,5 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     card["texts"] = {"files": [path.name for path in captions], "captions": int((texts.tokens[:, :, 1] != PAD).sum())}
     found = hashlib.sha256(texts.tokens.numpy().tobytes() + texts.nearest.numpy().tobytes()).hexdigest()
     identity = material.identity(settings(options), asdict(config), found)
-
-    def draw(generator: torch.Generator) -> Int[Tensor, " T"]:
-        return torch.randperm(len(texts.tokens), generator=generator)
-
-    return material.fit(f"text {name}", places, options, model, identity, draw, objective, card)
+    plan = plan_steps(options, lambda generator: torch.randperm(len(texts.tokens), generator=generator))
+    return material.fit(f"text {name}", places, options, model, identity, plan, objective, card)

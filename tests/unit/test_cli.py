@@ -18,7 +18,6 @@ from tiny import run
 from glied.attributes import AttributeDetector
 from glied.baselines.build import build
 from glied.checkpoint import Checkpoint, save_attribute_detector
-from glied.cli import evaluate as cli_evaluate
 from glied.config import ModelConfig
 from glied.evaluation import evaluate as evaluation
 from glied.evaluation.metrics import METRICS, score
@@ -130,7 +129,7 @@ def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):
     again = (*arguments, "--cache", folder / "cache")
     assert run(monkeypatch, "evaluate", *again, "--json", folder / "second.json", "--against", file) == 0
     assert "minus GLIED, cross-entropy" in (folder / "second.md").read_text()
-    monkeypatch.setattr(cli_evaluate, "evaluate", lambda *_: pytest.fail("worked before it looked"))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: pytest.fail("worked before it looked"))
     for wrong in (
         ("--json", folder / "new.json", "--grounding"),  # no entities.json
         ("--json", folder / "new.json", "--against", folder / "none.json"),
@@ -266,7 +265,7 @@ def test_recall_errors_are_one_sentence_and_status_2(tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("target", ["data", "glied.safetensors/x.json"])
 def test_a_target_that_cannot_be_written_is_refused_before_the_work(folder, monkeypatch, capsys, target):
-    monkeypatch.setattr(cli_evaluate, "evaluate", lambda *_: pytest.fail("the work was begun"))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: pytest.fail("the work was begun"))
     arguments = ("--data", folder / "data", "--split", "val", "--checkpoint", folder / "glied.safetensors")
     assert run(monkeypatch, "evaluate", *arguments, "--json", folder / target) == 2
     assert "Expected to write" in capsys.readouterr().err

@@ -95,6 +95,36 @@ def test_analysis_runs_without_torch(root: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+HELP = """
+import sys
+from tyro.extras import SubcommandApp
+from glied.__main__ import main
+from glied.cli.options import app
+
+def commands(app):
+    for name, spec in app._subcommands.items():
+        yield [name]
+        if isinstance(spec.target, SubcommandApp):
+            yield from ([name, *words] for words in commands(spec.target))
+
+for words in ([], *commands(app)):
+    sys.argv = ["glied", *words, "--help"]
+    try:
+        main()
+    except SystemExit as stop:
+        print(stop.code, *words, *sorted({"torch", "h5py", "pandas", "scipy"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_of_every_command_comes_without_torch(root: Path) -> None:
+    """What is heavy is imported by the command that needs it, when it runs."""
+    done = subprocess.run([sys.executable, "-c", HELP], cwd=root, capture_output=True, text=True, check=True)
+    found = [line.split() for line in done.stderr.splitlines()]
+    assert ["0", "train", "detector"] in found
+    assert len(found) > 20
+    assert not [words for words in found if words[0] != "0" or {"torch", "h5py", "pandas", "scipy"} & set(words)]
+
+
 def test_streamlit_is_imported_in_app_alone(root: Path) -> None:
     files = [f for folder in ("glied", "analysis", "tests/unit") for f in (root / folder).rglob("*.py")]
     assert len(files) > 20

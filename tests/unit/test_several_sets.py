@@ -12,10 +12,10 @@ import torch
 from glied.checkpoint import load_attribute_detector
 from glied.errors import GliedError
 from glied.training import attributes, material
-from glied.training.attributes import AttributeOptions, train_attributes
-from glied.training.cross_entropy import TrainOptions, train_captioner
-from glied.training.material import Places
-from glied.training.self_critical import ReinforceOptions, reinforce
+from glied.training.attributes import train_attributes
+from glied.training.cross_entropy import train_captioner
+from glied.training.options import AttributeOptions, Places, ReinforceOptions, TrainOptions
+from glied.training.self_critical import reinforce
 from glied.vocabulary import FUNCTION_WORDS, GRAMMAR_WORDS
 
 OPTIONS = AttributeOptions(words=9, hidden=8, epochs=3, images=8, rate=0.02, folds=2, precision="fp32")
@@ -92,12 +92,13 @@ def test_a_detector_remembers_which_words_it_leaves_out(data, tmp_path, grammar)
     assert detector.without == (FUNCTION_WORDS if grammar else GRAMMAR_WORDS)
 
 
-@pytest.mark.parametrize("stopped_at", [1, 3, 4, 6])
+@pytest.mark.parametrize("stopped_at", [1, 2, 6, 7, 14, 15])
 def test_a_stopped_attribute_training_ends_bit_identical(data, tmp_path, monkeypatch, stopped_at) -> None:
-    """Stopped while the n-th state is saved: within a fold, after one, and in the training on all photographs."""
-    cache = tmp_path / "cache"
+    """Stopped while the n-th state is saved: in the first fold's 6, the second's 6, and the 9 of the training on all
+    photographs, which takes two steps an epoch."""
+    cache, options = tmp_path / "cache", replace(OPTIONS, save_minutes=0.0)
     outs = [tmp_path / run / "attributes.safetensors" for run in ("whole", "stopped")]
-    expected = train_attributes(data, cache, "colours", outs[0].parent, outs[0], OPTIONS)
+    expected = train_attributes(data, cache, "colours", outs[0].parent, outs[0], options)
     save, saved = torch.save, []
 
     def stops(*arguments) -> None:
@@ -106,16 +107,28 @@ def test_a_stopped_attribute_training_ends_bit_identical(data, tmp_path, monkeyp
             raise KeyboardInterrupt
         save(*arguments)
 
-    monkeypatch.setattr(attributes.torch, "save", stops)
+    monkeypatch.setattr(torch, "save", stops)
     with pytest.raises(KeyboardInterrupt):
-        train_attributes(data, cache, "colours", outs[1].parent, outs[1], OPTIONS)
+        train_attributes(data, cache, "colours", outs[1].parent, outs[1], options)
     assert not outs[1].exists()
     torch.manual_seed(77)  # whatever the process did before must not matter
-    assert train_attributes(data, cache, "colours", outs[1].parent, outs[1], OPTIONS) == expected
+    assert train_attributes(data, cache, "colours", outs[1].parent, outs[1], options) == expected
+    assert len(saved) == 1 + 6 + 6 + 9
     nets = [load_attribute_detector(out)[0] for out in outs]
     assert all(torch.equal(a, b) for a, b in zip(*(net.parameters() for net in nets), strict=True))
     files = [out.with_suffix(".crossfit.json").read_text() for out in outs]
     assert files[0] == files[1]
+    logs = [(out.parent / "fold-2" / "log.csv").read_text() for out in outs]
+    assert logs[0] == logs[1]
+    assert logs[0].startswith("epoch,step,loss,rate")
+
+
+def test_a_detector_records_the_precision_of_the_cpu(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    out = tmp_path / "a" / "attributes.safetensors"
+    options = replace(OPTIONS, epochs=1, folds=0, precision="fastest")
+    train_attributes(data, tmp_path / "cache", "colours", out.parent, out, options)
+    assert load_attribute_detector(out)[1]["options"]["precision"] == "bf16"
 
 
 def test_the_state_of_another_attribute_training_is_refused(data, tmp_path) -> None:

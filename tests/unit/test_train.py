@@ -28,13 +28,10 @@ from glied.errors import GliedError
 from glied.model import Inputs
 from glied.training import cross_entropy as training
 from glied.training import material as material_module
-from glied.training.attributes import AttributeOptions, average_precision, sureness
-from glied.training.cross_entropy import TrainOptions, cross_entropy, train_captioner
-from glied.training.detector import DetectorOptions
-from glied.training.loop import fastest, learning_rate
-from glied.training.material import Places
-from glied.training.self_critical import ReinforceOptions
-from glied.training.text import TextOptions
+from glied.training.attributes import average_precision, sureness
+from glied.training.cross_entropy import cross_entropy, train_captioner
+from glied.training.loop import fastest, learning_rate, resolve, settings
+from glied.training.options import Places, ReinforceOptions, TrainOptions
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
 OPTIONS = TrainOptions(epochs=3, images=4, warmup=4, rate=2e-3, min_count=1, save_minutes=0.0)
@@ -191,6 +188,7 @@ def test_it_learns_to_name_the_colour_and_records_how(places, tmp_path):
     assert shipped.provenance["val_CIDEr_beam_3"] > 2  # captions of the same colour come many times: the scale is 10
     assert shipped.provenance["splits"] == {"train": 16, "val": 8}
     assert shipped.provenance["options"]["seed"] == 0
+    assert shipped.provenance["options"]["precision"] == fastest(torch.cuda.is_available())
     assert shipped.source == colours.Colours.name
     rows = list(csv.DictReader((places.run / "log.csv").read_text().splitlines()))
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
@@ -286,19 +284,24 @@ def test_captions_are_encoded_with_bos_and_eos_and_cut_without_eos():
     ],
 )
 def test_the_default_precision_is_bf16_only_in_hardware(monkeypatch, known, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
-    assert fastest() == TrainOptions().precision == expected
+    assert fastest() == resolve(TrainOptions()).precision == expected
 
 
 @pytest.mark.parametrize(("cpu", "gpu"), [("fp32", "bf16"), ("bf16", "fp32")])
 def test_the_default_precision_is_that_of_the_device_that_computes(monkeypatch, cpu, gpu):
-    """Captioners are trained on the GPU where there is one, detectors on the CPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu == "bf16")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": cpu == "bf16"})
-    assert {TrainOptions().precision, ReinforceOptions().precision, TextOptions().precision} == {gpu}
-    assert {AttributeOptions().precision, DetectorOptions().precision} == {cpu}
+    assert resolve(TrainOptions(), torch.device("cuda")).precision == gpu
+    assert resolve(TrainOptions()).precision == cpu
+    assert resolve(TrainOptions(precision=gpu)).precision == gpu
+
+
+def test_states_of_earlier_runs_stay_valid():
+    """A run is known by its options in this order."""
+    order = "epochs images rate warmup clip weight_decay precision seed ema patience accumulate"
+    assert " ".join(settings(TrainOptions())) == f"{order} smoothing dropout hide mirror min_count"
+    assert " ".join(settings(ReinforceOptions())) == f"{order} samples baseline hide mirror"
 
 
 def test_learning_rate_warms_up_then_falls_to_zero():

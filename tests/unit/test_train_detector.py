@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -641,9 +642,9 @@ def state(run: Path) -> dict:
     return torch.load(run / "state.pt", weights_only=True)
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, *calls: int) -> list[int]:
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, *calls: int, module: ModuleType = training) -> list[int]:
     """Ctrl-C where training calls that function for the n-th time; the calls so far."""
-    original, made = getattr(training, name), []
+    original, made = getattr(module, name), []
 
     def stops(*arguments, **options):
         made.append(1)
@@ -651,7 +652,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, *calls: int) -> list[int
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(training, name, stops)
+    monkeypatch.setattr(module, name, stops)
     return made
 
 
@@ -749,13 +750,13 @@ def test_a_stopped_and_resumed_run_is_bit_identical(both, tmp_path, monkeypatch,
 
 
 def test_a_run_stopped_while_it_saves_an_epoch_logs_that_epoch(data, tmp_path, monkeypatch) -> None:
-    """Save 1 is of the first step, save 2 of the epoch's end: its step is done again, and the log says the same."""
+    """Saves 1 and 2 are of the steps, save 3 of the epoch's end, and the log says the same."""
     options = replace(OPTIONS, save_minutes=0.0)
     train_detector(data, tmp_path / "whole", tmp_path / "whole.safetensors", options)
-    made = stop_at(monkeypatch, "replacing", 2)
+    made = stop_at(monkeypatch, "save", 3, module=torch)
     with pytest.raises(KeyboardInterrupt):
         train_detector(data, tmp_path / "run", tmp_path / "out.safetensors", options)
-    assert (len(made), state(tmp_path / "run")["step"], state(tmp_path / "run")["log"]) == (2, 1, [])
+    assert (len(made), state(tmp_path / "run")["step"], state(tmp_path / "run")["log"]) == (3, 2, [])
     train_detector(data, tmp_path / "run", tmp_path / "out.safetensors", options)
     assert [row["epoch"] for row in state(tmp_path / "run")["log"]] == [1, 2]
     assert state(tmp_path / "run")["log"] == state(tmp_path / "whole")["log"]
