@@ -113,11 +113,17 @@ def first_step(trace: Trace) -> int:
 def attention_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
     """What one produced word looked at, regions and attributes, most attended first.
 
-    `fall` is how far the word's log-probability falls without that region or attribute.
+    Columns: kind, region (its number, from 1), name, attention, lift, fall (how far the word's log-probability falls
+    without that region or attribute), and the box of a region (left, top, right, bottom; pixels of the photograph).
     """
     tables = []
     for kind, names, weights, falls in senses(trace, head):
         w = weights[step]
         fall = falls[step] if len(falls) else np.full(len(w), np.nan)
-        tables.append(pd.DataFrame({"kind": kind, "name": names, "attention": w, "lift": lift(w), "fall": fall}))
+        table = pd.DataFrame({"kind": kind, "name": names, "attention": w, "lift": lift(w), "fall": fall})
+        numbers = range(1, len(w) + 1) if kind == "region" else [pd.NA] * len(w)
+        table.insert(1, "region", pd.array(numbers, "Int64"))
+        if kind == "region":
+            table[["left", "top", "right", "bottom"]] = pd.DataFrame(trace.boxes.round().astype(int)).astype("Int64")
+        tables.append(table)
     return pd.concat(tables).sort_values("attention", ascending=False, kind="stable").reset_index(drop=True)

@@ -138,7 +138,10 @@ def _word(name: str, trace: Trace, step: int) -> str:
     found = attention_table(trace, step)
     tables = []
     for kind, *_ in senses(trace):
-        rows = found.loc[found["kind"] == kind, ["name", "attention", "fall"]].head(MOST)
+        rows = found.loc[found["kind"] == kind, ["region", "name", "attention", "fall"]].head(MOST)
+        if kind == "region":
+            rows["name"] = rows["region"].astype(str) + " " + rows["name"]
+        del rows["region"]
         rows["attention"] = rows["attention"].map("{:.1%}".format)
         rows["fall"] = rows["fall"].round(2) + 0.0  # no -0.00
         tables.append(_table(rows.rename(columns={"name": kind}), f"{kind}s".capitalize()))

@@ -112,6 +112,9 @@ def test_table_holds_every_region_and_attribute_with_its_fall(traces: dict[str, 
     table = attention.attention_table(base, 1)
     assert table["kind"].value_counts().to_dict() == {"region": 5, "attribute": 4}
     assert table["attention"].is_monotonic_decreasing
+    third = table[table["region"] == 3].iloc[0]
+    assert third["attention"] == pytest.approx(base.attention["v"][:, 1, 2].mean())
+    assert third[["left", "top", "right", "bottom"]].tolist() == base.boxes[2].round().tolist()
     word = table[table["name"] == base.attributes[2]].iloc[0]
     assert word["attention"] == pytest.approx(base.attention["a"][:, 1, 2].mean())
     assert word["fall"] == pytest.approx(base.attribute_falls[1, 2])
