@@ -22,7 +22,8 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
-    ".st-key-history { display: none; }</style>"
+    ".st-key-history { display: none; }"
+    ".st-key-heading { position: absolute; clip-path: inset(50%); }</style>"  # read out, not seen
 )
 page = st.navigation(
     [
@@ -37,6 +38,10 @@ page = st.navigation(
     ],
     position="top",
 )
+st.set_page_config(page_title=f"{page.title} · GLIED Studio")
+if page.url_path in ("explore", "collocations", "decoding", "compare", "whatif"):  # the others have titles to see
+    with st.container(key="heading"):
+        st.title(page.title, anchor=False)
 try:
     follow_history()
     tour.draw(page)

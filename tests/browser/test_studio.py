@@ -66,6 +66,13 @@ def test_every_view_is_accessible(open_page: Open, view: str, scheme: str):
 
 
 @pytest.mark.parametrize("view", VIEWS)
+def test_every_view_has_a_title_of_its_own_and_one_heading(open_page: Open, view: str):
+    page = open_page(view)
+    expect(page).to_have_title(re.compile(r"^(?!GLIED Studio).+ · GLIED Studio$"))
+    expect(page.locator("h1")).to_have_count(1)
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_no_view_is_wider_than_a_telephone(open_page: Open, view: str):
     page = open_page(view, viewport={"width": 390, "height": 844})
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
