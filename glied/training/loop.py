@@ -221,7 +221,9 @@ def fit(training: Training) -> None:
                 parts["average"].update_parameters(model)
             state["step"] += 1
             state["figures"].append(figures)
-            shown = _means(state["figures"][-100:]) | ({} if validation is None else {"CIDEr": state["best"]})
+            shown = _means(state["figures"][-100:])
+            if validation is not None:
+                shown["CIDEr"] = state["best"]
             bar.update()
             bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
             if due:
