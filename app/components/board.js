@@ -281,7 +281,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const value = make(
       "data",
       last == null ? {} : { class: last > 0.1 ? "falls" : "" },
-      last === undefined ? "" : typeof last === "string" ? last : signed(last),
+      last === undefined ? "" : typeof last === "string" ? last : signed(last, 3),
     )
     const cells = [
       make("b", { title: name }, name),
@@ -393,7 +393,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${(weights[region] * N).toFixed(1)}× the even share.` +
       (fall == null
         ? ""
-        : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(2)}.`)
+        : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`)
   }
 
   function drawWords() {

@@ -79,9 +79,9 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const percent = (p) => (p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)) + " %"
-function signed(v) {
+function signed(v, digits = 2) {
   if (v == null) return "–"
-  const size = Math.abs(v).toFixed(2)
+  const size = Math.abs(v).toFixed(digits)
   return (Number(size) === 0 ? "" : v < 0 ? "−" : "+") + size
 }
 const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count)

@@ -88,10 +88,10 @@ def draw(page: st.Page) -> None:
         st.markdown(f"**Tour, {at + 1} of {len(STEPS)}: {step.title}**  \n{step.look}")
         st.markdown(f"**Try:** {step.try_}  \n**Mind:** {step.beware}")
         with st.container(horizontal=True):
-            if page.url_path != step.page and st.button("To the page of this step", key="tour_here"):
-                go(at)
-            if at and st.button("Back", icon=":material/arrow_back:", key="tour_back"):
-                go(at - 1)
             if at + 1 < len(STEPS) and st.button("Next", icon=":material/arrow_forward:", key="tour_next"):
                 go(at + 1)
+            if at and st.button("Back", icon=":material/arrow_back:", key="tour_back"):
+                go(at - 1)
+            if page.url_path != step.page and st.button("To the page of this step", key="tour_here"):
+                go(at)
             st.button("End the tour", icon=":material/close:", key="tour_end", on_click=end)
