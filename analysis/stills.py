@@ -1,9 +1,11 @@
-"""Trace -> pictures for papers: matplotlib figures that name their checkpoint, as PNG or SVG."""
+"""Trace -> pictures for papers: matplotlib figures that name their checkpoint, as PNG, SVG or PDF."""
 
 import io
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -14,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from analysis.attention import lift, looked, spoken
+from analysis.attention import cited, lift, looked, pooled, region_names, spoken
 from analysis.beam import Node
 from analysis.collocations import LEAST, cluster, lift_table
 from analysis.figures import DIVERGING
-from analysis.groups import cluster_regions, groupings
+from analysis.groups import cluster_regions, groupings, over_usual
+from glied.functions import find
 from glied.traces import Trace
 
 COLUMNS = 96  # of the heat
@@ -27,20 +30,49 @@ LIFTS = LinearSegmentedColormap.from_list("lifts", [str(colour) for _, colour in
 VEIL = 0.65  # what is painted where none of the filled regions lies; of app/components/photo.js
 COVER = 0.62  # opacity of the heat
 OUTLINED = 5
+MARKED = "#56b4e9"  # the region that is asked
 WON, PALE = "#b4500a", "#767676"
 
 
 def word_still(trace: Trace, step: int, image: Image.Image, head: int = 0) -> Figure:
-    """Where one word looked: the regions of most weight, filled by the lift of local attention."""
-    weights = looked(trace, head)[step]
-    heat = heat_of(trace, weights)
-    tall = 6.4 * trace.size[1] / trace.size[0]
-    figure = _figure(6.4, tall + 1.1, trace, head)
-    axes = figure.subplots()
-    _paint(axes, trace, weights, heat, heat.max(), image, inches=6.2, size=9.0, most=OUTLINED)
+    """Where one word looked, in a panel for each function that feeds it, on one scale of colours: the regions of most
+    weight, filled by the lift of attention."""
+    functions = [f for role in ("global", "local") if (f := find(trace.functions, "regions", role))]
+    weights = [pooled(trace.attention[f.name], head)[step] for f in functions]
+    heats = [heat_of(trace, w) for w in weights]
+    reach = max(heat.max() for heat in heats)
+    figure = _figure(5.2 * len(heats), 5.2 * trace.size[1] / trace.size[0] + 1.2, trace, head)
+    panels = figure.subplots(1, len(heats), squeeze=False).ravel().tolist()
+    for axes, function, w, heat in zip(panels, functions, weights, heats, strict=True):
+        _paint(axes, trace, tags(trace, w, OUTLINED, 9.0 * _point(trace, 5.0)), w, heat, reach, image, inches=5.0)
+        named = {"global": "groups first", "local": "single regions"}[function.role] if len(heats) > 1 else "regions"
+        axes.set_title(", ".join(filter(None, (named, cited(trace, function)))), fontsize=9, parse_math=False)
     p = _chance(float(trace.log_probabilities[step]))
-    figure.suptitle(fill(f"“{spoken(trace.words[step])}” (p {p}): {trace.text}", 76), fontsize=10, parse_math=False)
-    _scale(figure, [axes], heat.max())
+    title = fill(f"“{spoken(trace.words[step])}” (p {p}): {trace.text}", 66 * len(heats))
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    _scale(figure, panels, reach)
+    return figure
+
+
+def group_still(trace: Trace, region: int, image: Image.Image, head: int = 0) -> Figure:
+    """The group of one region, of a captioner with groupings: the regions from which it gathers more than the average
+    region does, filled by how much more. Each label gives the share, and how many times the usual it is."""
+    shares = groupings(trace, head)
+    assert shares is not None
+    beyond = np.maximum(shares[region] - shares.mean(0), 0)
+    weights = beyond / (beyond.sum() or 1)
+    times = over_usual(shares)[region]
+    told = [f"{share:.1%}, {t:.1f}×" for share, t in zip(shares[region], times, strict=True)]
+    heat = heat_of(trace, weights)
+    figure = _figure(5.2, 5.2 * trace.size[1] / trace.size[0] + 1.2, trace, head)
+    axes = figure.subplots()
+    found = tags(trace, weights, OUTLINED, 9.0 * _point(trace, 5.0), told)
+    _paint(axes, trace, found, weights, heat, heat.max(), image, inches=5.0)
+    x1, y1, x2, y2 = trace.boxes[region].tolist()
+    axes.add_artist(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=MARKED, lw=2.5, zorder=4))
+    source = cited(trace, find(trace.functions, "regions", "grouping"))
+    title = f"What region {region + 1} ({region_names(trace)[region]}, in blue) gathers beyond the usual"
+    figure.suptitle(fill(", ".join(filter(None, (title, source))), 66), fontsize=10, parse_math=False)
     return figure
 
 
@@ -56,7 +88,8 @@ def caption_still(trace: Trace, image: Image.Image, head: int = 0) -> Figure:
     for t, axes in enumerate(panels.flat):
         axes.set_axis_off()
         if t < len(weights):
-            _paint(axes, trace, weights[t], heats[t], reach, image, inches=wide, size=7.0, most=2)
+            found = tags(trace, weights[t], 2, 7.0 * _point(trace, wide))
+            _paint(axes, trace, found, weights[t], heats[t], reach, image, inches=wide, size=7.0)
             p = _chance(float(trace.log_probabilities[t]))
             axes.set_title(f"{spoken(trace.words[t])}  (p {p})", fontsize=10, parse_math=False)
     _scale(figure, panels.ravel().tolist(), reach)
@@ -114,9 +147,11 @@ def beam_still(trace: Trace, nodes: tuple[Node, ...]) -> Figure:
 
 
 def drawn(figure: Figure, kind: str) -> bytes:
-    """The figure as a `png` or `svg` file."""
+    """The figure as a `png`, `svg` or `pdf` file; letters stay letters."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "font.family": "DejaVu Sans"}):
+        figure.savefig(buffer, format=kind, dpi=150, metadata=dated)
     return buffer.getvalue()
 
 
@@ -175,17 +210,21 @@ class Tag(NamedTuple):
     tall: float
 
 
-def tags(trace: Trace, weights: Float[np.ndarray, " N"], most: int, size: float) -> list[Tag]:
+def tags(
+    trace: Trace, weights: Float[np.ndarray, " N"], most: int, size: float, told: Sequence[str] | None = None
+) -> list[Tag]:
     """The `most` regions of most weight, above the even share, each label where no other lies if there is such a place.
 
     Args:
         size: height of the letters in pixels of the photograph.
+        told: what labels say of each region; by default its weight.
     """
     width, height = trace.size
     found: list[Tag] = []
     for i in strongest(weights, most):
         x1, y1, x2, y2 = trace.boxes[i].tolist()
-        text = f"{trace.labels[i] if trace.labels else ''} {weights[i]:.1%}".strip()
+        said = f"{weights[i]:.1%}" if told is None else told[i]
+        text = f"{trace.labels[i] if trace.labels else ''} {said}".strip()
         wide, tall = (0.62 * len(text) + 0.7) * size, 1.7 * size
         heights = (y1, y2 - tall, (y1 + y2 - tall) / 2, y1 - tall, y2)
         spots = [(x, y) for y in heights for x in (x1, x2 - wide, (x1 + x2 - wide) / 2)]
@@ -199,26 +238,31 @@ def tags(trace: Trace, weights: Float[np.ndarray, " N"], most: int, size: float)
     return found
 
 
+def _point(trace: Trace, inches: float) -> float:
+    """Pixels of the photograph in one point of a page on which it is so wide."""
+    return trace.size[0] / inches / 72
+
+
 def _paint(
     axes: Axes,
     trace: Trace,
+    found: list[Tag],
     weights: Float[np.ndarray, " N"],
     heat: Float[np.ndarray, "rows columns"],
     reach: float,
     image: Image.Image,
     inches: float,
-    size: float,
-    most: int,
+    size: float = 9.0,
 ) -> None:
-    """The photograph under its heat; the `most` regions of most weight with their shares."""
+    """The photograph under its heat, with the regions `found`; `size` of their labels in points."""
     width, height = trace.size
     axes.set_axis_off()
     frame = (0, width, height, 0)
     axes.imshow(np.asarray(image), extent=frame)
     axes.imshow(tinted(heat, reach), extent=frame, interpolation="bilinear")
     axes.set(xlim=(0, width), ylim=(height, 0))
-    unit = width / inches / 72  # pixels of the photograph in one point of the page
-    for tag in tags(trace, weights, most, size * unit):
+    unit = _point(trace, inches)
+    for tag in found:
         x1, y1, x2, y2 = trace.boxes[tag.region].tolist()
         share = float(weights[tag.region] / weights.max())
         for colour, extra in (("black", 1.2), ("white", 0)):

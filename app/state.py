@@ -17,11 +17,12 @@ from glied.traces import Trace
 
 @dataclass(frozen=True)
 class Choice:
-    """The word and head in view: of which trace, and None for `step` until a word was chosen."""
+    """The word and head in view: of which trace, and None for `step` until a word was chosen; the region pinned."""
 
     trace: str = ""
     step: int | None = None
     head: int = 0
+    region: int | None = None
 
 
 T = TypeVar("T")
@@ -147,12 +148,20 @@ def chosen(trace: Trace) -> tuple[int, int]:
     return step, head
 
 
+def pinned(trace: Trace) -> int | None:
+    """The region of a trace that is pinned on its board."""
+    choice = CHOICE.get()
+    held = choice.trace == trace.digest and choice.region is not None and choice.region < len(trace.boxes)
+    return choice.region if held else None
+
+
 def choose(board: Key[Sent]) -> None:
     """Takes over what was clicked in a board; nothing from a browser is trusted."""
     sent = (board.get() or {}).get("choice") or {}
     match sent.get("trace"), sent.get("step"), sent.get("head"):
         case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
-            CHOICE.keep(Choice(trace, step, head))
+            region = sent.get("region")
+            CHOICE.keep(Choice(trace, step, head, region if isinstance(region, int) and region >= 0 else None))
 
 
 def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:

@@ -210,8 +210,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
             },
           ),
           click: () => {
-            pinned = pinned === i ? null : i
-            draw()
+            hold(pinned === i ? null : i)
           },
         },
         crop(i, 38),
@@ -446,7 +445,10 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const fast = performance.now() - changed < 400
     changed = performance.now()
     clearTimeout(sending)
-    sending = setTimeout(() => board.send("choice", { trace: data.digest, step, head: memory.head }), fast ? 200 : 0)
+    sending = setTimeout(
+      () => board.send("choice", { trace: data.digest, step, head: memory.head, region: pinned }),
+      fast ? 200 : 0,
+    )
   }
   const tell = (detail) =>
     window.dispatchEvent(new CustomEvent("glied:board", { detail: { from: data.digest, ...detail } }))
@@ -486,27 +488,32 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     }
     if (!told) tell({ region })
   }
+  // Pins a region, or none; Export then offers its group.
+  function hold(region) {
+    const other = region !== pinned
+    pinned = region
+    draw()
+    if (other && data.groups && !data.partner) commit()
+  }
   function hover(event) {
     if (event.pointerType !== "touch") point(at(event)[0] ?? null)
   }
   function pin(event) {
     const found = at(event)
     const next = found[found.indexOf(pinned) + 1] ?? null // again on the same spot: the next larger, at last none
-    pinned = next
     hovered = null
-    draw()
+    hold(next)
   }
   function press(event) {
     const from = hovered ?? pinned ?? query()
     const next = visit(from, event.key)
     if (next !== undefined) point(next)
     else if (event.key === "Enter") {
-      pinned = pinned === from ? null : from
       hovered = null
-      draw()
+      hold(pinned === from ? null : from)
     } else if (event.key === "Escape") {
-      pinned = hovered = pinnedAttribute = null
-      draw()
+      hovered = pinnedAttribute = null
+      hold(null)
     } else return
     event.preventDefault()
   }

@@ -12,7 +12,7 @@ from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
-from app.state import BOARD, CHOICE, choose, chosen, redraws_a_part
+from app.state import BOARD, CHOICE, choose, chosen, pinned, redraws_a_part
 from app.texts import plain
 from app.widgets.export import draw_export
 from app.widgets.pick import figure_config, pick_model, pick_one, pick_photograph, show_gallery
@@ -44,7 +44,7 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
     board(reading.trace, photograph, key=BOARD, on_choice=follow)
     trace = reading.trace
     step, head = chosen(trace)
-    draw_export(photograph, reading, step, head)
+    draw_export(photograph, reading, step, head, pinned(trace))
     word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {name_of(head)}"
     draw_table(
         "What the chosen word looked at, as a table",

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.attention import attention_table, spoken
+from analysis.attention import attention_table, looked, spoken
 from analysis.beam import Node, beam_nodes
 from analysis.page import Account, page
-from analysis.stills import beam_still, caption_still, collocations_still, drawn, groups_still, word_still
+from analysis.stills import beam_still, caption_still, collocations_still, drawn, group_still, groups_still, word_still
 from app.engine.ask import engine
 from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
 from app.photographs.gallery import entries, folder
@@ -23,25 +23,26 @@ HEIGHT = 540  # pixels of the downloads, about
 
 
 @st.fragment
-def draw_export(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
-    """A popover of downloads, each made when it is clicked."""
+def draw_export(photograph: Photograph, reading: Reading, step: int, head: int, region: int | None = None) -> None:
+    """A popover of downloads, each made when it is clicked; `region`: whose group is among the pictures."""
     place = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
     with place:
         if place.open:
-            _draw_offers(photograph, reading, step, head)
+            _draw_offers(photograph, reading, step, head, region)
         else:
             st.space(HEIGHT)  # it opens where there is room for what comes
 
 
-def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int) -> None:
+def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int, region: int | None) -> None:
     trace = reading.trace
     name = f"{_safe(photograph.id)}-{_name_of(trace.checkpoint) or trace.architecture}"
     st.markdown(f"**Pictures** of “{plain(spoken(trace.words[step]))}” and of the caption")
-    for title, (part, make) in _figures(photograph, reading, step, head).items():
+    for title, (part, make) in _figures(photograph, reading, step, head, region).items():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(title, width="stretch")
             _offer("PNG", f"{name}-{part}.png", "image/png", partial(_draw, make, "png"))
             _offer("SVG", f"{name}-{part}.svg", "image/svg+xml", partial(_draw, make, "svg"))
+            _offer("PDF", f"{name}-{part}.pdf", "application/pdf", partial(_draw, make, "pdf"))
     st.markdown("**Numbers**")
     with st.container(horizontal=True):
         word = f"{name}-{step + 1}-{_safe(trace.words[step])}"
@@ -73,7 +74,7 @@ def _offer(label: str, name: str, mime: str, make: Callable[[], str | bytes]) ->
 
 
 def _figures(
-    photograph: Photograph, reading: Reading, step: int, head: int
+    photograph: Photograph, reading: Reading, step: int, head: int, region: int | None
 ) -> dict[str, tuple[str, Callable[[], Figure]]]:
     """Title -> what its files are called, and how it is drawn."""
     trace = reading.trace
@@ -83,6 +84,9 @@ def _figures(
         "Where every word looked": ("words", lambda: caption_still(trace, photograph.image, head)),
     }
     if find(trace.functions, "regions", "grouping"):
+        own = int(looked(trace, head)[step].argmax()) if region is None else region
+        part = f"group-of-region-{own + 1}"
+        found[f"The group of region {own + 1}"] = (part, lambda: group_still(trace, own, photograph.image, head))
         found["Region groupings"] = ("groups", lambda: groups_still(trace, head))
     if find(trace.functions, "attributes", "pivot"):
         found["Attribute collocations"] = ("collocations", lambda: collocations_still(trace, head))

@@ -43,11 +43,12 @@ def figures(name: str) -> dict[str, Figure]:
     }
     if name == "glied":
         found |= {"groups": stills.groups_still(seen), "collocations": stills.collocations_still(seen, head=2)}
+        found["group"] = stills.group_still(seen, 2, PHOTOGRAPH)
     return found
 
 
 @pytest.mark.parametrize("name", ["base", "glied"])
-def test_every_picture_is_a_png_and_an_svg_that_names_its_checkpoint(name: str):
+def test_every_picture_is_a_png_an_svg_and_a_pdf_that_names_its_checkpoint(name: str):
     for kind, figure in figures(name).items():
         image = Image.open(io.BytesIO(stills.drawn(figure, "png")))
         image.load()
@@ -56,7 +57,22 @@ def test_every_picture_is_a_png_and_an_svg_that_names_its_checkpoint(name: str):
         svg = stills.drawn(figure, "svg")
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert b"<path" in svg
+        assert b"checkpoint tiny-0" in svg  # letters, not their outlines
+        assert stills.drawn(figure, "pdf").startswith(b"%PDF")
         assert "checkpoint tiny-0" in figure.get_supxlabel()
+
+
+def test_a_word_shows_every_function_that_feeds_it_and_a_region_its_group_beyond_the_usual():
+    seen, _ = beam("glied")
+    titles = [axes.get_title() for axes in stills.word_still(seen, 0, PHOTOGRAPH).axes]
+    assert titles[:2] == ["groups first, GLIED Eq. (12)", "single regions, GLIED Eq. (13)"]
+    assert stills.word_still(beam("base")[0], 0, PHOTOGRAPH).axes[0].get_title() == "regions, Base Eq. (8)"
+    shares = np.full((1, 5, 5), 0.2)
+    shares[0, 2] = [0.2, 0.2, 0.1, 0.1, 0.4]
+    figure = stills.group_still(replace(seen, attention=seen.attention | {"vd": shares}), 2, PHOTOGRAPH)
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels == ["40.0%, 1.7×"]
+    assert "region 3" in figure.get_suptitle()
 
 
 def test_words_are_never_formulas_nor_markup():
@@ -71,6 +87,7 @@ def test_words_are_never_formulas_nor_markup():
         stills.word_still(named, 0, PHOTOGRAPH),
         stills.caption_still(named, PHOTOGRAPH),
         stills.groups_still(named),
+        stills.group_still(named, 0, PHOTOGRAPH),
         stills.collocations_still(named),
         stills.beam_still(named, nodes),
     ):
