@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg"
 const COLUMNS = 96
-const TOP = 5 // regions that are filled and outlined, at most
+const FILLED = 5 // regions that are filled and outlined, at most
 const VEIL = 0.65 // what is painted where none of them lies, as if it were so many times the even share
 // Told apart with every common colour blindness, and in print.
 const PALETTES = {
@@ -204,7 +204,7 @@ function photograph(data, attributes = {}) {
   const even = spread(data.boxes.map(() => 1 / N))
   // The regions of most weight, each filled with its own; where they overlap, the larger weight is seen.
   const top = (weights) =>
-    ranked(weights, TOP).filter((i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold)
+    ranked(weights, FILLED).filter((i) => weights[i] > 1.1 / N && 100 * weights[i] >= view.threshold)
   function fill(weights) {
     const found = new Float64Array(COLUMNS * rows).fill(VEIL)
     for (const i of top(weights)) inside(i, (place) => (found[place] = Math.max(found[place], weights[i] * N)))

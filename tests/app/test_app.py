@@ -404,3 +404,15 @@ def test_checkpoints_after_self_critical_training_come_first(explore: Open, chec
     app.switch_page("views/compare.py").run()
     assert fine(app)
     assert [title.value for title in app.subheader][:2] == ["Base", "GLIED"]
+
+
+def test_components_share_one_script_and_declare_no_name_twice(root: Path):
+    """photo.js stands before every other script of a component: a name in both is an error in the browser alone."""
+    scripts = {file.name: file.read_text() for file in (root / "app" / "components").glob("*.js")}
+    declared = {
+        name: set(re.findall(r"^(?:const|let|function) (\w+)", text, re.MULTILINE)) for name, text in scripts.items()
+    }
+    shared = declared.pop("photo.js")
+    assert len(shared) > 10
+    for name, own in declared.items():
+        assert not shared & own, name
