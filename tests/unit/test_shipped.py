@@ -32,7 +32,7 @@ def test_each_captioner_says_where_it_comes_from_and_captions_a_photograph(root:
     folder = root / "checkpoints"
     checkpoint, detector = load_pair(folder / f"{name}.safetensors", folder / "attributes.safetensors")
     assert checkpoint.model.config.architecture == name.removesuffix("-rl")
-    assert checkpoint.provenance["splits"] == {"train": 6000, "val": 1000}
+    assert checkpoint.provenance["splits"] == {"train": 14796, "val": 1495}
     assert describe(folder / "detector.safetensors")["digest"] in checkpoint.source
     assert checkpoint.provenance["detector"] == describe(folder / "attributes.safetensors")["digest"]
     photograph = open_image(gallery() / "astronaut.png")
