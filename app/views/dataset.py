@@ -235,13 +235,13 @@ def draw_habits(found: dict[str, Report]) -> None:
 
 
 def draw_curves() -> None:
-    """The self-critical training of the shipped self-critical checkpoints, and of another seed."""
+    """The trainings of the shipped captioners."""
     st.subheader("Learning curves")
-    alt = "Four self-critical runs by epoch: reward of samples, and val CIDEr"
+    alt = "Training loss, reward of samples, and val CIDEr of four runs by epoch"
     st.image(CURVES, alt=alt, width="stretch")
     st.caption(
-        "Self-critical training of Base and GLIED, two seeds each (`python -m glied curves`); the self-critical "
-        "checkpoints that come with GLIED Studio are those of seed 0."
+        "How the captioners that come with GLIED Studio were trained: cross-entropy, then self-critical training "
+        "(`python -m glied curves`). CIDEr is the mean of those on Flickr8k val and on COCO val."
     )
 
 
