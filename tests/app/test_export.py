@@ -86,7 +86,7 @@ def explore(open_app: Open, **address: str) -> AppTest:
 
 def test_everything_is_offered(open_app: Open):
     app = explore(open_app)
-    expected = ["PNG", "SVG"] * 5 + [
+    expected = ["PNG", "SVG", "PDF"] * 6 + [
         "The word (CSV)",
         "Trace (.npz)",
         "Trace (JSON)",
@@ -99,10 +99,10 @@ def test_everything_is_offered(open_app: Open):
 
 def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, Callable]):
     explore(open_app)
-    assert len(offers) == 14
+    assert len(offers) == 22
     for name, make in offers.items():
-        assert re.fullmatch(r"grace_hopper(-glied)?[A-Za-z0-9_-]*\.(png|svg|csv|npz|json|html)", name), name
-        if name.endswith((".png", ".svg")):
+        assert re.fullmatch(r"grace_hopper(-glied)?[A-Za-z0-9_-]*\.(png|svg|pdf|csv|npz|json|html)", name), name
+        if name.endswith((".png", ".svg", ".pdf")):
             continue  # test_stills draws them
         made = make()
         if name.endswith(".csv"):

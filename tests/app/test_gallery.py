@@ -201,7 +201,7 @@ def test_the_biggest_gain_is_offered_where_reports_know_it(
     assert app.selectbox(key="sort").value == "Gallery order"
     images = {"glied": {"camera": 1.0, "grace_hopper": 0.1}, "base": {"camera": 0.5, "grace_hopper": 0.2}}
     found = [{id: {"CIDEr": score} for id, score in images[name].items()} for name in ("glied", "base")]
-    monkeypatch.setattr("app.engine.catalogue.comparable", lambda glied, base: found)
+    monkeypatch.setattr("app.engine.catalogue.comparable", lambda glied, base: [tuple(found)])
     app = open_gallery()
     app.selectbox(key="sort").select("Biggest gain first").run()
     assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Mariachi"]
