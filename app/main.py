@@ -23,7 +23,8 @@ st.html(
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
     ".st-key-history { display: none; }"
-    ".st-key-heading { position: absolute; clip-path: inset(50%); }</style>"  # read out, not seen
+    # read out, not seen
+    ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"
 )
 page = st.navigation(
     [

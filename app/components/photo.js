@@ -23,7 +23,7 @@ const PALETTES = {
     [70, 15, 110],
   ],
 }
-const HEATS = { boxes: "the most attended regions", map: "a map of all regions" }
+const HEATS = { boxes: "top regions", map: "map of all" }
 // How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (both in
 // percent) that is filled and outlined, whether outlines have labels. The browser remembers it.
 const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
