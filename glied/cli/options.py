@@ -30,6 +30,26 @@ SplitName = Annotated[str, arg(help="split of the data set: train, restval, val 
 ReportOut = Annotated[Path, arg(name="json", help="where the result goes, as JSON")]
 Cache = Annotated[Path, arg(help="folder of cached regions; what is there is never computed again")]
 
+Attributes = Annotated[
+    Path | None, arg(help="attribute detector; default: the pack's where --data is one, else the shipped one")
+]
+Crossfit = Annotated[
+    Path | None,
+    arg(
+        help="attributes of the training photographs from detectors that did not see them; default "
+        "attributes.crossfit.json beside the detector, as `train attributes` writes it"
+    ),
+]
+
+
+def find_crossfit(detector: Path, given: Path | None) -> Path | None:
+    """The file of cross-fitted attributes; None, and a remark, where there is none."""
+    beside = detector.with_suffix(".crossfit.json")
+    if given is None and not beside.is_file():
+        print(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
+        return None
+    return given or beside
+
 
 @dataclass(frozen=True)
 class Models:

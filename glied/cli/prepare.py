@@ -1,12 +1,13 @@
 """Commands that fill the cache of regions: extract, convert."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from glied.cli.options import Cache, Data, Sets, Source, app
+from glied.cli.options import Attributes, Cache, Crossfit, Data, Sets, Source, app, find_crossfit
 from glied.errors import GliedError
+from glied.files import SHIPPED
 
 
 @app.command
@@ -28,6 +29,28 @@ def extract(
     if not keys:
         raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")
     print(f"{len(keys)} photographs have their regions in {cache}")
+
+
+@app.command
+def pack(
+    data: Sets,
+    out: Annotated[Path, arg(help="folder of the pack")],
+    attributes: Attributes = None,
+    crossfit: Crossfit = None,
+    cache: Cache = Path("cache"),
+    part: Annotated[float, arg(help="largest size of a file, in MB")] = 60.0,
+    bits: Annotated[Literal[8, 16], arg(help="of a number of a feature; 16 keeps what the cache has")] = 8,
+    mirrored: Annotated[bool, arg(help="with the regions of the mirrored photographs")] = False,
+) -> None:
+    """Pack what captioners are trained on, without photographs, for another machine; can be stopped and resumed."""
+    from glied.training.pack import write_pack
+
+    if not 0.1 <= part <= 1e6:
+        raise GliedError(f"part must be between 0.1 and 1000000, got {part:g}; change it.")
+    detector = attributes or SHIPPED / "attributes.safetensors"
+    files = write_pack(data, cache, detector, find_crossfit(detector, crossfit), out, bits, int(part * 1e6), mirrored)
+    size = sum(file.stat().st_size for file in files)
+    print(f"{len(files)} files, {size / 1e6:.1f} MB in all; train with --data {out}")
 
 
 @app.command

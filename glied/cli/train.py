@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from glied.cli.options import Cache, Sets, Source, train_app
+from glied.cli.options import Attributes, Cache, Crossfit, Sets, Source, find_crossfit, train_app
+from glied.data.pack import is_pack
+from glied.errors import GliedError
 from glied.files import SHIPPED, check_target
 from glied.training.options import (
     AttributeOptions,
@@ -23,30 +25,30 @@ class Run:
     """Where a captioner's training reads and writes.
 
     Attributes:
-        attributes: the attribute detector.
-        crossfit: attributes of the training photographs from detectors that did not see them; default
-            attributes.crossfit.json beside the detector, as `train attributes` writes it.
+        cache: folder of cached regions; default: the pack where --data is one, else `cache`.
         run: folder of the state, the log and the best checkpoint; default runs/NAME.
         out: where the best checkpoint goes as well.
     """
 
     data: Sets
-    attributes: Path = SHIPPED / "attributes.safetensors"
-    crossfit: Path | None = None
-    cache: Cache = Path("cache")
+    attributes: Attributes = None
+    crossfit: Crossfit = None
+    cache: Path | None = None
     run: Path | None = None
     out: Path | None = None
 
     def places(self, name: str) -> Places:
         """With the defaults filled in; `name` is what is trained."""
-        beside = self.attributes.with_suffix(".crossfit.json")
-        crossfit = self.crossfit or (beside if beside.is_file() else None)
-        if crossfit is None:
-            print(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
+        packs = [path for path in self.data if is_pack(path)]
+        if packs and len(self.data) > 1:
+            raise GliedError(f"Expected the pack {packs[0]} alone, got {len(self.data)} data sets; pack them together.")
+        pack = packs[0] if packs else None
+        attributes = self.attributes or (pack or SHIPPED) / "attributes.safetensors"
+        crossfit = find_crossfit(attributes, self.crossfit)
         if self.out is not None:
             check_target(self.out)
         folder = self.run or Path("runs") / name
-        return Places(self.data, self.cache, self.attributes, crossfit, folder, self.out)
+        return Places(self.data, self.cache or pack or Path("cache"), attributes, crossfit, folder, self.out)
 
 
 @dataclass(frozen=True)

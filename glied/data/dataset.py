@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from glied.data.pack import is_pack, read_manifest
 from glied.errors import GliedError
 from glied.vocabulary import tokenize
 
@@ -19,13 +20,18 @@ SPLITS = ("train", "restval", "val", "test")
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph of the data set called `dataset` with its human captions, raw and tokenized."""
+    """One photograph of the data set called `dataset` with its human captions, raw and tokenized.
+
+    Attributes:
+        key: the SHA-256 of its file where that stayed behind, and only its regions are here (see pack.py); else "".
+    """
 
     id: str
     path: Path
     split: str
     captions: tuple[str, ...]
     dataset: str = ""
+    key: str = ""
 
     @cached_property
     def tokens(self) -> list[list[str]]:
@@ -74,8 +80,8 @@ def load_dataset(data: Data) -> Dataset:
     """Reads one data set, or several as one.
 
     A folder has captions.json (or dataset*.json; Karpathy's layout, or COCO's) with images/, or COCO's
-    annotations/captions_*.json. A file is JSON, {"FOLDER": WEIGHT, ...}, its folders relative to it. Whatever cannot be
-    used is left out and reported, never fatal half-way.
+    annotations/captions_*.json, or it is a pack. A file is JSON, {"FOLDER": WEIGHT, ...}, its folders relative to it.
+    Whatever cannot be used is left out and reported, never fatal half-way.
     """
     parts = [part for path in ([data] if isinstance(data, Path) else data) for part in _parts(Path(path))]
     if not parts:
@@ -99,6 +105,8 @@ def load_dataset(data: Data) -> Dataset:
 
 
 def _parts(path: Path) -> list[Part]:
+    if is_pack(path):
+        return [Part(name, path / name, weight) for name, weight in read_manifest(path)["sets"].items()]
     if not path.is_file():
         return [Part(path.resolve().name, path)]
     try:
@@ -176,7 +184,8 @@ def _admit(record: dict, part: Part, photographs: dict[str, Photograph], problem
         problems.append(f"{id}: left out, its name leads out of the data set")
         return
     candidates = [folder / "images" / relative, folder / "images" / id, folder / relative]
-    path = next((p for p in candidates if _is_file(p)), None)
+    key = str(record.get("sha256", ""))
+    path = next((p for p in candidates if _is_file(p)), candidates[0] if key else None)
     sentences = record.get("sentences")
     raw = [_text(s) for s in sentences if isinstance(s, dict)] if isinstance(sentences, list) else []
     captions = tuple(c for c in raw if tokenize(c))
@@ -191,7 +200,7 @@ def _admit(record: dict, part: Part, photographs: dict[str, Photograph], problem
     elif not captions:
         problems.append(f"{id}: left out, it has no caption")
     else:
-        photographs[id] = Photograph(id, path, record["split"], captions, part.name)
+        photographs[id] = Photograph(id, path, record["split"], captions, part.name, key)
 
 
 def _text(sentence: dict) -> str:

@@ -1,11 +1,14 @@
 """The cache of regions in HDF5, by photograph; itself a region source."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import h5py
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
@@ -15,6 +18,8 @@ from glied.images import open_image
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
+
+GZIP = 4  # its level, in packs
 
 
 class FeatureCache:
@@ -28,11 +33,16 @@ class FeatureCache:
     SHARD = 64
 
     def __init__(self, folder: Path, source: RegionSource) -> None:
-        self.folder, self.source = Path(folder) / source.name.replace("/", "-"), source
+        self.folder, self.source = self.folder_of(folder, source.name), source
         self.name, self.feature_dim = source.name, source.feature_dim
         self.index: dict[str, tuple[Path, int]] = {}
         for shard in sorted(self.folder.glob("*.h5")):
             self._add(shard)
+
+    @staticmethod
+    def folder_of(cache: Path, source: str) -> Path:
+        """Where a cache keeps the regions of a source."""
+        return Path(cache) / source.replace("/", "-")
 
     def _add(self, shard: Path) -> None:
         try:
@@ -44,8 +54,13 @@ class FeatureCache:
                 "delete that file and run extract again."
             ) from error
 
-    def extract(self, paths: Sequence[Path], progress: bool = True) -> tuple[dict[Path, str], list[str]]:
+    def extract(
+        self, paths: Sequence[Path], progress: bool = True, known: Mapping[Path, str] = MappingProxyType({})
+    ) -> tuple[dict[Path, str], list[str]]:
         """Finds the regions of every photograph not yet cached.
+
+        Args:
+            known: keys of photographs whose files are not here.
 
         Returns:
             the key of each photograph that could be read, and one sentence for each that could not.
@@ -56,7 +71,7 @@ class FeatureCache:
         missing: list[Path] = []
         for path in dict.fromkeys(paths):
             try:
-                keys[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+                keys[path] = known.get(path) or hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
                 problems.append(f"{path.name}: {error.strerror}")
                 continue
@@ -80,44 +95,39 @@ class FeatureCache:
         return keys, problems
 
     def _write(self, pending: dict[str, Regions]) -> None:
-        name = hashlib.sha256("".join(pending).encode()).hexdigest()[:16]
-        counts = [len(r.boxes) for r in pending.values()]
-        with replacing(self.folder / f"{name}.h5") as aside, h5py.File(aside, "w") as file:
-            file.attrs["source"] = self.source.name
-            file["keys"] = np.array(list(pending), "S64")
-            file["starts"] = np.cumsum([0, *counts])
-            file["sizes"] = np.array([r.size for r in pending.values()], np.int64)
-            file["boxes"] = np.concatenate([r.boxes for r in pending.values()])
-            file["features"] = np.concatenate([r.features for r in pending.values()]).astype(np.float16)
-            file["scores"] = np.concatenate(
-                [r.scores if len(r.scores) else np.ones(n) for r, n in zip(pending.values(), counts, strict=True)]
-            )
-            labels = [label for r, n in zip(pending.values(), counts, strict=True) for label in r.labels or [""] * n]
-            file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
-        self._add(self.folder / f"{name}.h5")
+        self._add(write_shard(self.folder, pending))
 
     def read(self, keys: Iterable[str]) -> Iterator[Regions]:
         """Regions of photographs in the cache, in the order of `keys`."""
-        opened: dict[Path, h5py.File] = {}
+        opened: dict[Path, tuple[h5py.File, dict[str, np.ndarray]]] = {}
         try:
             for key in keys:
                 shard, i = self.index[key]
-                if shard not in opened and len(opened) == 100:  # stay far below the limit on open files
-                    opened.pop(next(iter(opened))).close()
-                file = opened.get(shard) or opened.setdefault(shard, h5py.File(shard))
-                rows = slice(*file["starts"][i : i + 2])
-                labels = tuple(label.decode() for label in file["labels"][rows])
+                if shard not in opened:
+                    if len(opened) == 100:  # stay far below the limit on open files
+                        opened.pop(next(iter(opened)))[0].close()
+                    file = h5py.File(shard)
+                    opened[shard] = (
+                        file,
+                        {name: file[name][:] for name in file if name != "features"},
+                    )  # these are small
+                file, small = opened[shard]
+                rows = slice(*small["starts"][i : i + 2])
+                features = file["features"][rows].astype(np.float32)
+                if "step" in small:
+                    features = features * small["step"][rows, None] + small["lowest"][rows, None]
+                labels = tuple(label.decode() for label in small["labels"][rows])
                 labelled = any(labels)
                 yield Regions(
-                    file["boxes"][rows],
-                    file["features"][rows].astype(np.float32),
-                    (int(file["sizes"][i][0]), int(file["sizes"][i][1])),
+                    small["boxes"][rows],
+                    features,
+                    (int(small["sizes"][i][0]), int(small["sizes"][i][1])),
                     str(file.attrs["source"]),
                     labels if labelled else (),
-                    file["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32),
+                    small["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32),
                 )
         finally:
-            for file in opened.values():
+            for file, _ in opened.values():
                 file.close()
 
     def find_regions(self, image: Image.Image) -> Regions:
@@ -127,6 +137,50 @@ class FeatureCache:
             return self.source.find_regions(image)
         (regions,) = self.read([key])
         return regions.scaled(image.size)
+
+
+def steps(features: Float[np.ndarray, "N R"]) -> Float[np.ndarray, " N"]:
+    """What one of 255 steps is worth, from the lowest to the highest number of each region."""
+    return (features.max(1) - features.min(1)).clip(1e-9) / 255
+
+
+def encode(features: Float[np.ndarray, "N R"], bits: int | None) -> np.ndarray:
+    """Features as they are stored: float16, or with 8 bits their steps above the lowest number of each region."""
+    if bits != 8:
+        return features.astype(np.float16)
+    return np.rint((features - features.min(1)[:, None]) / steps(features)[:, None]).astype(np.uint8)
+
+
+def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16] | None = None) -> Path:
+    """The regions of photographs, by key, as one file in `folder`, which is named after its content; written whole or
+    not at all, and not again.
+
+    Args:
+        bits: compress the features to so many bits a number at most. With 8, every region has its own lowest number
+            and step.
+    """
+    named = "".join(found) + (f" {bits}" if bits else "")
+    path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.h5"
+    if path.is_file():
+        return path
+    counts = [len(r.boxes) for r in found.values()]
+    features = np.concatenate([r.features for r in found.values()])
+    with replacing(path) as aside, h5py.File(aside, "w") as file:
+        file.attrs["source"] = next(iter(found.values())).source
+        file["keys"] = np.array(list(found), "S64")
+        file["starts"] = np.cumsum([0, *counts])
+        file["sizes"] = np.array([r.size for r in found.values()], np.int64)
+        file["boxes"] = np.concatenate([r.boxes for r in found.values()])
+        if bits == 8:
+            file["lowest"], file["step"] = features.min(1), steps(features)
+        packing = {"compression": "gzip", "compression_opts": GZIP, "chunks": (min(counts), features.shape[1])}
+        file.create_dataset("features", data=encode(features, bits), **(packing if bits else {}))
+        file["scores"] = np.concatenate(
+            [r.scores if len(r.scores) else np.ones(n) for r, n in zip(found.values(), counts, strict=True)]
+        )
+        labels = [label for r, n in zip(found.values(), counts, strict=True) for label in r.labels or [""] * n]
+        file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
+    return path
 
 
 def open_cached(name: str, cache: Path) -> RegionSource:

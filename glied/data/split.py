@@ -67,17 +67,25 @@ def draw_epoch(
     return order[torch.randperm(len(order), generator=generator)] if len(rows) > 1 else order
 
 
-def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: FeatureCache | None = None) -> Split:
-    """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
+def find_keys(dataset: Dataset, caches: Sequence[FeatureCache], *names: str) -> dict[Photograph, str]:
+    """The photographs of a split with their keys in the caches, whose regions are found first where a cache lacks them;
+    unreadable photographs are reported."""
     photographs = dataset.split(*names)
-    caches = [cache] if mirrored is None else [cache, mirrored]
-    for each in caches:
-        keys, problems = each.extract([p.path for p in photographs])
+    known = {p.path: p.key for p in photographs if p.key}
+    for cache in caches:
+        keys, problems = cache.extract([p.path for p in photographs], known=known)
         report(problems)
         photographs = [p for p in photographs if p.path in keys]
     if not photographs:
         raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")
-    chosen = [keys[p.path] for p in photographs]
+    return {p: keys[p.path] for p in photographs}
+
+
+def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: FeatureCache | None = None) -> Split:
+    """A split with its regions, found first where the cache lacks them; unreadable photographs are reported."""
+    caches = [cache] if mirrored is None else [cache, mirrored]
+    keys = find_keys(dataset, caches, *names)
+    photographs, chosen = list(keys), list(keys.values())
     regions = chain.from_iterable(each.read(chosen) for each in caches)
     total = len(chosen) * len(caches)
     bar = tqdm(regions, desc=f"reading {names[0]}", total=total, unit="image", leave=False)

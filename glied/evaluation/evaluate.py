@@ -56,8 +56,10 @@ def read_scenes(dataset: Dataset, split: str, cache: Path, detector: AttributeDe
     """Finds the regions of a split that are not in the cache yet."""
     start = time.perf_counter()
     features = FeatureCache(cache, open_source(detector.source))
-    keys, problems = features.extract([p.path for p in dataset.split(split)])
-    photographs = [p for p in dataset.split(split) if p.path in keys]
+    photographs = dataset.split(split)
+    known = {p.path: p.key for p in photographs if p.key}
+    keys, problems = features.extract([p.path for p in photographs], known=known)
+    photographs = [p for p in photographs if p.path in keys]
     if not photographs:
         raise GliedError(f"Expected photographs with regions in split {split}, none of them has any: {problems[0]}")
     return Scenes(dataset, split, photographs, keys, features, detector, problems, time.perf_counter() - start)

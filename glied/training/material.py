@@ -17,6 +17,7 @@ from glied.checkpoint import Checkpoint, load, load_attribute_detector
 from glied.data.dataset import Dataset, load_dataset
 from glied.data.dataset import report as report_problems
 from glied.data.features import FeatureCache
+from glied.data.pack import is_pack, open_pack
 from glied.data.split import Split, draw_epoch, read_split
 from glied.decode import beam_search
 from glied.errors import GliedError
@@ -112,10 +113,21 @@ class Material:
 def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Material:
     """Reads a data set, its regions and its attributes; `vocabulary`: a captioner's own, or how often a word must
     come to be in a new one."""
+    packed = open_pack(places.cache) if is_pack(places.cache) else None
     dataset = load_dataset(places.data)
     report_problems(dataset.problems)
     attribute_detector, card = load_attribute_detector(places.detector)
-    source = open_source(attribute_detector.source)
+    if packed and packed.name != attribute_detector.source:
+        raise GliedError(
+            f"Expected an attribute detector over {packed.name}, the regions of the pack {places.cache}, got one over "
+            f"{attribute_detector.source}; leave --attributes out."
+        )
+    if packed and mirror and not packed.mirrored:
+        raise GliedError(
+            f"Expected the mirrored photographs' regions in the pack {places.cache}, it has none; give --no-mirror, or "
+            "pack again with --mirrored."
+        )
+    source = packed or open_source(attribute_detector.source)
     mirror = mirror and not isinstance(source, Stored)  # others' features are of the photographs as they are
     with rank_0_first():  # it finds the regions that the cache lacks
         feature_cache = FeatureCache(places.cache, source)
@@ -134,7 +146,7 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
         val,
         vocabulary,
         find_all(attribute_detector, train, vocabulary, known),
-        find_all(attribute_detector, val, vocabulary, {}),
+        find_all(attribute_detector, val, vocabulary, known if packed else {}),
         places.crossfit is not None,
     )
 
@@ -220,12 +232,16 @@ def find_all(
     detector: AttributeDetector, split: Split, vocabulary: Vocabulary, known: dict[str, list[str]]
 ) -> Int[Tensor, "I M"]:
     """Ids of the attributes of every photograph: from `known` where it has them, else from the detector."""
+    return pad([attribute_ids(words, vocabulary) for words in find_words(detector, split, known)])[0]
+
+
+def find_words(detector: AttributeDetector, split: Split, known: dict[str, list[str]]) -> list[list[str]]:
+    """The attributes of every photograph: from `known` where it has them, else from the detector."""
     rest = [i for i, p in enumerate(split.photographs) if p.id not in known]
     P = dict(zip(rest, predict(detector, split, torch.tensor(rest)) if rest else [], strict=True))
-    words = [
+    return [
         [detector.words[w] for w in top_words(detector.words, P[i].numpy(), without=detector.without)]
         if i in P
         else known[p.id]
         for i, p in enumerate(split.photographs)
     ]
-    return pad([attribute_ids(w, vocabulary) for w in words])[0]

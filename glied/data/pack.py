@@ -1,0 +1,100 @@
+"""A pack: data sets without their photographs, as the training of captioners reads them on another machine.
+
+A folder of files that are easily carried: the captions of each data set, the regions of its photographs in parts of a
+limited size, the attribute detector with the attributes that it found, and a list of all with their checksums.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from glied.errors import GliedError
+from glied.files import replacing
+from glied.scene import Regions
+
+MANIFEST = "pack.json"
+FORMAT = "glied-pack-1"
+
+
+class Packed:
+    """Regions of a pack: those in it are all there are; a region source for its cache.
+
+    Args:
+        folder: of the pack, which is also the folder of the cache.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.folder, self.mirrored = folder, bool(manifest["mirrored"])
+        self.name, self.feature_dim = str(manifest["source"]), int(manifest["feature_dim"])
+
+    def find_regions(self, image: Image.Image) -> Regions:
+        """Never finds any: it is asked only for a photograph that the pack lacks."""
+        raise GliedError(f"Expected the regions of a photograph in {self.folder}, they are not there; pack again.")
+
+
+def write_manifest(folder: Path, about: Mapping[str, Any], files: Iterable[Path]) -> None:
+    """Completes a pack: `files` and what is `about` them; those of an earlier pack in the same folder are deleted."""
+    kept = set(files)
+    for stray in {*folder.glob("*/*.h5"), *folder.glob("*/captions.json"), *folder.glob("*.crossfit.json")} - kept:
+        stray.unlink()
+    checksums = {file.relative_to(folder).as_posix(): _checksum(file) for file in sorted(kept)}
+    with replacing(folder / MANIFEST) as aside:
+        aside.write_text(json.dumps({"format": FORMAT, **about, "files": checksums}, indent=1))
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether a folder is a pack."""
+    return (folder / MANIFEST).is_file()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a pack says of itself.
+
+    Raises:
+        GliedError: the list itself is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = dict(json.loads(path.read_bytes()))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']}, not {FORMAT}")
+        Packed(folder, manifest)
+        dict(manifest["sets"]), dict(manifest["files"])
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise GliedError(
+            f"Expected the list of a pack in {path}, could not read it ({error}); copy it again."
+        ) from error
+
+
+def open_pack(folder: Path) -> Packed:
+    """The regions of the pack in `folder`, when all its files are whole.
+
+    Raises:
+        GliedError: a file is missing or damaged.
+    """
+    manifest = read_manifest(folder)
+    files = {folder / name: checksum for name, checksum in manifest["files"].items()}
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(files, pool.map(_checksum, files), strict=True))
+    if wrong := [file for file, checksum in files.items() if found[file] != checksum]:
+        state = "missing" if not found[wrong[0]] else "damaged"
+        more = f", and {len(wrong) - 1} more are" if len(wrong) > 1 else ""
+        raise GliedError(
+            f"Expected all {len(files)} files of the pack {folder} as they were written, {wrong[0].name} is "
+            f"{state}{more}; copy it again."
+        )
+    return Packed(folder, manifest)
+
+
+def _checksum(file: Path) -> str:
+    """Its SHA-256; "" where there is no such file."""
+    if not file.is_file():
+        return ""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
