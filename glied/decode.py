@@ -57,7 +57,8 @@ def caption(
 
 def forbid(logits: Float[Tensor, "B C V"], tokens: Int[Tensor, "B C T"], options: DecodeOptions, last: int) -> Tensor:
     """`logits` with -inf at every word that may not come after `tokens` (BOS first)."""
-    logits[..., list(NEVER)] = -torch.inf
+    for word in NEVER:  # one at a time: a list would be copied to the GPU, which would be waited for
+        logits[..., word] = -torch.inf
     words = tokens.shape[-1] - 1
     if words < options.min_length:
         logits[..., EOS] = -torch.inf
@@ -125,12 +126,13 @@ def beam_search(
         alive = ~ends & ranked.isfinite()
         kept = torch.zeros_like(ends).scatter_(1, keep, True) & alive
         finishing = ends & (place < K) & ranked.isfinite()
-        for b, c in finishing.nonzero().tolist():
-            if not done[b]:
-                log_p = ranked[b, c].item()
-                finished[b].append(
-                    (rank(log_p, length + 1, options.length_penalty), log_p, tokens[b, parents[b, c], 1:].tolist())
-                )
+        if found := finishing.nonzero().tolist():
+            origins, log_ps, spoken = parents.tolist(), ranked.tolist(), tokens[..., 1:].tolist()
+            for b, c in found:
+                if not done[b]:
+                    log_p = log_ps[b][c]
+                    score = rank(log_p, length + 1, options.length_penalty)
+                    finished[b].append((score, log_p, spoken[b][origins[b][c]]))
         if history:
             for b in range(B):
                 if not done[b]:
@@ -214,10 +216,11 @@ def draw(
             word = torch.full_like(tokens[..., 0], prefix[length])
         else:
             logits = forbid(log_p.clone(), tokens, options, last) / options.temperature
-            if not logits.isfinite().any(-1).all():
+            if length < options.min_length and not logits.isfinite().any(-1).all():  # later there is EOS at least
                 raise GliedError(IMPOSSIBLE)
-            probability = _truncate(logits, options).flatten(0, 1).softmax(-1)
-            word = torch.multinomial(probability, 1, generator=generator).view(B, C)
+            probability = _truncate(logits, options).softmax(-1)
+            # as torch.multinomial draws one, which waits for a GPU to check the probabilities
+            word = (probability / torch.empty_like(probability).exponential_(generator=generator)).argmax(-1)
         ended = tokens[..., -1] == EOS
         scores += torch.where(ended, 0, log_p.gather(-1, word[..., None])[..., 0])
         tokens = torch.cat([tokens, torch.where(ended, EOS, word)[..., None]], -1)

@@ -225,7 +225,7 @@ def _steps(
     return {
         "xe_seconds": seconds(lambda: step(xe_loss(model, inputs, tokens, live_words(tokens), xe))),
         "rl_seconds": slow,
-        "reward_share": seconds(lambda: rewards(cider, images, samples, features.device)) / slow,
+        "reward_share": seconds(lambda: rewards(cider, images, samples)) / slow,
         "sampled_words": sum(map(len, samples)) / len(samples) - 1,
     }
 

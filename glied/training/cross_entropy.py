@@ -16,19 +16,25 @@ from glied.data.split import encode_captions
 from glied.errors import GliedError
 from glied.model import Captioner, Inputs
 from glied.training.loop import join, plan_steps, resolve, settings
-from glied.training.material import batch, hide, mirror, prepare
+from glied.training.material import Material, batch, hide, mirror, prepare, put
 from glied.training.options import Places, TrainOptions
 from glied.vocabulary import PAD
 
 
 def train_captioner(
-    name: str, places: Places, options: TrainOptions, initial: Path | None = None, **changes: Any
+    name: str,
+    places: Places,
+    options: TrainOptions,
+    initial: Path | None = None,
+    material: Material | None = None,
+    **changes: Any,
 ) -> Checkpoint:
     """Trains the preset `name` by cross-entropy; goes on from the state in the run's folder where there is one.
 
     Args:
         initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. If
             the new features are wider, the extra columns of the projection start at zero.
+        material: what `prepare` reads of `places`, where that was read already.
         changes: fields of the preset to replace.
 
     Returns:
@@ -40,7 +46,8 @@ def train_captioner(
     device, _, _ = join()
     options = resolve(options, device)
     start = None if initial is None else load(initial)
-    material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
+    if material is None:
+        material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout, **changes)
     torch.manual_seed(options.seed)
     model = build(config)
@@ -80,13 +87,15 @@ def step_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of all captions, a part of a step of `words` words; scores are computed for live words only."""
     model.train()
-    tokens = tokens[:, :, : int((tokens != PAD).sum(-1).max())].to(inputs.features.device)
-    target = tokens[:, :, 1:]
-    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=options.bf16):
-        memory = model.encode(inputs)
-        live = target != PAD
-        logits = model.logits(model(tokens[:, :, :-1], memory).c_tilde[live])
-        return cross_entropy(logits, target[live], options.smoothing, words)
+    device = inputs.features.device
+    tokens = tokens[:, :, : int((tokens != PAD).sum(-1).max())]
+    target = tokens[:, :, 1:].flatten()
+    live = (target != PAD).nonzero()[:, 0]  # on the CPU: no GPU is waited for
+    spoken, target, live = (put(t, device) for t in (tokens[:, :, :-1], target[live], live))
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        c_tilde = model(spoken, model.encode(inputs)).c_tilde
+        logits = model.logits(c_tilde.flatten(0, 2).index_select(0, live))
+        return cross_entropy(logits, target, options.smoothing, words)
 
 
 def cross_entropy(

@@ -35,6 +35,13 @@ Objective = Callable[[int, Int[Tensor, " p"], Int[Tensor, " b"]], tuple[Tensor, 
 Plan = Sequence[Sequence[Int[Tensor, " _"]]]  # of each epoch the photographs of each step, of any number
 
 
+SETTLE = 25  # steps between two looks at the figures of a GPU, which waits meanwhile
+
+
+class OutOfTimeError(GliedError):
+    """The minutes of a training are over; its state is saved."""
+
+
 @dataclass(frozen=True, eq=False)
 class Validation:
     """How the epochs of a captioner are compared, so that the best is kept.
@@ -153,7 +160,7 @@ def learning_rate(step: int, steps: int, rate: float, warmup: int) -> float:
 
 def settings(options: StepOptions) -> dict[str, Any]:
     """The options that a result depends on."""
-    return {name: value for name, value in asdict(options).items() if name != "save_minutes"}
+    return {name: value for name, value in asdict(options).items() if name not in ("save_minutes", "minutes")}
 
 
 def plan_steps(options: StepOptions, draw: Callable[[torch.Generator], Int[Tensor, " I"]]) -> Plan:
@@ -171,6 +178,7 @@ def fit(training: Training) -> None:
 
     Raises:
         GliedError: the state is damaged or another training's.
+        OutOfTimeError: the minutes of the options are over.
     """
     options, validation, plan = training.options, training.validation, training.plan
     model, optimizer = training.model, training.optimizer
@@ -178,7 +186,7 @@ def fit(training: Training) -> None:
     torch.manual_seed(options.seed + rank)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer}  # of the state, beside plain values
     if validation is not None:
-        parts["average"] = AveragedModel(model, multi_avg_fn=_moving(validation.ema))
+        parts["average"] = AveragedModel(model)
     steps, path = sum(map(len, plan)), training.run / "state.pt"
     identity = f"{training.identity} {device.type} {world}"
     fresh = {"identity": identity, "step": 0, "log": [], "figures": [], "best": -1.0, "epoch": 0, "seconds": 0.0}
@@ -190,9 +198,12 @@ def fit(training: Training) -> None:
         if rank == 0:
             print(f"resuming {training.run} at step {state['step']} of {steps}")
     since = time.monotonic()
+    until = since + 60 * options.minutes if options.minutes else math.inf
+    settle = 1 if device.type == "cpu" else SETTLE
 
     def save() -> None:
         nonlocal since
+        _settle(state["figures"])
         random, now = _random(device, world), time.monotonic()
         state["seconds"], since = state["seconds"] + now - since, now
         if rank == 0:
@@ -200,9 +211,8 @@ def fit(training: Training) -> None:
                 weights = {name: part.state_dict() for name, part in parts.items()}
                 torch.save(state | weights | {"random": random}, aside)
 
-    bar = tqdm(
-        total=steps, initial=state["step"], desc=training.title, unit="step", dynamic_ncols=True, disable=rank > 0
-    )
+    hidden = {"disable": True} if rank > 0 else {}
+    bar = tqdm(total=steps, initial=state["step"], desc=training.title, unit="step", dynamic_ncols=True, **hidden)
     for epoch in range(state["epoch"], options.epochs):
         if validation is not None and epoch - _best_epoch(state["log"]) >= validation.patience:
             break
@@ -211,23 +221,35 @@ def fit(training: Training) -> None:
                 group["lr"] = learning_rate(state["step"], steps, group.get("peak", options.rate), options.warmup)
             optimizer.zero_grad()
             figures = _gradients(training, state["step"], whole, rank, world)
-            due = rank == 0 and time.monotonic() - since > 60 * options.save_minutes
+            now = time.monotonic()
+            over = now > until
+            due = float(rank == 0 and (over or now - since > 60 * options.save_minutes)) * (1 + over)
             if world > 1:
+                _settle([figures])
                 figures, due = _sum_over_processes(model, figures, due, device)
             if options.clip:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimizer.step()
             if validation is not None:
-                parts["average"].update_parameters(model)
+                _follow(parts["average"], model, validation.ema)
             state["step"] += 1
             state["figures"].append(figures)
-            shown = _means(state["figures"][-100:])
-            if validation is not None:
-                shown["CIDEr"] = state["best"]
             bar.update()
-            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            if state["step"] % settle == 0:
+                _settle(state["figures"])
+                shown = _means(state["figures"][-100:])
+                if validation is not None:
+                    shown["CIDEr"] = state["best"]
+                bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
             if due:
                 save()
+            if due > 1:
+                bar.close()
+                raise OutOfTimeError(
+                    f"Expected to be done in {options.minutes:.3g} minutes, {training.run} is saved at step "
+                    f"{state['step']} of {steps}; the same command goes on from there."
+                )
+        _settle(state["figures"])
         row = {"epoch": epoch + 1, "step": state["step"], **_means(state["figures"])}
         if validation is not None:
             row |= _validate(validation, parts["average"].module, rank, world, device)
@@ -247,17 +269,28 @@ def fit(training: Training) -> None:
     bar.close()
 
 
-def _gradients(training: Training, step: int, whole: Int[Tensor, " b"], rank: int, world: int) -> dict[str, float]:
-    """Adds the gradients of this process's photographs of a step; the loss and its figures, shares of the step's."""
-    figures: dict[str, float] = {}
+def _gradients(training: Training, step: int, whole: Int[Tensor, " b"], rank: int, world: int) -> dict[str, list[Any]]:
+    """Adds the gradients of this process's photographs of a step; the loss and its figures, shares of the step's, of
+    each part. The losses are still tensors: whoever reads a number waits for the GPU."""
+    figures: dict[str, list[Any]] = {}
     mine = whole[rank::world]
     count = float(len(mine) > 0)  # the last step of an epoch may have fewer photographs than processes
     for part in (mine if count else whole[:1]).chunk(training.accumulate):
         loss, shares = training.objective(step, part, whole)
         (count * loss).backward()
-        shares = {"loss": loss.item()} | shares
-        figures = {name: figures.get(name, 0.0) + count * share for name, share in shares.items()}
+        own: dict[str, Any] = {"loss": loss.detach(), **shares}
+        for name, share in own.items():
+            figures.setdefault(name, []).append(count * share)
     return figures
+
+
+def _settle(rows: Sequence[dict[str, Any]]) -> None:
+    """Makes of the figures of steps, which may still be those of their parts, numbers in place; only the latest may."""
+    for row in reversed(rows):
+        for name, shares in row.items():
+            if not isinstance(shares, list):
+                return
+            row[name] = sum(map(float, shares))
 
 
 def _validate(
@@ -274,15 +307,14 @@ def _validate(
     return {"val_CIDEr": mean.item(), **several}
 
 
-def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average; the decay rises from 0.2, so that the first weights are soon forgotten."""
-
-    @torch.no_grad()
-    def update(averages: Any, weights: Any, updates: Any) -> None:
-        n = int(updates)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))  # Choice (14)
-
-    return update
+@torch.no_grad()
+def _follow(average: AveragedModel, model: nn.Module, decay: float) -> None:
+    """Exponential moving average; the decay rises from 0.2, so that the first weights are soon forgotten. As
+    `AveragedModel.update_parameters`, but no GPU is waited for."""
+    n = int(average.n_averaged)  # lies on the CPU
+    share = 1 - min(decay, (1 + n) / (10 + n)) if n else 1.0
+    torch._foreach_lerp_(list(average.module.parameters()), list(model.parameters()), share)  # Choice (14)
+    average.n_averaged += 1
 
 
 def _random(device: torch.device, world: int) -> list[list[Tensor]]:
@@ -302,18 +334,18 @@ def _set_random(states: list[Tensor], device: torch.device) -> None:
 
 
 def _sum_over_processes(
-    model: nn.Module, figures: dict[str, float], due: bool, device: torch.device
-) -> tuple[dict[str, float], bool]:
-    """Sums the gradients of all processes in place, and their figures; whether any wants to save."""
+    model: nn.Module, figures: dict[str, Any], due: float, device: torch.device
+) -> tuple[dict[str, Any], float]:
+    """Sums the gradients of all processes in place, their figures, and whether to save or to stop."""
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    others = torch.tensor([*figures.values(), float(due)], device=device)
+    others = torch.tensor([*figures.values(), due], device=device)
     flat = torch.cat([*(g.flatten() for g in gradients), others])
     distributed.all_reduce(flat)
     *parts, others = flat.split([*(g.numel() for g in gradients), len(others)])
     for parameter, part in zip(model.parameters(), parts, strict=True):
         parameter.grad = part.view_as(parameter)
-    *sums, wanted = others.tolist()
-    return dict(zip(figures, sums, strict=True)), wanted > 0
+    *sums, due = others.tolist()
+    return dict(zip(figures, sums, strict=True)), due
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -137,17 +137,20 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
     if isinstance(vocabulary, int):
         vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), vocabulary)
     known = {} if places.crossfit is None else read_crossfit(places.crossfit)  # Choice (11)
-    return Material(
-        dataset,
-        source.name,
-        attribute_detector,
-        card,
-        train,
-        val,
-        vocabulary,
-        find_all(attribute_detector, train, vocabulary, known),
-        find_all(attribute_detector, val, vocabulary, known if packed else {}),
-        places.crossfit is not None,
+    attributes = find_all(attribute_detector, train, vocabulary, known)
+    val_attributes = find_all(attribute_detector, val, vocabulary, known if packed else {})
+    train, val = (move(split, join()[0]) for split in (train, val))
+    crossfit = places.crossfit is not None
+    about = (dataset, source.name, attribute_detector, card)
+    return Material(*about, train, val, vocabulary, attributes, val_attributes, crossfit)
+
+
+def move(split: Split, device: torch.device) -> Split:
+    """A split with its regions on the device that computes, where they fit beside all else."""
+    if device.type == "cpu" or split.features.nbytes > 0.7 * torch.cuda.mem_get_info(device)[0]:
+        return split
+    return split._replace(
+        features=split.features.to(device), mask=None if split.mask is None else split.mask.to(device)
     )
 
 
@@ -177,13 +180,18 @@ def batch(
     device: torch.device = torch.device("cpu"),
 ) -> Inputs:
     """The regions in `rows` of a split with their attributes, which are padded with PAD."""
-    mask = attributes != PAD
+    mask, rows = attributes != PAD, put(rows, split.features.device)
     return Inputs(
-        split.features[rows].to(device).float(),
-        None if split.mask is None else split.mask[rows].to(device),
-        attributes.to(device),
-        None if mask.all() else mask.to(device),
+        put(split.features[rows], device).float(),
+        None if split.mask is None else put(split.mask[rows], device),
+        put(attributes, device),
+        None if mask.all() else put(mask, device),
     )
+
+
+def put(values: Tensor, device: torch.device) -> Tensor:
+    """Values from the CPU on the device that computes, which is not waited for."""
+    return values.to(device, non_blocking=True)
 
 
 def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
@@ -191,7 +199,7 @@ def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
     masks = []
     for entries, mask in ((inputs.features[..., 0], inputs.region_mask), (inputs.attributes, inputs.attribute_mask)):
         real = torch.ones(entries.shape, dtype=torch.bool, device=entries.device) if mask is None else mask
-        kept = real & (torch.rand(entries.shape) >= share).to(entries.device)
+        kept = real & put(torch.rand(entries.shape) >= share, entries.device)
         masks.append(torch.where(kept.any(-1, keepdim=True), kept, real))
     return inputs._replace(region_mask=masks[0], attribute_mask=masks[1])
 
@@ -201,16 +209,21 @@ def validate(
 ) -> dict[str, float]:
     """CIDEr of the split, beam 3, of each data set apart."""
     captions = caption_split(model, split, attributes, vocabulary)
-    by_set: dict[str, dict[str, tuple[str, ...]]] = {}
-    for photograph in split.photographs:
-        by_set.setdefault(photograph.dataset, {})[photograph.id] = photograph.captions
     found = {}
-    for name, references in by_set.items():
+    for name, references in references_by_set(split).items():
         scores = score(references, {id: captions[id] for id in references}, ["CIDEr"], ptb=False)
         if (cider := scores.corpus["CIDEr"]) is None:
             raise GliedError(f"Expected val captions that CIDEr can score, it says: {scores.missing['CIDEr'][1]}.")
         found[name] = cider
     return found
+
+
+def references_by_set(split: Split) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The human captions of the photographs of each data set, by id."""
+    by_set: dict[str, dict[str, tuple[str, ...]]] = {}
+    for photograph in split.photographs:
+        by_set.setdefault(photograph.dataset, {})[photograph.id] = photograph.captions
+    return by_set
 
 
 @torch.inference_mode()
@@ -221,7 +234,7 @@ def caption_split(
     model.eval()
     captions: dict[str, str] = {}
     device = model.bias.device
-    for rows in torch.arange(len(split.photographs)).split(50):
+    for rows in torch.arange(len(split.photographs)).split(50 if device.type == "cpu" else 250):
         memory = model.encode(batch(split, attributes[rows], rows, device))
         decoded = beam_search(model, memory, vocabulary, DecodeOptions())
         captions |= {split.photographs[i].id: d.captions[0].text for i, d in zip(rows.tolist(), decoded, strict=True)}

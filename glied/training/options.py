@@ -12,6 +12,7 @@ from glied.vocabulary import FUNCTION_WORDS, GRAMMAR_WORDS
 LIMITS: dict[str, tuple[int | float, int | float]] = {
     "epochs": (1, 10_000), "images": (1, 10_000), "rate": (0, 1), "warmup": (1, 10**7), "clip": (0, 1e6),
     "weight_decay": (0, 1), "seed": (0, 2**31 - 1), "save_minutes": (0, 10_000),
+    "minutes": (0, 10**6),
     "ema": (0, 0.999999), "patience": (1, 10_000), "accumulate": (1, 10_000),
     "smoothing": (0, 0.99), "dropout": (0, 0.99), "hide": (0, 0.99), "min_count": (1, 10**6),
     "texts": (1, 10**8), "reveal": (0, 1), "samples": (1, 100),
@@ -36,6 +37,7 @@ class StepOptions:
             detectors on the CPU.
         seed: of the initial weights and of everything that is drawn at random.
         save_minutes: minutes between two saved states.
+        minutes: the training stops after so many, with its state saved; 0 for no limit.
 
     Raises:
         GliedError: an option is outside its limits.
@@ -50,6 +52,7 @@ class StepOptions:
     precision: Literal["fastest", "bf16", "fp32"] = "fastest"
     seed: int = 0
     save_minutes: float = 5.0
+    minutes: float = 0.0
 
     def __post_init__(self) -> None:
         within(self, **{field.name: LIMITS[field.name] for field in fields(self) if field.name in LIMITS})

@@ -14,7 +14,7 @@ from glied.data.dataset import CAPTIONS
 from glied.decode import NEVER, beam_search, draw
 from glied.model import Captioner, Inputs, Memory
 from glied.training.loop import join, plan_steps, resolve, settings
-from glied.training.material import batch, hide, mirror, prepare
+from glied.training.material import Material, batch, hide, mirror, prepare, put
 from glied.training.options import Places, ReinforceOptions
 from glied.training.reward import CiderD
 from glied.vocabulary import EOS, Vocabulary
@@ -38,15 +38,17 @@ def sampled_log_probability(
 ) -> Float[Tensor, "B C"]:
     """log p of sampled captions in one teacher-forced pass, among the words that sampling may take. An EOS forced by
     max_length is excluded: the policy did not choose it."""
+    target = tokens[..., 1 : model.config.max_length + 1]
+    chosen = torch.ones(target.shape, dtype=torch.bool, device="cpu")
+    chosen[..., 1:] = target[..., :-1].cpu() != EOS
+    live = put(chosen.flatten().nonzero()[:, 0], tokens.device)
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
-        target = tokens[..., 1 : model.config.max_length + 1]
-        live = torch.ones_like(target, dtype=torch.bool)
-        live[..., 1:] = target[..., :-1] != EOS
-        logits = model.logits(model(tokens[..., : target.shape[-1]], memory).c_tilde[live]).float()
-    logits[:, list(NEVER)] = -torch.inf
-    log_p = torch.zeros_like(target, dtype=logits.dtype)
-    log_p[live] = logits.log_softmax(-1).gather(-1, target[live][:, None])[:, 0]
-    return log_p.sum(-1)
+        c_tilde = model(tokens[..., : target.shape[-1]], memory).c_tilde
+        logits = model.logits(c_tilde.flatten(0, 2).index_select(0, live)).float()
+    for word in NEVER:
+        logits[:, word] = -torch.inf
+    spoken = logits.log_softmax(-1).gather(-1, target.flatten()[live][:, None])[:, 0]
+    return spoken.new_zeros(target.numel()).index_copy(0, live, spoken).view_as(target).sum(-1)
 
 
 def advantage(reward: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
@@ -83,32 +85,35 @@ def step_loss(
         with torch.no_grad():
             tokens, _ = draw(model, memory, sampling)
             greedy = options.baseline == "greedy" and beam_search(model, model.encode(inputs), vocabulary, GREEDY)
+    log_p = sampled_log_probability(model, memory, tokens, options.bf16)  # a GPU computes it while rewards are found
     samples = ended(tokens)
-    reward = rewards(cider, images, samples, device)
+    reward = rewards(cider, images, samples)
     if greedy:
         best = references([decoded.captions[0].words for decoded in greedy], vocabulary)
-        advantages = reward - rewards(cider, images, best, device)
+        advantages = reward - rewards(cider, images, best)
     else:
         advantages = advantage(reward)
-    log_p = sampled_log_probability(model, memory, tokens, options.bf16)
     words = sum(map(len, samples)) - len(samples)
-    return policy_loss(advantages, log_p, captions), {
+    return policy_loss(put(advantages, device), log_p, captions), {
         "reward": reward.sum().item() / captions,
         "length": words / captions,
     }
 
 
-def rewards(
-    cider: CiderD, images: Sequence[int], captions: Sequence[Sequence[int]], device: torch.device
-) -> Float[Tensor, "B C"]:
+def rewards(cider: CiderD, images: Sequence[int], captions: Sequence[Sequence[int]]) -> Float[Tensor, "B C"]:
     """Rewards of captions, the same number for every image."""
     each = len(captions) // len(images)
     found = [cider.score(image, captions[i * each : (i + 1) * each]) for i, image in enumerate(images)]
-    return torch.tensor(np.array(found), dtype=torch.float32, device=device)
+    return torch.tensor(np.array(found), dtype=torch.float32, device="cpu")
 
 
-def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Checkpoint:
+def reinforce(
+    checkpoint: Path, places: Places, options: ReinforceOptions, material: Material | None = None
+) -> Checkpoint:
     """Trains a captioner further on the CIDEr-D of its samples; goes on from the state in the run's folder.
+
+    Args:
+        material: what `prepare` reads of `places`, where that was read already.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).
@@ -120,7 +125,8 @@ def reinforce(checkpoint: Path, places: Places, options: ReinforceOptions) -> Ch
     device, _, _ = join()
     options = resolve(options, device)
     start, _ = load_pair(checkpoint, places.detector)
-    material = prepare(places, options.mirror, start.vocabulary)
+    if material is None:
+        material = prepare(places, options.mirror, start.vocabulary)
     cider = CiderD([references(p.tokens[:CAPTIONS], material.vocabulary) for p in material.train.photographs])
 
     def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
