@@ -1,17 +1,18 @@
 """Commands that compare: bench, ablation."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from glied.cli.options import ReportOut, app, bench_app, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
-from glied.experiments.rows import ROWS, SYSTEMS
+from glied.experiments.rows import PAIR, ROWS, SYSTEMS
 from glied.files import check_target
-from glied.training.options import TrainOptions
+from glied.training.options import ReinforceOptions, TrainOptions
 
 JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
 
@@ -71,6 +72,38 @@ def bench_table2(
     _check_table(run, out, systems, SYSTEMS)
     result = compare_systems(run.places("table2"), systems, training)
     print(systems_table(result))
+    write_json(out, result)
+
+
+@bench_app.command(name="pair")
+def bench_pair(
+    run: OmitArgPrefixes[Run],
+    out: ReportOut,
+    seeds: Annotated[tuple[int, ...], arg(help="train Base and GLIED once with each of these")] = (0, 1, 2),
+    minutes: Annotated[float, arg(help="stop after so many, with all states saved; 0 for no limit")] = 0.0,
+    together: Annotated[int, arg(help="processes that share the trainings: one alone does not fill a GPU")] = 1,
+    device: Annotated[Literal["any", "cpu", "cuda"], arg(help="what must compute; any: the GPU where there is one")] = (
+        "any"
+    ),
+    xe: TrainOptions = TrainOptions(epochs=5, mirror=False, save_minutes=2.0),
+    rl: ReinforceOptions = ReinforceOptions(epochs=2, rate=8e-5, hide=0.4, mirror=False, save_minutes=2.0),
+) -> None:
+    """Train Base and GLIED alike with several seeds, by cross-entropy and self-critical, and compare them on val."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise GliedError(f"Expected different seeds, got {' '.join(map(str, seeds)) or 'none'}; correct the command.")
+    if not 1 <= together <= 100 or not 0 <= minutes <= 1e6:
+        raise GliedError("Expected --together from 1 to 100 and --minutes from 0 to 1000000; correct the command.")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs, in this process and in others
+    import torch
+
+    from glied.experiments.pair import table, train_pairs
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise GliedError("Expected a GPU, torch finds none; install torch for its CUDA, or leave --device out.")
+    _check_table(run, out, tuple(PAIR), PAIR)
+    result = train_pairs(run.places("pair"), seeds, xe, rl, minutes, together)
+    print(table(result))
     write_json(out, result)
 
 

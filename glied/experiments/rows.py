@@ -13,6 +13,8 @@ ROWS = {
     "glied-paper": "GLIED, feed-forward networks (the paper's 18.3M)",
 }
 
+PAIR = {"base": "Base", "glied": "GLIED"}
+
 SYSTEMS = {
     "lstm": "LSTM (Vinyals et al. 2015)",
     "softatt": "SoftAtt (Xu et al. 2015)",

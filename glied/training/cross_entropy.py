@@ -74,7 +74,7 @@ def train_captioner(
 
     identity = material.identity(settings(options), asdict(config), start and start.digest)
     plan = plan_steps(options, material.draw)
-    return material.fit(name, places, options, model, identity, plan, objective, card)
+    return material.fit(f"{name}, seed {options.seed}", places, options, model, identity, plan, objective, card)
 
 
 def live_words(tokens: Int[Tensor, "b C T"]) -> int:

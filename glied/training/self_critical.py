@@ -135,7 +135,7 @@ def reinforce(
         count = len(whole) * options.samples
         return step_loss(start.model, inputs, part.tolist(), cider, material.vocabulary, count, options)
 
-    title = f"rl {start.model.config.architecture}"
+    title = f"rl {start.model.config.architecture}, seed {options.seed}"
     card = material.provenance("train rl", options) | {"initial": {"digest": start.digest} | start.provenance}
     identity = material.identity(settings(options), start.digest)
     plan = plan_steps(options, material.draw)

@@ -194,6 +194,31 @@ def test_sampling_and_greedy_decoding_share_the_memory() -> None:
     assert checkpoint.vocabulary.decode(tokens[0, 0].tolist()) == list(greedy.words)
 
 
+def test_samples_are_those_of_multinomial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of drawing that spares a GPU torch's checks takes the same numbers, and gives the same words."""
+    checkpoint = tiny.checkpoint("glied")
+    inputs = tiny.batch([tiny.scene(seed=i) for i in range(3)])
+    memory = checkpoint.model.encode(inputs._replace(features=inputs.features.float()))
+    torch.manual_seed(5)
+    tokens, _ = draw(checkpoint.model, memory, SAMPLING)
+    after = torch.rand(1)
+
+    def multinomial(ratio: torch.Tensor, dim: int) -> torch.Tensor:
+        """Draws again from the numbers that `draw` compares, whose first part it has kept."""
+        probability = kept.pop()
+        return torch.multinomial(probability.flatten(0, 1), 1).view(probability.shape[:2])
+
+    kept: list[torch.Tensor] = []
+    softmax = torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda t, dim: kept.append(softmax(t, dim)) or kept[-1])
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda t, generator=None: t.fill_(1))
+    monkeypatch.setattr(torch.Tensor, "argmax", multinomial)
+    torch.manual_seed(5)
+    again, _ = draw(checkpoint.model, memory, SAMPLING)
+    assert torch.equal(again, tokens)
+    assert torch.equal(torch.rand(1), after)
+
+
 def test_nothing_is_made_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU at hand: what forgets its device lands on "meta" and meets the model on the CPU."""
     checkpoint = tiny.checkpoint("glied")

@@ -30,7 +30,7 @@ from glied.training import cross_entropy as training
 from glied.training import material as material_module
 from glied.training.attributes import average_precision, sureness
 from glied.training.cross_entropy import cross_entropy, train_captioner
-from glied.training.loop import fastest, learning_rate, resolve, settings
+from glied.training.loop import OutOfTimeError, fastest, learning_rate, resolve, settings
 from glied.training.options import Places, ReinforceOptions, TrainOptions
 from glied.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 
@@ -71,6 +71,17 @@ def test_a_stopped_and_resumed_run_is_bit_identical(places, tmp_path, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             train_captioner("glied", stopped, options)
     train_captioner("glied", stopped, options)
+    assert_same(whole, stopped)
+
+
+def test_a_training_stops_when_its_minutes_are_over_and_goes_on(places, tmp_path):
+    whole, stopped = (replace(places, run=tmp_path / name) for name in ("whole", "stopped"))
+    options = replace(OPTIONS, epochs=2, images=8, save_minutes=10_000.0)
+    train_captioner("base", whole, options)
+    for step in range(1, 5):  # however short they are, they are enough for a step
+        with pytest.raises(OutOfTimeError, match=f"saved at step {step} of 4; the same command goes on"):
+            train_captioner("base", stopped, replace(options, minutes=1e-9))
+    train_captioner("base", stopped, replace(options, minutes=1e-9))
     assert_same(whole, stopped)
 
 
