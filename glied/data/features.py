@@ -107,10 +107,8 @@ class FeatureCache:
                     if len(opened) == 100:  # stay far below the limit on open files
                         opened.pop(next(iter(opened)))[0].close()
                     file = h5py.File(shard)
-                    opened[shard] = (
-                        file,
-                        {name: file[name][:] for name in file if name != "features"},
-                    )  # these are small
+                    # all but the features is small, and read at once
+                    opened[shard] = file, {name: file[name][:] for name in file if name != "features"}
                 file, small = opened[shard]
                 rows = slice(*small["starts"][i : i + 2])
                 features = file["features"][rows].astype(np.float32)
