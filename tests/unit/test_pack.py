@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,18 +292,37 @@ def test_a_pair_is_trained_and_compared(packed, quick, tmp_path):
     assert_same(packed.run, stopped.run)
 
 
-def test_processes_share_the_trainings_of_a_pair(packed, tmp_path, monkeypatch):
-    """As a command, in processes of their own, which know nothing of this test's doings; the captioners are the same
-    however many share them."""
+def running(process: str) -> bool:
+    """Whether a process is there, and not only waits to be forgotten."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_processes_share_the_trainings_of_a_pair(packed, root, tmp_path, quick, monkeypatch):
+    """As a command, in processes of their own, which know nothing of this test's doings. They end with the one that
+    began them when that is killed; resumed, the captioners are those of one process."""
     alone = replace(packed, run=tmp_path / "alone")
-    monkeypatch.setattr(pair, "score", lambda *a: score(*a, ptb=False))
     train_pairs(alone, [3], OPTIONS, RL, 0.0, 1)
     options = [("epochs", 2, 1), ("images", 16, 16), ("warmup", 4, 2), ("rate", 2e-3, 5e-5), ("hide", 0.2, 0.2)]
     given = [w for name, xe, rl in options for w in (f"--xe.{name}", xe, f"--rl.{name}", rl)] + ["--xe.min-count", 1]
+    given += ["--xe.save-minutes", 0, "--rl.save-minutes", 0, "--seeds", 3, "--together", 2]
     out = tmp_path / "pair.json"
-    places = ("--data", packed.cache, "--run", packed.run, "--json", out)
+    command = ["bench", "pair", "--data", packed.cache, "--run", packed.run, "--json", out, *given]
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    assert run(monkeypatch, "bench", "pair", *places, "--seeds", 3, "--together", 2, *given) == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with subprocess.Popen([sys.executable, "-m", "glied", *map(str, command)], cwd=root) as child:
+        while not list(packed.run.glob("*/state.pt")):
+            assert child.poll() is None
+            time.sleep(0.05)
+        workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        assert len(workers) >= 2
+        child.kill()
+    while any(map(running, workers)):
+        time.sleep(0.05)
+    assert not out.exists()
+    assert run(monkeypatch, *command) == 0
     assert_same(alone.run, packed.run)
     result = json.loads(out.read_text())
     assert result["machine"]["together"] == 2
