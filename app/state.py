@@ -78,7 +78,6 @@ PIVOT: Key[str | None] = Key("pivot", None)
 BEGINNING: Key[tuple[str, tuple[str, ...]] | None] = Key("beginning", None)  # photograph, words to begin with
 HISTORY: Key[History | None] = Key("history", None)  # of What if
 HISTORIES: Key[Mapping[str, History]] = Key("histories", {})  # of other photographs, the oldest first
-HISTORY_STEP = Key("history_step", 0)
 MADE: Key[int | None] = Key("made", None)  # changes that the browser has counted
 NEW_CAPTION: Key[str | None] = Key("new_caption", None)
 REFUSED_WORD: Key[str | None] = Key("refused_word", None)
@@ -96,6 +95,12 @@ SCATTER: Key[Sent] = Key("scatter", None)
 def rows_of(table: str) -> Key[Any]:
     """What was selected in a table called so."""
     return Key(table, None)
+
+
+def step_of(history: History) -> Key[int]:
+    """The step that is chosen of a history. Every history has a key of its own, so that what a browser still says of an
+    earlier one, whose steps were others, is heard no more."""
+    return Key(f"step of {hash(history)}", history.at)
 
 
 def travelled() -> bool:

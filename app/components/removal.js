@@ -122,7 +122,13 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     curve = make("div", { class: "curve" }),
     told = make("p", { class: "readout", "aria-live": "polite" })
   const listTitle = make("h4"),
-    note = make("p", { class: "note" }, "Regions overlap: what is taken away with one may still be seen in another.")
+    note = make(
+      "p",
+      { class: "note" },
+      "Click a region to strike it out, again to put it back. ",
+      make("span", {}, "Drag on the photograph to strike out all whose centres lie within. "),
+      "Regions overlap: what is taken away with one may still be seen in another.",
+    )
   const chips = make(
     "div",
     { class: "chips", role: "group", "aria-label": "Attributes of the photograph" },
@@ -227,7 +233,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       drag?.length === 2
         ? `${within(drag).length} regions have their centres here.`
         : hovered === null
-          ? `${regions.size} of ${N} regions and ${attributes.size} of ${scene.attributes.length} attributes are struck out. Click strikes out or puts back; drag strikes out all whose centres lie within.`
+          ? `${regions.size} of ${N} regions and ${attributes.size} of ${scene.attributes.length} attributes are struck out.`
           : `Region ${hovered + 1}, ${scene.names[hovered]}: ${percent(weights[hovered])} of the attention of ${chosen()}, ${(weights[hovered] * N).toFixed(1)}× the even share` +
             (regions.has(hovered)
               ? "; struck out, click or Enter puts it back."

@@ -13,13 +13,13 @@ from app.photographs.photograph import Photograph
 from app.state import (
     HISTORIES,
     HISTORY,
-    HISTORY_STEP,
     NEW_CAPTION,
     REFUSED_CAPTION,
     REFUSED_WORD,
     REMOVAL,
     choose,
     chosen,
+    step_of,
     travelled,
 )
 from app.texts import plain, without_minus_zero
@@ -149,14 +149,15 @@ def draw_history(trace: Trace) -> None:
         return
     before = (Change(), *history.steps)
     labels = [in_words(step, earlier, trace) for step, earlier in zip(history.steps, before, strict=False)]
-    HISTORY_STEP.keep(history.at)
+    chosen_step = step_of(history)
     with st.expander(f"History: {labels[history.at]}", icon=":material/history:"):
         st.radio(
             "Steps so far; choose one to return to it",
             range(len(labels)),
             format_func=lambda i: f"{i}. {labels[i]}",
-            key=HISTORY_STEP.name,
-            on_change=lambda: _go(HISTORY_STEP.get() - _history().at),
+            index=history.at,
+            key=chosen_step.name,
+            on_change=lambda: _go(chosen_step.get() - _history().at),
         )
 
 

@@ -266,7 +266,7 @@ def test_a_change_is_answered_word_by_word_and_undone(open_whatif: Open):
     assert app.query_params["out"] == "1,5"
     press(app, "Start over")
     assert "out" not in app.query_params
-    app.radio(key="history_step").set_value(1).run()
+    app.radio[0].set_value(1).run()
     assert app.query_params["out"] == "1,5"
 
 
