@@ -70,6 +70,7 @@ SHARED_FILE: Key[BytesIO | None] = Key("shared_file", None)
 SHARED_REFUSED: Key[str | None] = Key("shared_refused", None)
 LEFT: Key[str | None] = Key("left", None)  # captioners of Compare
 RIGHT: Key[str | None] = Key("right", None)
+SECOND: Key[str | None] = Key("second", None)  # the other photograph of Compare
 PAGE = Key("page", 1)  # of the gallery
 FIGURE_FILE: Key[str | None] = Key("figure_file", None)
 POINT: Key[str | None] = Key("point", None)  # photograph of the data set
@@ -77,15 +78,13 @@ PIVOT: Key[str | None] = Key("pivot", None)
 BEGINNING: Key[tuple[str, tuple[str, ...]] | None] = Key("beginning", None)  # photograph, words to begin with
 HISTORY: Key[History | None] = Key("history", None)  # of What if
 HISTORIES: Key[Mapping[str, History]] = Key("histories", {})  # of other photographs, the oldest first
-HISTORY_STEP = Key("history_step", 0)
 MADE: Key[int | None] = Key("made", None)  # changes that the browser has counted
 NEW_CAPTION: Key[str | None] = Key("new_caption", None)
 REFUSED_WORD: Key[str | None] = Key("refused_word", None)
 REFUSED_CAPTION: Key[str | None] = Key("refused_caption", None)
 TOUR: Key[int | None] = Key("tour", None)
 BOARD: Key[Sent] = Key("board", None)
-BOARD_LEFT: Key[Sent] = Key("board_left", None)
-BOARD_RIGHT: Key[Sent] = Key("board_right", None)
+PAIR: Key[Sent] = Key("pair", None)
 BOARD_SHARED: Key[Sent] = Key("shared_board", None)
 REMOVAL: Key[Sent] = Key("removal", None)
 TREE: Key[Sent] = Key("tree", None)
@@ -96,6 +95,12 @@ SCATTER: Key[Sent] = Key("scatter", None)
 def rows_of(table: str) -> Key[Any]:
     """What was selected in a table called so."""
     return Key(table, None)
+
+
+def step_of(history: History) -> Key[int]:
+    """The step that is chosen of a history. Every history has a key of its own, so that what a browser still says of an
+    earlier one, whose steps were others, is heard no more."""
+    return Key(f"step of {hash(history)}", history.at)
 
 
 def travelled() -> bool:
