@@ -7,6 +7,7 @@ from tyro.conf import Positional, arg
 
 from glied.cli.options import Cache, Data, Sets, Source, app
 from glied.errors import GliedError
+from glied.terminal import say
 
 
 @app.command
@@ -27,7 +28,7 @@ def extract(
     report([*dataset.problems, *problems])
     if not keys:
         raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")
-    print(f"{len(keys)} photographs have their regions in {cache}")
+    say(f"{len(keys)} photographs have their regions in {cache}")
 
 
 @app.command
@@ -56,4 +57,4 @@ def convert(
             f"Expected stored features of photographs such as {paths[0].name}, {len(source.readers)} are stored, under "
             f"ids such as {next(iter(source.readers))}; name the data set that they were extracted from."
         )
-    print(f"{len(keys)} of {len(paths)} photographs have regions; train with --source {source.name}")
+    say(f"{len(keys)} of {len(paths)} photographs have regions; train with --source {source.name}")

@@ -8,6 +8,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.cli.options import Cache, Sets, Source, train_app
 from glied.files import SHIPPED, check_target
+from glied.terminal import say
 from glied.training.options import (
     AttributeOptions,
     DetectorOptions,
@@ -42,10 +43,11 @@ class Run:
         beside = self.attributes.with_suffix(".crossfit.json")
         crossfit = self.crossfit or (beside if beside.is_file() else None)
         if crossfit is None:
-            print(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
+            say(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
         if self.out is not None:
             check_target(self.out)
         folder = self.run or Path("runs") / name
+        check_target(folder / "state.pt")
         return Places(self.data, self.cache, self.attributes, crossfit, folder, self.out)
 
 
@@ -76,7 +78,7 @@ class CaptionerRun(Run):
 
 
 def _report(card: dict[str, Any], places: Places) -> None:
-    print(f"best val CIDEr {card['val_CIDEr_beam_3']}: {places.out or places.best}")
+    say(f"best val CIDEr {card['val_CIDEr_beam_3']}: {places.out or places.best}")
 
 
 def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None:
@@ -144,8 +146,9 @@ def train_attribute_detector(
 
     target = out or run / "attributes.safetensors"
     check_target(target)
+    check_target(run / "state.pt")
     for name, value in train_attributes(data, cache, source, run, target, training).items():
-        print(f"{name} {value:.4f}")
+        say(f"{name} {value:.4f}")
 
 
 @train_app.command(name="detector")
@@ -161,6 +164,7 @@ def train_region_detector(
 
     target = out or run / "detector.safetensors"
     check_target(target)
+    check_target(run / "state.pt")
     for name, quality in train_detector(data, run, target, training, initial).items():
-        print(f"{name} val: " + ", ".join(f"{key} {value}" for key, value in quality.items()))
-    print(f"wrote {target}; use it with GLIED_DETECTOR={target}")
+        say(f"{name} val: " + ", ".join(f"{key} {value}" for key, value in quality.items()))
+    say(f"wrote {target}; use it with GLIED_DETECTOR={target}")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from glied.errors import GliedError
+from glied.files import as_text
+from glied.terminal import say
 from glied.vocabulary import tokenize
 
 CAPTIONS = 5  # captions of a photograph in training: those in one step, and those that name its attributes
@@ -100,7 +102,7 @@ def load_dataset(data: Data) -> Dataset:
 
 def _parts(path: Path) -> list[Part]:
     if not path.is_file():
-        return [Part(path.resolve().name, path)]
+        return [Part(as_text(path.resolve().name), path)]
     try:
         weights = {path.parent / folder: float(weight) for folder, weight in json.loads(path.read_bytes()).items()}
         if not weights or min(weights.values()) <= 0 or not np.isfinite(list(weights.values())).all():
@@ -110,7 +112,7 @@ def _parts(path: Path) -> list[Part]:
             f'Expected folders and their weights, {{"FOLDER": WEIGHT, ...}}, in {path}, could not read them ({error}); '
             "correct the file, or give the folders themselves."
         ) from error
-    return [Part(folder.resolve().name, folder, weight) for folder, weight in weights.items()]
+    return [Part(as_text(folder.resolve().name), folder, weight) for folder, weight in weights.items()]
 
 
 def _load_folder(part: Part, problems: list[str]) -> list[Photograph]:
@@ -191,7 +193,7 @@ def _admit(record: dict, part: Part, photographs: dict[str, Photograph], problem
     elif not captions:
         problems.append(f"{id}: left out, it has no caption")
     else:
-        photographs[id] = Photograph(id, path, record["split"], captions, part.name)
+        photographs[id] = Photograph(as_text(id), path, record["split"], captions, part.name)
 
 
 def _text(sentence: dict) -> str:
@@ -211,6 +213,8 @@ def _is_file(path: Path) -> bool:
 def report(problems: Sequence[str], shown: int = 10) -> None:
     """Prints what was left out: how many things, the first of them, how many more."""
     if problems:
-        print(f"{len(problems)} thing(s) in the data were left out:", *problems[:shown], sep="\n  ")
+        say(f"{len(problems)} thing(s) in the data were left out:")
+    for problem in problems[:shown]:
+        say(f"  {problem}")
     if len(problems) > shown:
-        print(f"  ... and {len(problems) - shown} more")
+        say(f"  ... and {len(problems) - shown} more")

@@ -7,7 +7,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from glied.errors import GliedError
 from glied.files import replacing
@@ -15,6 +14,7 @@ from glied.images import open_image
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
+from glied.terminal import track
 
 
 class FeatureCache:
@@ -62,7 +62,7 @@ class FeatureCache:
                 continue
             if keys[path] not in self.index:
                 missing.append(path)
-        bar = tqdm(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
+        bar = track(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
         for path in bar:
             if keys[path] in self.index or keys[path] in pending:
                 continue
@@ -82,7 +82,8 @@ class FeatureCache:
     def _write(self, pending: dict[str, Regions]) -> None:
         name = hashlib.sha256("".join(pending).encode()).hexdigest()[:16]
         counts = [len(r.boxes) for r in pending.values()]
-        with replacing(self.folder / f"{name}.h5") as aside, h5py.File(aside, "w") as file:
+        # in memory first: HDF5 would not say why it cannot write, and would try again when it closes
+        with h5py.File(name, "w", driver="core", backing_store=False) as file:
             file.attrs["source"] = self.source.name
             file["keys"] = np.array(list(pending), "S64")
             file["starts"] = np.cumsum([0, *counts])
@@ -94,6 +95,9 @@ class FeatureCache:
             )
             labels = [label for r, n in zip(pending.values(), counts, strict=True) for label in r.labels or [""] * n]
             file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
+            file.flush()
+            with replacing(self.folder / f"{name}.h5") as aside:
+                aside.write_bytes(file.id.get_file_image())
         self._add(self.folder / f"{name}.h5")
 
     def read(self, keys: Iterable[str]) -> Iterator[Regions]:

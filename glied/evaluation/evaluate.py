@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from glied.attributes import AttributeDetector
 from glied.batch import stack
@@ -23,6 +22,7 @@ from glied.errors import GliedError
 from glied.evaluation.metrics import habits, score
 from glied.regions import open_source
 from glied.scene import Scene
+from glied.terminal import track
 from glied.vocabulary import PAD
 
 BATCH = 50
@@ -76,7 +76,7 @@ def evaluate(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> 
     seconds, start = {"regions": scenes.seconds}, time.perf_counter()
     captions: dict[str, str] = {}
     log_p: list[Tensor] = []
-    bar = tqdm(total=len(photographs), desc=f"captions of {scenes.split}", unit="image")
+    bar = track(total=len(photographs), desc=f"captions of {scenes.split}", unit="image")
     for i in range(0, len(photographs), BATCH):
         chosen = photographs[i : i + BATCH]
         read = list(scenes.read(chosen))

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm import tqdm
 
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
@@ -30,6 +29,7 @@ from glied.images import open_image
 from glied.model import Inputs
 from glied.regions.boxes import iou
 from glied.scene import Scene
+from glied.terminal import track
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
 
 SENSES: tuple[tuple[Over, str], ...] = (("regions", "region_mask"), ("attributes", "attribute_mask"))  # what is removed
@@ -421,7 +421,7 @@ def ground(
     collocations = Collocations()
     values: list[dict[str, Any]] = []
     random = torch.Generator().manual_seed(0)
-    bar = tqdm(boxed, desc=f"grounding of {scenes.split}", unit="image")
+    bar = track(boxed, desc=f"grounding of {scenes.split}", unit="image")
     for each, scene in zip(bar, scenes.read([each.photograph for each in boxed]), strict=True):
         own = generated(each, checkpoint, captions[each.photograph.id].split(), singular)
         view = look(checkpoint, scene, each, own, sides)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from glied.data.annotations import read_boxes
 from glied.data.dataset import load_dataset, report
@@ -15,6 +14,7 @@ from glied.errors import GliedError
 from glied.images import open_image
 from glied.regions import RegionSource
 from glied.regions.boxes import iou
+from glied.terminal import track
 
 COUNTS = (10, 36, 100)
 MATCH = 0.5  # IoU at which a region covers a human box
@@ -41,7 +41,7 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
     right: list[bool] = []
     problems: list[str] = []
     seconds, opened, count = 0.0, 0, 0
-    for boxed in tqdm(photographs, desc=f"recall ({source.name})", unit="image"):
+    for boxed in track(photographs, desc=f"recall ({source.name})", unit="image"):
         try:
             image = open_image(boxed.photograph.path)
         except GliedError as error:

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from glied.data.annotations import Boxed, Origin, read_boxes
 from glied.data.dataset import Data, Dataset, load_dataset, report
@@ -35,6 +34,7 @@ from glied.regions.detector import (
     save_net,
     to_pixels,
 )
+from glied.terminal import track
 from glied.training.loop import Training, fit, refuse_several, resolve, settings
 from glied.training.options import DetectorOptions
 from glied.training.provenance import provenance
@@ -273,7 +273,7 @@ def read_readable(dataset: Dataset) -> tuple[list[Boxed], list[bool]]:
     """The photographs to train on whose files can be read and hold their boxes, and whether each is wide; the others
     are reported."""
     train, wide, problems = [], [], []
-    for boxed in tqdm(read_boxes(dataset, dataset.split("train", "restval")), desc="photographs", unit="image"):
+    for boxed in track(read_boxes(dataset, dataset.split("train", "restval")), desc="photographs", unit="image"):
         try:
             width, height = open_image(boxed.photograph.path, side=None).size
         except GliedError as error:

@@ -85,7 +85,7 @@ def test_caption_as_json_has_scores_and_the_n_best_list(folder, monkeypatch, cap
     image = folder / "data" / "images" / "0.jpg"
     arguments = ("--checkpoint", folder / "glied.safetensors", "--json", "--n-best", 3)
     assert run(monkeypatch, "caption", image, *arguments) == 0
-    [result] = json.loads(capsys.readouterr().out)
+    [result] = map(json.loads, capsys.readouterr().out.splitlines())
     assert result["image"] == str(image)
     scores = [c["score"] for c in result["captions"]]
     assert len(scores) == 3
