@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 50_000_000
 SIDE = 1333  # pixels; more than any region source looks at
 MIN_SIDE = 16
+SCANS = 64  # of a progressive JPEG, which has about ten; each costs time with all pixels, however few its bytes
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 
 
 def open_image(
@@ -56,6 +59,8 @@ def open_image(
                     f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
                     f"{width} x {height}; choose a larger one."
                 )
+            if image.format in ("JPEG", "MPO") and _count_scans(data) > SCANS:
+                raise GliedError(f"Expected at most {SCANS} scans in a JPEG file, {name} has more; save it again.")
             if side:
                 image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at half, a quarter ... of its size
             image.load()
@@ -85,3 +90,12 @@ def open_image(
             f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "
             "another kind; export it again as JPEG or PNG."
         ) from error
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Scans of a JPEG file's first picture, up to one more than SCANS."""
+    scans, at = 0, 2
+    while scans <= SCANS and (found := MARKER.search(jpeg, at)) and found[1] != b"\xd9":  # D9 ends the picture
+        scans += found[1] == b"\xda"
+        at = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    return scans
