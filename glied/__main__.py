@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from glied.errors import GliedError
-from glied.terminal import complain, silence
+from glied.terminal import complain, end_bars, silence
 
 
 def main() -> None:
@@ -17,10 +17,13 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # for the help, which is not ours to write
     try:
-        with _stoppable():
-            from glied.cli.commands import app
+        try:
+            with _stoppable():
+                from glied.cli.commands import app
 
-            app.cli(prog="python -m glied", description=__doc__)
+                app.cli(prog="python -m glied", description=__doc__)
+        finally:
+            end_bars()
     except GliedError as error:
         complain(error)
         sys.exit(2)

@@ -99,6 +99,13 @@ class _Bars:
         return sys.stderr.fileno()
 
 
+def end_bars() -> None:
+    """Ends the line of every bar that an error has left open."""
+    if tqdm := sys.modules.get("tqdm"):
+        for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+            bar.close()
+
+
 def track(items: Any = None, desc: str = "", **options: Any) -> Any:
     """A bar on standard error that shows how far work is; `options` are those of tqdm."""
     from tqdm import tqdm

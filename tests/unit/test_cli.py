@@ -8,44 +8,18 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
-import torch
-from PIL import Image
 from tiny import run
 
 from glied.attributes import AttributeDetector
 from glied.baselines.build import build
-from glied.checkpoint import Checkpoint, save_attribute_detector
+from glied.checkpoint import save_attribute_detector
 from glied.config import ModelConfig
 from glied.evaluation import evaluate as evaluation
 from glied.evaluation.metrics import METRICS, score
 from glied.regions.grid import Grid
 from glied.traces import Trace
-from glied.vocabulary import SPECIAL, Vocabulary
-
-WORDS = ("a", "dog", "runs", "red", "ball", "grass", "man", "sits")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny random models over the real regions, and a data set of four photographs of noise."""
-    folder = tmp_path_factory.mktemp("cli")
-    torch.manual_seed(0)
-    vocabulary = Vocabulary(SPECIAL + WORDS)
-    config = ModelConfig(vocabulary_size=len(vocabulary), feature_dim=1280, d=16, heads=2, d_head=8, max_length=6)
-    Checkpoint(build(config), vocabulary, WORDS, Grid.name, {"seed": 0}).save(folder / "glied.safetensors")
-    save_attribute_detector(folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {})
-    (folder / "data" / "images").mkdir(parents=True)
-    records = []
-    for i in range(4):
-        pixels = np.random.default_rng(i).integers(0, 255, (40, 60, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "data" / "images" / f"{i}.jpg")
-        records.append({"filename": f"{i}.jpg", "split": "val", "sentences": [{"raw": "A dog runs on the grass."}]})
-    (folder / "data" / "images" / "3.jpg").write_bytes(b"no image")
-    (folder / "data" / "captions.json").write_text(json.dumps({"images": records}))
-    return folder
 
 
 def test_caption_prints_a_line_per_image(folder, monkeypatch, capsys):
@@ -53,7 +27,7 @@ def test_caption_prints_a_line_per_image(folder, monkeypatch, capsys):
     assert run(monkeypatch, "caption", *images, "--checkpoint", folder / "glied.safetensors", "--beam", 2) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(i) for i in images]
-    assert all(set(line.split("\t")[1].split()) <= set(WORDS) for line in lines)
+    assert all(set(line.split("\t")[1].split()) <= set(tiny.FEW) for line in lines)
 
 
 def test_score_scores_caption_files(tmp_path, monkeypatch, capsys):
@@ -173,7 +147,7 @@ def test_info_counts_parameters(folder, monkeypatch, capsys):
 
 def test_a_detector_of_another_vocabulary_is_refused(folder, monkeypatch, capsys):
     other = folder / "other.safetensors"
-    save_attribute_detector(other, AttributeDetector(WORDS[:3], 1280, Grid.name), {})
+    save_attribute_detector(other, AttributeDetector(tiny.FEW[:3], 1280, Grid.name), {})
     image = folder / "data" / "images" / "0.jpg"
     assert run(monkeypatch, "caption", image, "--checkpoint", folder / "glied.safetensors", "--attributes", other) == 2
     assert "attribute detector" in capsys.readouterr().err
