@@ -12,6 +12,7 @@ from tqdm import tqdm
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
+from glied.records import reason, shown
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
@@ -58,7 +59,7 @@ class FeatureCache:
             try:
                 keys[path] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
-                problems.append(f"{path.name}: {error.strerror}")
+                problems.append(f"{shown(str(path))}: {reason(error)}")
                 continue
             if keys[path] not in self.index:
                 missing.append(path)
