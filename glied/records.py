@@ -114,6 +114,7 @@ def read_json(path: Path, what: str, advice: str = "correct the file") -> tuple[
         raise refuse(what, path, "its brackets are nested too deep", advice) from error
     except ValueError as error:
         why = f"damaged JSON: {reason(error)}" if isinstance(error, json.JSONDecodeError) else reason(error)
+        why = "a number in it has too many digits" if "int_max_str_digits" in why else why
         raise refuse(what, path, why, advice) from error
     problems += [
         f"{shown(path.name)}: the key {shown(key)} comes {count + 1} times in one object, its last value counts"
@@ -169,38 +170,65 @@ class Names:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = dict.fromkeys(names)
-        self.forms: list[dict[str, list[tuple[list[str], str, bool, str]]]] = [defaultdict(list) for _ in range(3)]
+        self.names = names if isinstance(names, Mapping) else dict.fromkeys(names)
+        self.index: dict[str, str | list[str]] = {}  # each form of a name -> the name, or names; there may be 100,000
         for name in self.names:
-            folders, keys, image = _forms(name)
-            for form, key in zip(self.forms, keys, strict=True):
-                if key:
-                    form[key].append((folders, keys[1], image, name))
+            for key in {*_forms(name)[1]} - {""}:
+                known = self.index.get(key)
+                if known is None:
+                    self.index[key] = name
+                elif isinstance(known, str):
+                    self.index[key] = [known, name]
+                else:
+                    known.append(name)
 
     def find(self, id: str) -> str | None:
         """The name that `id` means, if it can mean one alone."""
         if id in self.names:
             return id
         own, keys, bare = _forms(id)
-        for rank, (form, key) in enumerate(zip(self.forms, keys, strict=True)):
-            fitting = [
-                ((folders == own, min(len(folders), len(own))), name)
-                for folders, stem, image, name in form.get(key, ())
-                if _agree(folders, own) and (image != bare if rank == 1 else rank == 0 or stem != keys[1])
-            ]
-            closest = max((rest for rest, _ in fitting), default=None)
-            found = [name for rest, name in fitting if rest == closest]
+        for rank, key in enumerate(keys):
+            known = self.index.get(key, []) if key else []
+            fitting = []
+            for name in [known] if isinstance(known, str) else known:
+                folders, forms, image = _forms(name)
+                # of names that differ by their ending alone, one must have none
+                same = forms[1] == keys[1] or image != bare or (rank == 3 and forms[2] != keys[2])
+                if forms[rank] == key and same and _agree(folders, own):
+                    fitting.append(((folders == own, min(len(folders), len(own))), name))
+            closest = max((nearness for nearness, _ in fitting), default=None)
+            found = [name for nearness, name in fitting if nearness == closest]
             if found:
                 return found[0] if len(found) == 1 else None
         return None
 
 
-def _forms(name: str) -> tuple[list[str], tuple[str, str, str], bool]:
-    """Folders; the last part of a path, its stem and the number it is; and whether it ends as images do."""
+class Images:
+    """Images by their ids and by what else they are called, their file names say: what others mean by an id.
+
+    Args:
+        ids: of the images. `also`: another name -> the id.
+    """
+
+    def __init__(self, ids: Iterable[str], also: Mapping[str, str]) -> None:
+        self.ids, self.also, self.named = Names(ids), also, Names(also)
+
+    def find(self, id: str) -> str | None:
+        """The id of the image that `id` means: by the very id or name, else by all that it can mean alike."""
+        if id in self.ids.names or id in self.also:
+            return id if id in self.ids.names else self.also[id]
+        called = self.named.find(id)
+        found = {self.ids.find(id), None if called is None else self.also[called]} - {None}
+        return found.pop() if len(found) == 1 else None
+
+
+def _forms(name: str) -> tuple[list[str], tuple[str, str, str, str], bool]:
+    """Folders; the path without the ending of an image, its last part, the stem of that and the number it is; and
+    whether it ends as images do."""
     *folders, last = same_name(name).split("/")
     stem = IMAGE.sub("", last)
     number = NUMBER.fullmatch(stem)
-    return folders, (last, stem, number[1] if number else ""), stem != last
+    return folders, ("/".join([*folders, stem]), last, stem, number[1] if number else ""), stem != last
 
 
 def _agree(folders: Sequence[str], others: Sequence[str]) -> bool:
@@ -209,13 +237,12 @@ def _agree(folders: Sequence[str], others: Sequence[str]) -> bool:
     return not shared or folders[-shared:] == others[-shared:]
 
 
-def join(names: Iterable[str], ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def match_names(names: Iterable[str], ids: Names) -> tuple[dict[str, str], list[str]]:
     """Name -> the id that means it, and a sentence for each id that could mean several names: it means none of them,
     unless it is the very name of one."""
-    index = Names(ids)
     claims: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
-        if (id := index.find(name)) is not None:
+        if (id := ids.find(name)) is not None:
             claims[id].append(name)
     found, doubts = {}, []
     for id, claimants in claims.items():

@@ -8,7 +8,6 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.captions import DecodeOptions
 from glied.cli.options import Data, Models, ReportOut, SplitName, app, write_json
-from glied.errors import GliedError
 from glied.files import check_target, replacing
 
 
@@ -64,13 +63,11 @@ def evaluate_split(
     for other in others:
         check_same(other, dataset.name, split)
     model, detector = load_pair(models.checkpoint, models.detector)
-    boxed, problems = [], []
     if grounding:
         check_groundable(model)
         boxed, problems = read_boxes(dataset, dataset.split(split), human=True)
     scenes = read_scenes(dataset, split, models.cache, detector)
     result = evaluate(model, scenes, decoding)
-    result["problems"] += problems
     _print_scores(result)
     print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
     for habit, value in result["habits"].items():
@@ -79,7 +76,7 @@ def evaluate_split(
         start = time.perf_counter()
         captions = {id: image["caption"] for id, image in result["images"].items()}
         result["grounding"] = ground(model, scenes, boxed, captions)
-        result["problems"] += result["grounding"].pop("problems")
+        result["problems"] += [*problems, *result["grounding"].pop("problems")]
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
     report(result["problems"])
     write_json(out, result, indent=None)
@@ -114,7 +111,9 @@ def score_files(
     people, told = read_texts(references), read_texts(captions)
     known, spoken, problems = pair(people, told)
     if len(spoken) < len(people.captions):
-        problems.append(f"{len(spoken)} of {len(people.captions)} images with references have a caption; only they count")
+        problems.append(
+            f"{len(spoken)} of {len(people.captions)} images with references have a caption; only they count"
+        )
     tell(problems := [*problems, *doubt(len(spoken))])
     result = score(known, spoken)
     report = {"scores": result.corpus, "missing": result.missing, "tokenizer": result.tokenizer}

@@ -12,7 +12,7 @@ from torch import Tensor
 from glied.data.dataset import Dataset, Photograph
 from glied.data.phrases import Parsed, parse
 from glied.errors import GliedError
-from glied.records import DAMAGE, Names, as_id, join, list_of, read_json, reason, refuse, shown, tell_strangers
+from glied.records import DAMAGE, Names, as_id, list_of, match_names, read_json, reason, refuse, shown, tell_strangers
 
 # Who drew the boxes. phrases: people, of what captions mention. classes: people, of all objects of some classes.
 # persons: people drew the persons, a teacher the rest. teacher: another detector drew all of them.
@@ -158,7 +158,9 @@ def read_instances(
         problems += lost
     bearers = Counter(name for _, images in listed for name in images)
     images = {  # of a name in several files, that in the folder of each is meant, as in COCO's train2014/, val2014/
-        name if bearers[name] == 1 else f"{folder}/{name}": image for folder, own in listed for name, image in own.items()
+        name if bearers[name] == 1 else f"{folder}/{name}": image
+        for folder, own in listed
+        for name, image in own.items()
     }
 
     def build(photograph: Photograph, image: Any) -> Boxed | None:
@@ -205,7 +207,7 @@ def _list_instances(path: Path, content: Any, problems: list[str]) -> dict[str, 
     return found
 
 
-class Reversed(ValueError):
+class LayoutError(ValueError):
     """Boxes whose ends come before their starts, as those of another layout would."""
 
 
@@ -223,7 +225,7 @@ def _build_all(
     what, advice = words
     if not isinstance(content, dict):
         raise refuse(what, path, "it is no object with photographs as keys", advice)
-    keys, doubts = join([p.place or p.id for p in everyone or photographs], content)
+    keys, doubts = match_names([p.place or p.id for p in everyone or photographs], Names(content))
     if everyone:
         meant = set(keys.values())
         strangers = [key for key in content if key not in meant]
@@ -243,9 +245,9 @@ def _build_all(
             problems.append(f"{shown(photograph.id)}: its boxes were left out, {reason(error)}")
         else:
             found += [boxed] if boxed else []
-    turned = sum(isinstance(error, Reversed) for error in wrong)
+    turned = sum(isinstance(error, LayoutError) for error in wrong)
     if wrong and (not found or 3 * turned > len(found) + len(wrong)):
-        worst = next((error for error in wrong if isinstance(error, Reversed)), wrong[0])
+        worst = next((error for error in wrong if isinstance(error, LayoutError)), wrong[0])
         raise refuse(what, path, f"{len(wrong)} of {len(found) + len(wrong)} photographs: {reason(worst)}", advice)
     return found, problems
 
@@ -274,12 +276,12 @@ def _corners(
     """The boxes that have an area, and which these are; how many have none is told.
 
     Raises:
-        Reversed: some end before they start.
+        LayoutError: some end before they start.
         ValueError: they are no boxes, or none has an area.
     """
     corners = torch.tensor(boxes, dtype=torch.float).view(len(boxes), 4)
     if turned := int((corners[:, 2:] < corners[:, :2]).any(1).sum()):
-        raise Reversed(f"{turned} of {len(boxes)} boxes end before they start: {LAYOUTS}")
+        raise LayoutError(f"{turned} of {len(boxes)} boxes end before they start: {LAYOUTS}")
     kept = ((corners[:, 2:] > corners[:, :2]).all(1) & corners.isfinite().all(1)).nonzero()[:, 0].tolist()
     if not kept:
         raise ValueError("each is a box without area")
@@ -289,10 +291,10 @@ def _corners(
 
 
 def check_within(boxes: Float[Tensor, "G 4"], size: Sequence[Any], layouts: str = LAYOUTS) -> None:
-    """Raises Reversed if more than a third of the boxes reach beyond a photograph of this size, as those of another
+    """Raises LayoutError if more than a third of the boxes reach beyond a photograph of this size, as those of another
     layout would."""
     if 3 * (beyond := count_beyond(boxes, size)) > len(boxes):
-        raise Reversed(f"{beyond} of {len(boxes)} boxes reach beyond its {size[0]} x {size[1]} pixels: {layouts}")
+        raise LayoutError(f"{beyond} of {len(boxes)} boxes reach beyond its {size[0]} x {size[1]} pixels: {layouts}")
 
 
 def count_beyond(boxes: Float[Tensor, "G 4"], size: Sequence[Any]) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from glied.errors import GliedError
 from glied.records import (
-    Names,
+    Images,
     as_id,
     list_of,
     read_json,
@@ -267,8 +267,7 @@ def _list_coco(file: Path, images: list[Any], annotations: list[Any], problems: 
             known[id] = image
         except (KeyError, TypeError, ValueError) as error:
             problems.append(f"{file.name}: an image was left out, {reason(error)}: {shown(image)}")
-    ids, files = Names(known), Names(image["file_name"] for image in known.values())
-    by_file = {image["file_name"]: id for id, image in known.items()}
+    meaning = Images(known, {image["file_name"]: id for id, image in known.items()})
     captions: dict[str, list[str]] = {id: [] for id in known}
     meant: dict[str, str | None] = {}
     strangers: dict[str, None] = {}
@@ -282,7 +281,7 @@ def _list_coco(file: Path, images: list[Any], annotations: list[Any], problems: 
             problems.append(f"{file.name}: an annotation was left out, {reason(error)}: {shown(annotation)}")
             continue
         if id not in meant:
-            meant[id] = ids.find(id) or by_file.get(files.find(id) or "")
+            meant[id] = meaning.find(id)
         own = meant[id]
         if own is None:
             strangers[id] = None

@@ -1,7 +1,7 @@
 """The cache of regions in HDF5, by photograph; itself a region source."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -45,8 +45,16 @@ class FeatureCache:
                 "delete that file and run extract again."
             ) from error
 
-    def extract(self, paths: Sequence[Path], progress: bool = True) -> tuple[dict[Path, str], list[str]]:
+    def extract(
+        self,
+        paths: Sequence[Path],
+        progress: bool = True,
+        check: Callable[[Path, Regions], None] | None = None,
+    ) -> tuple[dict[Path, str], list[str]]:
         """Finds the regions of every photograph not yet cached.
+
+        Args:
+            check: is asked about every photograph that is cached and its regions there, before any are found.
 
         Returns:
             the key of each photograph that could be read, and one sentence for each that could not.
@@ -63,6 +71,10 @@ class FeatureCache:
                 continue
             if keys[path] not in self.index:
                 missing.append(path)
+        if check is not None:
+            cached = [path for path in keys if keys[path] in self.index]
+            for path, regions in zip(cached, self.read(keys[path] for path in cached), strict=True):
+                check(path, regions)
         bar = tqdm(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
         for path in bar:
             if keys[path] in self.index or keys[path] in pending:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glied.errors import GliedError
-from glied.records import DAMAGE, Names, as_id, read_json, reason, refuse, shown, tell_strangers
+from glied.records import DAMAGE, Images, as_id, read_json, reason, refuse, shown, tell_strangers
 
 WHAT = "captions as {id: [captions]} or in COCO's or Karpathy's layout"
 
@@ -129,16 +129,15 @@ def pair(references: Texts, captions: Texts) -> tuple[dict[str, list[str]], dict
     Raises:
         GliedError: a photograph has several captions, or captions have no references.
     """
-    known = Names([*references.captions, *references.also])
+    known = Images(references.captions, references.also)
     spoken: dict[str, str] = {}
     callers: dict[str, str] = {}
     strangers = []
     for id, texts in captions.captions.items():
-        called = known.find(id)
-        if called is None:
+        own = known.find(id)
+        if own is None:
             strangers.append(id)
             continue
-        own = references.also.get(called, called)
         if len(texts) > 1 or own in spoken:
             twice = f", as {shown(callers[own])} too" if own in spoken else f" has {len(texts)}"
             raise GliedError(f"Expected one caption per image, {shown(id)}{twice}; choose one.")

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
-from glied.data.annotations import Boxed, Reversed, check_within
+from glied.data.annotations import Boxed, LayoutError, check_within
 from glied.data.phrases import find_classes, singulars
 from glied.errors import GliedError
 from glied.evaluation.evaluate import Scenes
@@ -422,7 +422,7 @@ def ground(
         size = open_image(each.photograph.path).info["size"]
         try:
             check_within(each.boxes, size)
-        except Reversed as error:
+        except LayoutError as error:
             problems.append(f"{shown(each.photograph.id)}: not measured on, {error}")
         else:
             opened.append((each, torch.tensor(size)))

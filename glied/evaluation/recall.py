@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from glied.data.annotations import Reversed, check_within, read_boxes
+from glied.data.annotations import LayoutError, check_within, read_boxes
 from glied.data.dataset import load_dataset
 from glied.data.phrases import KINDS, label_object, name_object, singulars
 from glied.errors import GliedError
@@ -48,7 +48,7 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
         except GliedError as error:
             problems.append(str(error))
             continue
-        except Reversed as error:
+        except LayoutError as error:
             problems.append(f"{shown(boxed.photograph.id)}: left out, {error}")
             continue
         opened += 1

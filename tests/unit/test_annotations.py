@@ -133,7 +133,7 @@ def test_entities_of_flickr8k(shared: Path) -> None:
 def test_boxes_without_area_are_refused(tmp_path: Path, box: list[float]) -> None:
     data = tiny.boxed(tmp_path / "d", ("val", (60, 60), []))
     (data / "entities.json").write_text(broken(boxes=[{"chains": [1], "box": box}]))
-    with pytest.raises(GliedError, match="box without area|1 of 1 boxes end before they start"):
+    with pytest.raises(GliedError, match=r"box without area|1 of 1 boxes end before they start"):
         boxes_of(data)
 
 
