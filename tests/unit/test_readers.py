@@ -24,7 +24,7 @@ from glied.data.texts import pair, read_texts
 from glied.errors import GliedError
 from glied.records import Names, kind_of, match_names, read_json, reason, shown
 from glied.regions.stored import StoredFiles
-from glied.training.material import read_crossfit
+from glied.training.material import Places, prepare, read_crossfit
 
 A = (0, 0, 9, 9)
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
@@ -493,6 +493,17 @@ def test_cider_of_one_photograph_is_told_to_mean_nothing(tmp_path: Path, monkeyp
         told = any("CIDEr means nothing" in problem for problem in json.loads(out.read_text())["problems"])
         assert said == told == (count == 1)
     assert "1 of 2 images with references have a caption; only they count" in json.loads(out.read_text())["problems"]
+
+
+def test_training_on_one_val_photograph_is_told(data: Path, places: Places, capsys) -> None:
+    content = json.loads((data / "captions.json").read_text())
+    for count in (2, 1):
+        val = [image for image in content["images"] if image["split"] == "val"][:count]
+        train = [image for image in content["images"] if image["split"] == "train"]
+        (data / "captions.json").write_text(json.dumps({"images": [*train, *val]}))
+        capsys.readouterr()
+        prepare(places, False, 1)
+        assert ("val of colours: CIDEr means nothing here" in capsys.readouterr().out) == (count == 1)
 
 
 # Features of others
