@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from glied.errors import GliedError
+from glied.records import reason, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -25,8 +26,9 @@ def open_image(
 ) -> Image.Image:
     """The photograph in a file or in bytes: first frame, upright by its EXIF tag, RGB over white.
 
-    Its `info`, and that of its copies, says which it is: `name`, `sha256` of the bytes, and `size`, the width and
-    height of the whole photograph: a large one is scaled down, so that all who look at it see the same pixels.
+    Its `info`, and that of its copies, says which it is: `name` (of a file, its path), `sha256` of the bytes, and
+    `size`, the width and height of the whole photograph: a large one is scaled down, so that all who look at it see the
+    same pixels.
 
     Args:
         side: no side will be longer, in pixels; None for the whole photograph.
@@ -34,13 +36,16 @@ def open_image(
     Raises:
         GliedError: no image, a format not in FORMATS, damaged, smaller than MIN_SIDE or larger than max_pixels.
     """
-    name = name or (source.name if isinstance(source, Path) else "the file")
+    name = name or (str(source) if isinstance(source, Path) else "the file")
+    told = shown(name, 300)
     if isinstance(source, Path):
         try:
             data = source.read_bytes()
-        except OSError as error:
+        except IsADirectoryError as error:
+            raise GliedError(f"Expected an image, {told} is a folder; name its files.") from error
+        except (OSError, ValueError) as error:
             raise GliedError(
-                f"Expected an image at {source}, could not open it ({error.strerror}); check the path."
+                f"Expected an image at {told}, could not open it ({reason(error)}); check the path."
             ) from error
     else:
         data = source
@@ -51,12 +56,12 @@ def open_image(
             width, height = image.size
             if width * height > max_pixels:
                 raise GliedError(
-                    f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has "
+                    f"Expected at most {max_pixels / 1e6:.0f} megapixels, {told} has "
                     f"{width} x {height}; scale it down first."
                 )
             if min(width, height) < MIN_SIDE:
                 raise GliedError(
-                    f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
+                    f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {told} has "
                     f"{width} x {height}; choose a larger one."
                 )
             if image.format in ("JPEG", "MPO") and _count_scans(data) > SCANS:
@@ -83,11 +88,11 @@ def open_image(
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, far above ours
         raise GliedError(
-            f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has far more; scale it down first."
+            f"Expected at most {max_pixels / 1e6:.0f} megapixels, {told} has far more; scale it down first."
         ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         raise GliedError(
-            f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "
+            f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {told} is damaged or of "
             "another kind; export it again as JPEG or PNG."
         ) from error
 

@@ -123,7 +123,7 @@ def _readable(path: Path) -> bool:
 
 def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
-    image = open_image(entry.path)
+    image = open_image(entry.path, entry.path.name)
     return Photograph(
         image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, as_jpeg(fitted(image, SIDE))
     )
@@ -135,7 +135,7 @@ open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people lo
 @lru_cache(maxsize=MOST)
 def thumbnail(entry: Entry, side: int = 128) -> str:
     """A data URL, `side` pixels a side at most."""
-    return data_url(as_jpeg(open_image(entry.path, side=side)))
+    return data_url(as_jpeg(open_image(entry.path, entry.path.name, side=side)))
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,7 @@
 """The cache of regions in HDF5, by photograph; itself a region source."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ from PIL import Image
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
+from glied.records import reason, shown
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
@@ -44,8 +45,16 @@ class FeatureCache:
                 "delete that file and run extract again."
             ) from error
 
-    def extract(self, paths: Sequence[Path], progress: bool = True) -> tuple[dict[Path, str], list[str]]:
+    def extract(
+        self,
+        paths: Sequence[Path],
+        progress: bool = True,
+        check: Callable[[Path, Regions], None] | None = None,
+    ) -> tuple[dict[Path, str], list[str]]:
         """Finds the regions of every photograph not yet cached.
+
+        Args:
+            check: is asked about every photograph that is cached and its regions there, before any are found.
 
         Returns:
             the key of each photograph that could be read, and one sentence for each that could not.
@@ -58,10 +67,14 @@ class FeatureCache:
             try:
                 keys[path] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
-                problems.append(f"{path.name}: {error.strerror}")
+                problems.append(f"{shown(str(path))}: {reason(error)}")
                 continue
             if keys[path] not in self.index:
                 missing.append(path)
+        if check is not None:
+            cached = [path for path in keys if keys[path] in self.index]
+            for path, regions in zip(cached, self.read(keys[path] for path in cached), strict=True):
+                check(path, regions)
         bar = track(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
         for path in bar:
             if keys[path] in self.index or keys[path] in pending:

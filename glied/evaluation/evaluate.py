@@ -19,7 +19,7 @@ from glied.data.features import FeatureCache
 from glied.data.split import encode_captions
 from glied.decode import caption
 from glied.errors import GliedError
-from glied.evaluation.metrics import habits, score
+from glied.evaluation.metrics import doubt, habits, score
 from glied.regions import open_source
 from glied.scene import Scene
 from glied.terminal import track
@@ -106,7 +106,7 @@ def evaluate(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> 
         "split": scenes.split,
         "options": asdict(options),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "problems": [*dataset.problems, *scenes.problems],
+        "problems": [*dataset.problems, *scenes.problems, *doubt(len(photographs))],
     }
 
 

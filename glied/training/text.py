@@ -16,7 +16,7 @@ from torch import Tensor
 from glied.baselines.build import build
 from glied.checkpoint import Checkpoint
 from glied.config import preset
-from glied.data.dataset import CAPTIONS
+from glied.data.dataset import CAPTIONS, report
 from glied.data.split import encode_captions
 from glied.data.texts import read_texts
 from glied.errors import GliedError
@@ -111,7 +111,9 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     """
     device, _, _ = join()
     options = resolve(options, device)
-    gathered = [text for path in captions for text in read_texts(path).values()]
+    read = [read_texts(path) for path in captions]
+    report([problem for texts in read for problem in texts.problems])
+    gathered = [text for texts in read for text in texts.captions.values()]
     material = prepare(places, options.mirror, options.min_count)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
     texts = fit_texts(gathered, material, config.max_length, options.texts)

@@ -19,6 +19,7 @@ FORBIDDEN = {
 LAYERS = {
     "glied": """
         equations errors terminal
+        records
         captions config files functions images scene vocabulary
         model traces weights
         baselines batch regions

@@ -363,3 +363,13 @@ cli.main()
     assert done.stderr.startswith(b"\rwork")
     assert done.stderr.endswith(b"\nglied: Expected nothing.\n")
     assert done.returncode == 2
+
+
+def test_score_reads_what_caption_writes(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    images = [folder / "data" / "images" / f"{i}.jpg" for i in (0, 1)]
+    options = ("--checkpoint", folder / "glied.safetensors", "--beam", 1, "--json")
+    assert tiny.run(monkeypatch, "caption", *images, *options) == 0
+    (tmp_path / "said.jsonl").write_text(capsys.readouterr().out)
+    files = ("--references", folder / "data" / "captions.json", "--captions", tmp_path / "said.jsonl")
+    assert tiny.run(monkeypatch, "score", *files, "--json", tmp_path / "scores.json") == 0
+    assert len(json.loads((tmp_path / "scores.json").read_text())["images"]) == 2
