@@ -1,18 +1,22 @@
-# make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs)
+# make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs, HOST=127.0.0.1)
 # make test   set up and run the tests
 # make check  set up, then format, lint, types and tests
 # make detectron2-test  set up and run the tests of Bottom-Up Attention on detectron2
+# make audit  set up, then report what is known of weaknesses of the packages; it never fails
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8501
+HOST ?= 127.0.0.1
 IMAGES ?=
 BIN := .venv/bin
 D2 := .venv-detectron2
+AUDIT := .venv-audit
+PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: app test check detectron2-test clean
+.PHONY: app test check detectron2-test audit clean
 
 app: .venv/app.done
-	GLIED_IMAGES="$(IMAGES)" $(BIN)/streamlit run app/main.py --server.port $(PORT)
+	GLIED_IMAGES="$(IMAGES)" $(BIN)/streamlit run app/main.py --server.port $(PORT) --server.address $(HOST)
 
 test: .venv/test.done
 	$(BIN)/python -m pytest
@@ -28,8 +32,16 @@ check: .venv/test.done
 detectron2-test: $(D2)/test.done
 	$(D2)/bin/python -m pytest tests/with_detectron2
 
+# pip-audit asks PyPI's database of known weaknesses about every installed package.
+audit: .venv/test.done
+	@$(PYTHON) -m venv $(AUDIT) && \
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 && \
+	$(AUDIT)/bin/pip-audit --skip-editable --progress-spinner off --timeout 15 \
+		--path "$$($(BIN)/python $(PACKAGES))" || \
+		echo "Reported only: packages above have known weaknesses, or the audit could not be made."
+
 clean:
-	rm -rf .venv $(D2)
+	rm -rf .venv $(D2) $(AUDIT)
 
 # A virtual environment counts as made only when its last command has succeeded.
 .venv/app.done: requirements.txt pyproject.toml
@@ -45,7 +57,6 @@ clean:
 
 # detectron2's own Python, out of its source package on PyPI, in an environment that also sees the packages of .venv:
 # so it runs where neither its compiled part nor torchvision can be had. Users install it as its project says.
-PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 $(D2)/test.done: .venv/test.done
 	$(BIN)/python -m venv --clear $(D2)
 	$(BIN)/python $(PACKAGES) > "$$($(D2)/bin/python $(PACKAGES))/core.pth"

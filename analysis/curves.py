@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from glied.errors import GliedError
 from glied.files import replacing
+from glied.terminal import show
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito
 FORMATS = (".png", ".svg", ".pdf")
@@ -53,7 +54,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> None:
         raise GliedError(f"Expected a file that ends in {', '.join(FORMATS)}, got {out.name}; rename it.")
     if not runs:
         raise GliedError("Expected at least one folder of a run, got none; name one.")
-    figure = curves({str(run): read_log(run) for run in runs})
+    figure = curves({show(run).replace("$", r"\$"): read_log(run) for run in runs})
     FigureCanvasAgg(figure)
     with replacing(out) as aside:
         figure.savefig(aside, format=out.suffix[1:], dpi=150)

@@ -4,12 +4,14 @@ import re
 
 import pandas as pd
 
+from glied.terminal import show
+
 SIGNS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^@/])")
 
 
 def plain(text: str) -> str:
-    """The text with every sign escaped that Markdown, its directives or its formulas would read."""
-    return SIGNS.sub(r"\\\1", " ".join(text.split()))
+    """The text, with all escaped that no page can show or that Markdown, its directives or its formulas would read."""
+    return SIGNS.sub(r"\\\1", show(" ".join(text.split())))
 
 
 def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:

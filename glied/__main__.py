@@ -1,38 +1,72 @@
 """Command line: python -m glied COMMAND: caption, trace, evaluate, info, extract, convert, train, curves ..."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from glied.cli import caption, evaluate, experiments, prepare, train
-from glied.cli.options import app, bench_app, train_app
 from glied.errors import GliedError
-
-COMMANDS = (prepare, train, caption, evaluate, experiments)  # importing them registers their commands
-
-app.command(
-    train_app,
-    name="train",
-    help="Train captioners (base, glied, text, rl) and detectors.",
-)
-app.command(bench_app, name="bench", help="Measure speed beside what this machine can do.")
+from glied.terminal import complain, end_bars, silence
 
 
 def main() -> None:
-    """Runs the command; an error that a person can act on is one sentence and exit status 2."""
+    """Runs the command. An error that a person can act on is one sentence and exit status 2, Ctrl-C is 130, and 141
+    that nobody reads a result that is nowhere else."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for the help, which is not ours to write
     try:
-        app.cli(prog="python -m glied", description=__doc__)
+        try:
+            with _stoppable():
+                from glied.cli.commands import app
+
+                app.cli(prog="python -m glied", description=__doc__)
+        finally:
+            end_bars()
     except GliedError as error:
-        print(f"glied: {error}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # no permission, no space
-        place = error.filename or "a file"
-        print(f"glied: Expected to read or write {place}, but {error.strerror}; check the path.", file=sys.stderr)
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        complain(f"Expected to read or write {error.filename or 'a file'}, but cannot ({reason}); check the path.")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("glied: stopped.", file=sys.stderr)
-        sys.exit(130)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        complain("stopped.")
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        with suppress(ValueError):  # it is closed
+            try:
+                sys.stdout.flush()
+            except (OSError, AttributeError):
+                silence(sys.stdout)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, whatever a library that is just being imported makes of it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as nohup has it
+        yield
+        return
+    stops: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except Exception as error:
+        if stops:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""Files that appear under their final name whole or not at all, and the place of those that ship."""
+"""Files that appear under their final name whole or not at all, JSON that everyone reads, and what ships."""
 
+import errno
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from glied.errors import GliedError
+from glied.terminal import show
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def find_detector(captioner: Path) -> Path:
@@ -18,8 +24,29 @@ def find_detector(captioner: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; on success it is synced to disk and renamed to `path`."""
-    path = Path(path)
+    """Yields a path beside `path` to write to; on success it is synced to disk and renamed to `path`.
+
+    What `path` held before stays until then. A link is followed; a device or a pipe is written to itself.
+
+    Raises:
+        GliedError: it cannot be written.
+    """
+    try:
+        with _aside(Path(path)) as aside:
+            yield aside
+    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of what the system said
+        said = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(said, OSError):
+            raise
+        raise _refuse(path, said) from error
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -28,7 +55,16 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(aside, path)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk itself may be gone
+            aside.unlink(missing_ok=True)
+
+
+def _refuse(path: Path | str, error: OSError) -> GliedError:
+    reason = os.strerror(error.errno) if error.errno else error.strerror or error
+    advice = "name a file in a folder you may write to"
+    if error.errno in FULL:
+        advice = "make room or name another place; what it held before is kept"
+    return GliedError(f"Expected to write {path}, but cannot ({reason}); {advice}.")
 
 
 def check_target(path: Path) -> None:
@@ -36,10 +72,31 @@ def check_target(path: Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        with replacing(path.with_name(f"{path.name}.try")) as aside:
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            open(target, "ab").close()
+            return
+        tried = target.with_name(f"{target.name}.try")
+        with _aside(tried) as aside:
             aside.touch()
-        path.with_name(f"{path.name}.try").unlink()
+        tried.unlink()
     except OSError as error:
-        raise GliedError(
-            f"Expected to write {path}, but cannot ({error.strerror}); name a file in a folder you may write to."
-        ) from error
+        raise _refuse(path, error) from error
+
+
+def as_text(name: str) -> str:
+    """The name as text that every program reads: bytes of it that are no UTF-8 are escaped as `show` does."""
+    return re.sub("[\ud800-\udfff]", lambda found: show(found[0]), name)
+
+
+def to_json(value: Any, indent: int | None = None, ascii: bool = True) -> str:
+    """A value as JSON that every program reads: all names in it are `as_text`."""
+    return json.dumps(_texts(value), indent=indent, ensure_ascii=ascii)
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return as_text(value)
+    if isinstance(value, Mapping):
+        return {_texts(key): _texts(held) for key, held in value.items()}
+    return [_texts(held) for held in value] if isinstance(value, list | tuple) else value

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from glied.errors import GliedError
+from glied.records import reason, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 50_000_000
 SIDE = 1333  # pixels; more than any region source looks at
 MIN_SIDE = 16
+SCANS = 64  # of a progressive JPEG, which has about ten; each costs time with all pixels, however few its bytes
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 
 
 def open_image(
@@ -21,8 +26,9 @@ def open_image(
 ) -> Image.Image:
     """The photograph in a file or in bytes: first frame, upright by its EXIF tag, RGB over white.
 
-    Its `info`, and that of its copies, says which it is: `name`, `sha256` of the bytes, and `size`, the width and
-    height of the whole photograph: a large one is scaled down, so that all who look at it see the same pixels.
+    Its `info`, and that of its copies, says which it is: `name` (of a file, its path), `sha256` of the bytes, and
+    `size`, the width and height of the whole photograph: a large one is scaled down, so that all who look at it see the
+    same pixels.
 
     Args:
         side: no side will be longer, in pixels; None for the whole photograph.
@@ -30,13 +36,16 @@ def open_image(
     Raises:
         GliedError: no image, a format not in FORMATS, damaged, smaller than MIN_SIDE or larger than max_pixels.
     """
-    name = name or (source.name if isinstance(source, Path) else "the file")
+    name = name or (str(source) if isinstance(source, Path) else "the file")
+    told = shown(name, 300)
     if isinstance(source, Path):
         try:
             data = source.read_bytes()
-        except OSError as error:
+        except IsADirectoryError as error:
+            raise GliedError(f"Expected an image, {told} is a folder; name its files.") from error
+        except (OSError, ValueError) as error:
             raise GliedError(
-                f"Expected an image at {source}, could not open it ({error.strerror}); check the path."
+                f"Expected an image at {told}, could not open it ({reason(error)}); check the path."
             ) from error
     else:
         data = source
@@ -47,14 +56,16 @@ def open_image(
             width, height = image.size
             if width * height > max_pixels:
                 raise GliedError(
-                    f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has "
+                    f"Expected at most {max_pixels / 1e6:.0f} megapixels, {told} has "
                     f"{width} x {height}; scale it down first."
                 )
             if min(width, height) < MIN_SIDE:
                 raise GliedError(
-                    f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {name} has "
+                    f"Expected an image of at least {MIN_SIDE} x {MIN_SIDE} pixels, {told} has "
                     f"{width} x {height}; choose a larger one."
                 )
+            if image.format in ("JPEG", "MPO") and _count_scans(data) > SCANS:
+                raise GliedError(f"Expected at most {SCANS} scans in a JPEG file, {name} has more; save it again.")
             if side:
                 image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at half, a quarter ... of its size
             image.load()
@@ -77,10 +88,19 @@ def open_image(
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, far above ours
         raise GliedError(
-            f"Expected at most {max_pixels / 1e6:.0f} megapixels, {name} has far more; scale it down first."
+            f"Expected at most {max_pixels / 1e6:.0f} megapixels, {told} has far more; scale it down first."
         ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         raise GliedError(
-            f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {name} is damaged or of "
+            f"Expected a readable {', '.join(FORMATS[:3])} or similar image, {told} is damaged or of "
             "another kind; export it again as JPEG or PNG."
         ) from error
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Scans of a JPEG file's first picture, up to one more than SCANS."""
+    scans, at = 0, 2
+    while scans <= SCANS and (found := MARKER.search(jpeg, at)) and found[1] != b"\xd9":  # D9 ends the picture
+        scans += found[1] == b"\xda"
+        at = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    return scans

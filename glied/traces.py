@@ -23,6 +23,7 @@ FORMAT = "glied-trace-2"
 UNPACKED = 64 * 2**20  # bytes of a file's arrays, as it declares them; no more is ever unpacked
 LONGEST = 200  # characters of a word or label
 HEADS = 64  # of a file's attention: more cannot be told apart on a page
+MOST = {"regions": 1000, "attributes": 1000, "words": 200, "alternatives": 100, "functions": 50}  # of a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,11 @@ def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[T
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as directory:
-            size = sum(entry.file_size for entry in directory.infolist())
+            entries = directory.infolist()
+            size = sum(entry.file_size for entry in entries)
+        packings = {entry.compress_type for entry in entries}
+        if len(entries) > 100 or packings - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise ValueError("it is packed in another way")
         if size > most:
             raise ValueError(f"it would unpack to {size / 2**20:.0f} MB, {most / 2**20:.0f} are allowed")
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
@@ -223,6 +228,9 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     k = max(map(len, attention.values()), default=0)
     steps, told = len(arrays["region_falls"]), len(arrays["attribute_falls"])
     demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")
+    counts = {"regions": N, "attributes": M, "words": L, "alternatives": T, "functions": len(functions)}
+    for name, count in counts.items():
+        demand(count <= MOST[name], f"it has {count} {name}, at most {MOST[name]} can be shown")
     demand(min(N, M, L, T, k) > 0 and len(texts["labels"]) in (0, N), "it has no regions, attributes or words")
     demand([len(row) for row in texts["alternatives"]] == [T] * L, "its alternatives do not agree")
     demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")

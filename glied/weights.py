@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from glied.errors import GliedError
-from glied.files import replacing
+from glied.files import replacing, to_json
 
 FORMAT = "glied-1"
 
@@ -23,7 +23,7 @@ def write_weights(path: Path, module: nn.Module, header: dict[str, Any]) -> None
     tensors = {name: p.detach().half().contiguous() for name, p in module.named_parameters()}
     # one entry: safetensors writes several in a random order, and the same content is to be the same file
     with replacing(path) as aside:
-        aside.write_bytes(save(tensors, {"glied": json.dumps({"format": FORMAT, **header})}))
+        aside.write_bytes(save(tensors, {"glied": to_json({"format": FORMAT, **header})}))
 
 
 def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:

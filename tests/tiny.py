@@ -21,6 +21,7 @@ from glied.scene import Attributes, Regions, Scene
 from glied.vocabulary import SPECIAL, Vocabulary
 
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "the", "ball", "beach")
+FEW = ("a", "dog", "runs", "red", "ball", "grass", "man", "sits")  # of the models for the command line
 SOURCE = "tiny-1"
 WIDTH = 12
 SMALL = ModelConfig(feature_dim=WIDTH, d=16, heads=2, d_head=8, max_length=8)

@@ -14,7 +14,9 @@ from app.photographs.uploads import fitted
 from glied.data.dataset import Photograph as Captioned
 from glied.data.dataset import load_dataset
 from glied.errors import GliedError
+from glied.files import as_text
 from glied.images import MAX_PIXELS, MIN_SIDE, open_image
+from glied.terminal import show
 
 FOLDER = "GLIED_IMAGES"
 MOST = 1000
@@ -98,9 +100,15 @@ def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
     home = home / "images" if (home / "images").is_dir() else home
     known = {p.id: p.split in ("train", "restval") for p in _photographs(folder)}
     found = (f for f in home.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
-    named = sorted(found, key=lambda file: (known.get(file.name, False), file))
+    named = sorted(found, key=lambda file: (known.get(as_text(file.name), False), file))
+    folders = sorted(f.name for f in home.iterdir() if f.is_dir())
+    if folders and not named:
+        raise GliedError(
+            f"Expected photographs in {home}, found none, but {len(folders)} folder(s) such as {folders[0]}; "
+            "name one of these with IMAGES."
+        )
     good = [f for f in named[:MOST] if _readable(f)]
-    own = tuple(Entry(f.name, f.stem, f"Photograph {f.stem}", "", f) for f in good)
+    own = tuple(Entry(as_text(f.name), show(f.stem), f"Photograph {show(f.stem)}", "", f) for f in good)
     return own + inside, len(named) - len(good)
 
 
@@ -115,7 +123,7 @@ def _readable(path: Path) -> bool:
 
 def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
-    image = open_image(entry.path)
+    image = open_image(entry.path, entry.path.name)
     return Photograph(
         image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, as_jpeg(fitted(image, SIDE))
     )
@@ -127,7 +135,7 @@ open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people lo
 @lru_cache(maxsize=MOST)
 def thumbnail(entry: Entry, side: int = 128) -> str:
     """A data URL, `side` pixels a side at most."""
-    return data_url(as_jpeg(open_image(entry.path, side=side)))
+    return data_url(as_jpeg(open_image(entry.path, entry.path.name, side=side)))
 
 
 @lru_cache(maxsize=4)

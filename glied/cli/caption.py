@@ -1,24 +1,27 @@
 """Commands on photographs and checkpoints: caption, trace, info."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.captions import DecodeOptions
-from glied.cli.options import Models, app, to_json
+from glied.cli.options import Models, app, say_json
 from glied.errors import GliedError
 from glied.files import check_target
+from glied.terminal import complain, say
 
 
 @app.command(name="caption")
 def caption_images(
-    images: Positional[tuple[Path, ...]],
+    images: Annotated[Positional[tuple[Path, ...]], arg(help="photographs, or folders of them")],
     models: OmitArgPrefixes[Models] = Models(),
-    as_json: Annotated[bool, arg(name="json", help="print JSON with scores and the n-best list")] = False,
+    as_json: Annotated[bool, arg(name="json", help="JSON with scores, a line a photograph (JSON Lines)")] = False,
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
-    """Caption image files: one line each, or JSON with scores and the n-best list. A bad file stops nothing."""
+    """Caption image files: each caption in a line behind its file's name, or JSON Lines with scores. Every line is
+    written as soon as it is known, so that stopping loses none, and a bad file stops nothing."""
     from glied.attributes import find_scene
     from glied.checkpoint import load_pair
     from glied.data.features import open_cached
@@ -27,32 +30,43 @@ def caption_images(
 
     if not images:
         raise GliedError("Expected at least one image file, got none; name one.")
+    paths = [path for named in images for path in _photographs(named)]
     model, detector = load_pair(models.checkpoint, models.detector)
     source = open_cached(model.source, models.cache)
-    results: list[dict[str, Any]] = []
-    failures = []
-    for path in images:
+    failed = False
+    for path in paths:
         try:
             scene = find_scene(open_image(path), source, detector)
         except GliedError as error:
-            failures.append(str(error))
+            complain(error)
+            failed = True
             continue
         [decoded] = caption(model, [scene], decoding)
-        results.append(
-            {
-                "image": str(path),
-                "captions": [
-                    {"caption": c.text, "log_probability": c.log_probability, "score": c.score}
-                    for c in decoded.captions
-                ],
-            }
-        )
-        if not as_json:
-            print(f"{path}\t{decoded.captions[0].text}")
-    if as_json:
-        print(to_json(results))
-    if failures:
-        raise GliedError("\n".join(failures))
+        if as_json:
+            found = [
+                {"caption": c.text, "log_probability": c.log_probability, "score": c.score} for c in decoded.captions
+            ]
+            say_json({"image": str(path), "captions": found})
+        else:
+            for each in decoded.captions:
+                say(path, each.text, needed=True)
+    if failed:
+        sys.exit(2)
+
+
+def _photographs(named: Path) -> list[Path]:
+    """The photograph itself, or those in a folder."""
+    from glied.images import SUFFIXES
+
+    if not named.is_dir():
+        return [named]
+    inside = sorted(named.iterdir())
+    found = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if not found:
+        folders = [path for path in inside if path.is_dir()]
+        but = f", but {len(folders)} folder(s) such as {folders[0].name}" if folders else ""
+        raise GliedError(f"Expected photographs in {named}, found none{but}; name their files or their folder.")
+    return found
 
 
 @app.command(name="trace")
@@ -81,10 +95,11 @@ def trace_image(
     if words is None:
         spoken = list(caption(model, [scene], decoding)[0].captions[0].words)
     if unknown := [word for word in spoken if word not in model.vocabulary]:
-        print(f"outside the vocabulary, read as <unk>: {' '.join(unknown)}")
+        say(f"outside the vocabulary, read as <unk>: {' '.join(unknown)}")
     result = trace(model, scene, spoken, falls=True)
     result.save(out)
-    print(f"{result.text}\nwrote {out}")
+    say(result.text)
+    say(f"wrote {out}")
 
 
 @app.command
@@ -97,7 +112,6 @@ def info(checkpoint: Positional[Path]) -> None:
     for name in ("vocabulary", "attributes", "words", "labels"):
         if name in about:
             about[name] = f"{len(about[name])} words: {' '.join(about[name][:12])} ..."
-    print(to_json(about))
-    for name, count in sorted(modules.items()):
-        print(f"{name:24s} {count:12,d}")
-    print(f"{'parameters':24s} {sum(modules.values()):12,d}")
+    say_json(about, indent=1)
+    for name, count in [*sorted(modules.items()), ("parameters", sum(modules.values()))]:
+        say(f"{name:24s} {count:12,d}", needed=True)

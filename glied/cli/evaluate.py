@@ -8,8 +8,8 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.captions import DecodeOptions
 from glied.cli.options import Data, Models, ReportOut, SplitName, app, write_json
-from glied.errors import GliedError
-from glied.files import check_target, replacing
+from glied.files import as_text, check_target, replacing
+from glied.terminal import say
 
 
 @app.command
@@ -20,6 +20,7 @@ def recall(
     source: Annotated[str, arg(help="region source (detector: its best 100), or selective-search")] = "detector",
 ) -> None:
     """Measure how many of a data set's human boxes regions cover, and whether their labels are right."""
+    from glied.data.dataset import report
     from glied.evaluation.recall import measure
     from glied.regions import open_source
     from glied.regions.selective_search import SelectiveSearch
@@ -28,9 +29,11 @@ def recall(
     # the best 10 and 36 of 100 are those of detector@10 and detector@36
     name = "detector@100" if source == "detector" else source
     result = measure(data, split, SelectiveSearch() if name == SelectiveSearch.name else open_source(name))
-    for key, value in result.items():
-        print(f"{key:18s} {value:.4f}" if isinstance(value, float) else f"{key:18s} {value}")
     write_json(out, result)
+    report(result["problems"])
+    for key, value in ((key, value) for key, value in result.items() if key != "problems"):
+        say(f"{key:18s} {value:.4f}" if isinstance(value, float) else f"{key:18s} {value}")
+    say(f"wrote {out}")
 
 
 @app.command(name="evaluate")
@@ -62,37 +65,39 @@ def evaluate_split(
     for other in others:
         check_same(other, dataset.name, split)
     model, detector = load_pair(models.checkpoint, models.detector)
-    boxed = []
     if grounding:
         check_groundable(model)
-        boxed = read_boxes(dataset, dataset.split(split), human=True)
+        boxed, problems = read_boxes(dataset, dataset.split(split), human=True)
     scenes = read_scenes(dataset, split, models.cache, detector)
     result = evaluate(model, scenes, decoding)
-    report(result["problems"])
-    _print_scores(result)
-    print(f"perplexity of the human captions' words {result['perplexity']:.2f}")
-    for habit, value in result["habits"].items():
-        print(f"{habit:22s} {value:.4g} (people: {result['human_habits'][habit]:.4g})")
     if grounding:
         start = time.perf_counter()
         captions = {id: image["caption"] for id, image in result["images"].items()}
         result["grounding"] = ground(model, scenes, boxed, captions)
+        result["problems"] += [*problems, *result["grounding"].pop("problems")]
         result["seconds"]["grounding"] = round(time.perf_counter() - start, 2)
+    written = [out, text]
     write_json(out, result, indent=None)
-    print("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
     with replacing(text) as aside:
-        aside.write_text(markdown([*others, result]), encoding="utf-8")
-    print(f"wrote {text}")
+        aside.write_text(as_text(markdown([*others, result])), encoding="utf-8")
     if grounded := {each["title"]: each["grounding"] for each in named([*others, result]) if "grounding" in each}:
         from analysis.grounding import draw_grounding
 
         draw_grounding(grounded, picture)
-        print(f"wrote {picture}")
+        written.append(picture)
+    report(result["problems"])
+    _say_scores(result)
+    say(f"perplexity of the human captions' words {result['perplexity']:.2f}")
+    for habit, value in result["habits"].items():
+        say(f"{habit:22s} {value:.4g} (people: {result['human_habits'][habit]:.4g})")
+    say("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
+    for path in written:
+        say(f"wrote {path}")
 
 
-def _print_scores(result: dict[str, Any]) -> None:
+def _say_scores(result: dict[str, Any]) -> None:
     for name, value in result["scores"].items():
-        print(f"{name:8s} " + (f"{value:.4f}" if value is not None else result["missing"][name][1]))
+        say(f"{name:8s} " + (f"{value:.4f}" if value is not None else result["missing"][name][1]))
 
 
 @app.command(name="score")
@@ -102,29 +107,28 @@ def score_files(
     out: ReportOut,
 ) -> None:
     """Score any caption file: BLEU, METEOR, ROUGE-L, CIDEr and SPICE as coco-caption computes them."""
-    from glied.data.texts import read_texts
-    from glied.evaluation.metrics import habits, score
+    from glied.data.dataset import report as tell
+    from glied.data.texts import pair, read_texts
+    from glied.evaluation.metrics import doubt, habits, score
 
     check_target(out)
-    known, told = read_texts(references), read_texts(captions)
-    if strangers := told.keys() - known.keys():
-        raise GliedError(
-            f"Expected references of every image with a caption, {min(strangers)} and {len(strangers) - 1} more have "
-            f"none in {references}; ids must be the same in both files."
+    people, told = read_texts(references), read_texts(captions)
+    known, spoken, problems = pair(people, told)
+    if len(spoken) < len(people.captions):
+        problems.append(
+            f"{len(spoken)} of {len(people.captions)} images with references have a caption; only they count"
         )
-    if several := [id for id, texts in told.items() if len(texts) > 1]:
-        raise GliedError(f"Expected one caption per image, {several[0]} has {len(told[several[0]])} in {captions}.")
-    if len(told) < len(known):
-        print(f"{len(told)} of {len(known)} images with references have a caption; only they count")
-    spoken = {id: text for id, (text,) in told.items()}
-    result = score({id: known[id] for id in spoken}, spoken)
+    problems = [*problems, *doubt(len(spoken))]
+    result = score(known, spoken)
     report = {"scores": result.corpus, "missing": result.missing, "tokenizer": result.tokenizer}
-    _print_scores(report)
-    written = habits(spoken.values())
-    for name, value in written.items():
-        print(f"{name:22s} {value:.4g}")
+    found = habits(spoken.values())
     images = {id: {"caption": spoken[id], **values} for id, values in result.images.items()}
-    write_json(out, report | {"habits": written, "images": images})
+    write_json(out, report | {"habits": found, "images": images, "problems": problems})
+    tell(problems)
+    _say_scores(report)
+    for name, value in found.items():
+        say(f"{name:22s} {value:.4g}")
+    say(f"wrote {out}")
 
 
 @app.command
@@ -137,4 +141,4 @@ def curves(
 
     check_target(out)
     draw_curves(runs, out)
-    print(f"wrote {out}")
+    say(f"wrote {out}")

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from glied.cli.options import ReportOut, app, bench_app, write_json
+from glied.cli.options import ReportOut, app, bench_app, say_table, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
 from glied.experiments.rows import PAIR, ROWS, SYSTEMS
 from glied.files import check_target
+from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
 
 JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
@@ -21,9 +22,11 @@ def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: P
     if out is not None:
         check_target(out)
     result = benchmark()
-    print(table(result))
     if out is not None:
         write_json(out, result)
+    say_table(table(result), needed=out is None)
+    if out is not None:
+        say(f"wrote {out}")
 
 
 @bench_app.command(name="decode")
@@ -71,8 +74,9 @@ def bench_table2(
 
     _check_table(run, out, systems, SYSTEMS)
     result = compare_systems(run.places("table2"), systems, training)
-    print(systems_table(result))
     write_json(out, result)
+    say_table(systems_table(result))
+    say(f"wrote {out}")
 
 
 @bench_app.command(name="pair")
@@ -103,8 +107,9 @@ def bench_pair(
         raise GliedError("Expected a GPU, torch finds none; install torch for its CUDA, or leave --device out.")
     _check_table(run, out, tuple(PAIR), PAIR)
     result = train_pairs(run.places("pair"), seeds, xe, rl, minutes, together)
-    print(table(result))
     write_json(out, result)
+    say_table(table(result))
+    say(f"wrote {out}")
 
 
 @app.command
@@ -122,5 +127,6 @@ def ablation(
     if not seeds:
         raise GliedError("Expected at least one seed, got none; correct the command.")
     result = ablate(run.places("ablation"), variants, seeds, training)
-    print(table(result))
     write_json(out, result)
+    say_table(table(result))
+    say(f"wrote {out}")

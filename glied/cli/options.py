@@ -3,7 +3,7 @@
 A command imports what it runs when it runs: `--help` loads no torch.
 """
 
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from tyro.conf import UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
-from glied.files import SHIPPED, find_detector, replacing
+from glied.files import SHIPPED, find_detector, replacing, to_json
+from glied.terminal import say, show
 
 GLIED = SHIPPED / "glied-rl.safetensors"
 
@@ -46,7 +47,7 @@ def find_crossfit(detector: Path, given: Path | None) -> Path | None:
     """The file of cross-fitted attributes; None, and a remark, where there is none."""
     beside = detector.with_suffix(".crossfit.json")
     if given is None and not beside.is_file():
-        print(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
+        say(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
         return None
     return given or beside
 
@@ -68,12 +69,22 @@ class Models:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Writes a result as JSON, whole or not at all, and says where."""
+    """Writes a result as JSON, whole or not at all. What commands say of it they say afterwards."""
     with replacing(path) as aside:
-        aside.write_text(json.dumps(value, indent=indent) + "\n")
-    print(f"wrote {path}")
+        aside.write_text(to_json(value, indent) + "\n", encoding="utf-8")
 
 
-def to_json(value: Any) -> str:
-    """A result as JSON to read."""
-    return json.dumps(value, indent=1, ensure_ascii=False)
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Says a result that is nowhere else, as JSON in the signs that the terminal has."""
+    lines = to_json(value, indent, ascii=False).split("\n")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if any(show(line, encoding) != line for line in lines):  # JSON has escapes of its own
+        lines = to_json(value, indent).split("\n")
+    for line in lines:
+        say(line, needed=True)
+
+
+def say_table(text: str, needed: bool = False) -> None:
+    """Says the lines of a table of ours."""
+    for line in text.split("\n"):
+        say(line, needed=needed)

@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 from glied.cli.options import Attributes, Cache, Crossfit, Data, Sets, Source, app, find_crossfit
 from glied.errors import GliedError
 from glied.files import SHIPPED
+from glied.terminal import say
 
 
 @app.command
@@ -28,7 +29,7 @@ def extract(
     report([*dataset.problems, *problems])
     if not keys:
         raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")
-    print(f"{len(keys)} photographs have their regions in {cache}")
+    say(f"{len(keys)} photographs have their regions in {cache}")
 
 
 @app.command
@@ -50,7 +51,7 @@ def pack(
     detector = attributes or SHIPPED / "attributes.safetensors"
     files = write_pack(data, cache, detector, find_crossfit(detector, crossfit), out, bits, int(part * 1e6), mirrored)
     size = sum(file.stat().st_size for file in files)
-    print(f"{len(files)} files, {size / 1e6:.1f} MB in all; train with --data {out}")
+    say(f"{len(files)} files, {size / 1e6:.1f} MB in all; train with --data {out}")
 
 
 @app.command
@@ -65,18 +66,24 @@ def convert(
     """Put features that others extracted into the cache; can be stopped and resumed at any time."""
     from glied.data.dataset import load_dataset, report
     from glied.data.features import FeatureCache
-    from glied.regions.stored import StoredFiles
+    from glied.records import shown
+    from glied.regions.stored import StoredFiles, check_name
 
+    check_name(name)
     dataset = load_dataset(data)
-    source = StoredFiles(name, stored)
-    paths = sorted((p.path for p in dataset.photographs), key=lambda p: source.find_id(p.name) is None)  # missing last
-    keys, problems = FeatureCache(cache, source).extract(paths)
-    if unclaimed := source.unclaimed(path.name for path in paths):
-        problems.insert(0, f"{len(unclaimed)} stored image(s) without a photograph: {', '.join(unclaimed[:5])}")
+    source = StoredFiles(name, stored, {p.path: p.place for p in dataset.photographs})
+    paths = sorted((p.path for p in dataset.photographs), key=lambda p: source.find_id(str(p)) is None)  # missing last
+    keys, problems = FeatureCache(cache, source).extract(paths, check=source.check)
+    problems = [*source.problems, *problems]
+    if unclaimed := source.unclaimed(map(str, paths)):
+        such = ", ".join(map(shown, unclaimed[:5]))
+        problems.insert(0, f"{len(unclaimed)} stored image(s) without a photograph: {such}")
     report([*problems, *dataset.problems])
     if not keys:
         raise GliedError(
             f"Expected stored features of photographs such as {paths[0].name}, {len(source.readers)} are stored, under "
-            f"ids such as {next(iter(source.readers))}; name the data set that they were extracted from."
+            f"ids such as {shown(next(iter(source.readers)))}; name the data set that they were extracted from."
         )
-    print(f"{len(keys)} of {len(paths)} photographs have regions; train with --source {source.name}")
+    earlier = sum(source.find_id(str(path)) is None for path in keys)
+    kept = f", {earlier} of them from an earlier conversion alone" if earlier else ""
+    say(f"{len(keys)} of {len(paths)} photographs have regions{kept}; train with --source {source.name}")

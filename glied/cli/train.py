@@ -10,6 +10,7 @@ from glied.cli.options import Attributes, Cache, Crossfit, Sets, Source, find_cr
 from glied.data.pack import is_pack
 from glied.errors import GliedError
 from glied.files import SHIPPED, check_target
+from glied.terminal import say
 from glied.training.options import (
     AttributeOptions,
     DetectorOptions,
@@ -48,6 +49,7 @@ class Run:
         if self.out is not None:
             check_target(self.out)
         folder = self.run or Path("runs") / name
+        check_target(folder / "state.pt")
         return Places(self.data, self.cache or pack or Path("cache"), attributes, crossfit, folder, self.out)
 
 
@@ -78,7 +80,7 @@ class CaptionerRun(Run):
 
 
 def _report(card: dict[str, Any], places: Places) -> None:
-    print(f"best val CIDEr {card['val_CIDEr_beam_3']}: {places.out or places.best}")
+    say(f"best val CIDEr {card['val_CIDEr_beam_3']}: {places.out or places.best}")
 
 
 def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None:
@@ -146,8 +148,9 @@ def train_attribute_detector(
 
     target = out or run / "attributes.safetensors"
     check_target(target)
+    check_target(run / "state.pt")
     for name, value in train_attributes(data, cache, source, run, target, training).items():
-        print(f"{name} {value:.4f}")
+        say(f"{name} {value:.4f}")
 
 
 @train_app.command(name="detector")
@@ -163,6 +166,7 @@ def train_region_detector(
 
     target = out or run / "detector.safetensors"
     check_target(target)
+    check_target(run / "state.pt")
     for name, quality in train_detector(data, run, target, training, initial).items():
-        print(f"{name} val: " + ", ".join(f"{key} {value}" for key, value in quality.items()))
-    print(f"wrote {target}; use it with GLIED_DETECTOR={target}")
+        say(f"{name} val: " + ", ".join(f"{key} {value}" for key, value in quality.items()))
+    say(f"wrote {target}; use it with GLIED_DETECTOR={target}")

@@ -1,7 +1,7 @@
 """The cache of regions in HDF5, by photograph; itself a region source."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -10,14 +10,15 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
-from tqdm import tqdm
 
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
+from glied.records import reason, shown
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
+from glied.terminal import track
 
 GZIP = 4  # its level, in packs
 
@@ -55,11 +56,16 @@ class FeatureCache:
             ) from error
 
     def extract(
-        self, paths: Sequence[Path], progress: bool = True, known: Mapping[Path, str] = MappingProxyType({})
+        self,
+        paths: Sequence[Path],
+        progress: bool = True,
+        check: Callable[[Path, Regions], None] | None = None,
+        known: Mapping[Path, str] = MappingProxyType({}),
     ) -> tuple[dict[Path, str], list[str]]:
         """Finds the regions of every photograph not yet cached.
 
         Args:
+            check: is asked about every photograph that is cached and its regions there, before any are found.
             known: keys of photographs whose files are not here.
 
         Returns:
@@ -73,11 +79,15 @@ class FeatureCache:
             try:
                 keys[path] = known.get(path) or hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
-                problems.append(f"{path.name}: {error.strerror}")
+                problems.append(f"{shown(str(path))}: {reason(error)}")
                 continue
             if keys[path] not in self.index:
                 missing.append(path)
-        bar = tqdm(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
+        if check is not None:
+            cached = [path for path in keys if keys[path] in self.index]
+            for path, regions in zip(cached, self.read(keys[path] for path in cached), strict=True):
+                check(path, regions)
+        bar = track(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
         for path in bar:
             if keys[path] in self.index or keys[path] in pending:
                 continue
@@ -163,7 +173,8 @@ def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16]
         return path
     counts = [len(r.boxes) for r in found.values()]
     features = np.concatenate([r.features for r in found.values()])
-    with replacing(path) as aside, h5py.File(aside, "w") as file:
+    # in memory first: HDF5 would not say why it cannot write, and would try again when it closes
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs["source"] = next(iter(found.values())).source
         file["keys"] = np.array(list(found), "S64")
         file["starts"] = np.cumsum([0, *counts])
@@ -178,6 +189,9 @@ def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16]
         )
         labels = [label for r, n in zip(found.values(), counts, strict=True) for label in r.labels or [""] * n]
         file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
+        file.flush()
+        with replacing(path) as aside:
+            aside.write_bytes(file.id.get_file_image())
     return path
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from glied.batch import pad
 from glied.data.dataset import CAPTIONS, Dataset, Part, Photograph, report
 from glied.data.features import FeatureCache
 from glied.errors import GliedError
+from glied.terminal import track
 from glied.vocabulary import BOS, EOS, PAD, Vocabulary
 
 
@@ -88,6 +88,6 @@ def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: Fea
     photographs, chosen = list(keys), list(keys.values())
     regions = chain.from_iterable(each.read(chosen) for each in caches)
     total = len(chosen) * len(caches)
-    bar = tqdm(regions, desc=f"reading {names[0]}", total=total, unit="image", leave=False)
+    bar = track(regions, desc=f"reading {names[0]}", total=total, unit="image", leave=False)
     features, mask = pad([r.features.astype(np.float16) for r in bar])
     return Split(photographs, features, mask)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from glied.attributes import AttributeDetector
 from glied.batch import stack
@@ -20,9 +19,10 @@ from glied.data.features import FeatureCache
 from glied.data.split import encode_captions
 from glied.decode import caption
 from glied.errors import GliedError
-from glied.evaluation.metrics import habits, score
+from glied.evaluation.metrics import doubt, habits, score
 from glied.regions import open_source
 from glied.scene import Scene
+from glied.terminal import track
 from glied.vocabulary import PAD
 
 BATCH = 50
@@ -78,7 +78,7 @@ def evaluate(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> 
     seconds, start = {"regions": scenes.seconds}, time.perf_counter()
     captions: dict[str, str] = {}
     log_p: list[Tensor] = []
-    bar = tqdm(total=len(photographs), desc=f"captions of {scenes.split}", unit="image")
+    bar = track(total=len(photographs), desc=f"captions of {scenes.split}", unit="image")
     for i in range(0, len(photographs), BATCH):
         chosen = photographs[i : i + BATCH]
         read = list(scenes.read(chosen))
@@ -108,7 +108,7 @@ def evaluate(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> 
         "split": scenes.split,
         "options": asdict(options),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "problems": [*dataset.problems, *scenes.problems],
+        "problems": [*dataset.problems, *scenes.problems, *doubt(len(photographs))],
     }
 
 

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm import tqdm
 
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
-from glied.data.annotations import Boxed
+from glied.data.annotations import Boxed, LayoutError, check_within
 from glied.data.phrases import find_classes, singulars
 from glied.errors import GliedError
 from glied.evaluation.evaluate import Scenes
@@ -28,8 +27,10 @@ from glied.evaluation.recall import MATCH
 from glied.functions import Functions, Over, feeding, find
 from glied.images import open_image
 from glied.model import Inputs
+from glied.records import shown
 from glied.regions.boxes import iou
 from glied.scene import Scene
+from glied.terminal import track
 from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
 
 SENSES: tuple[tuple[Over, str], ...] = (("regions", "region_mask"), ("attributes", "attribute_mask"))  # what is removed
@@ -408,7 +409,7 @@ def ground(
         captioner declares them; `key_share` of each but the context's; `falls` of log p of the content words of
         generated captions when REMOVED regions or attributes go, over the first FELLED photographs. Of a captioner that
         groups regions also `groupings`, and `top_partners`: how many regions of a photograph are the top partner of
-        some other there; of one with pivots over attributes, `collocations`.
+        some other there; of one with pivots over attributes, `collocations`. `problems`: what was not measured on.
     """
     functions = check_groundable(checkpoint)
     grouping, pivot = find(functions, "regions", "grouping"), find(functions, "attributes", "pivot")
@@ -416,12 +417,23 @@ def ground(
     if not boxed:
         raise GliedError("Expected captions of photographs with boxes, got none; evaluate without --grounding.")
     singular = singulars(parsed for each in boxed if each.origin == "phrases" for parsed in each.said)
-    sizes = [torch.tensor(open_image(each.photograph.path).info["size"]) for each in boxed]
+    opened, problems = [], []
+    for each in boxed:
+        size = open_image(each.photograph.path).info["size"]
+        try:
+            check_within(each.boxes, size)
+        except LayoutError as error:
+            problems.append(f"{shown(each.photograph.id)}: not measured on, {error}")
+        else:
+            opened.append((each, torch.tensor(size)))
+    if not opened:
+        raise GliedError(f"Expected boxes within their photographs, none are: {problems[0]}; correct them.")
+    boxed, sizes = [each for each, _ in opened], [size for _, size in opened]
     sides = torch.cat([(b.boxes[:, 2:] - b.boxes[:, :2]) / s for b, s in zip(boxed, sizes, strict=True)]).mean(0)
     collocations = Collocations()
     values: list[dict[str, Any]] = []
     random = torch.Generator().manual_seed(0)
-    bar = tqdm(boxed, desc=f"grounding of {scenes.split}", unit="image")
+    bar = track(boxed, desc=f"grounding of {scenes.split}", unit="image")
     for each, scene in zip(bar, scenes.read([each.photograph for each in boxed]), strict=True):
         own = generated(each, checkpoint, captions[each.photograph.id].split(), singular)
         view = look(checkpoint, scene, each, own, sides)
@@ -438,7 +450,7 @@ def ground(
             read = [(spoken.words, weights[pivot.name].mean(0)[1:]) for spoken, weights in view.people]
             collocations.add(each.photograph.id, read, view.attributes)
         values.append(found)
-    result = {"data": scenes.dataset.name, "photographs": len(boxed), **tally(values)}
+    result = {"data": scenes.dataset.name, "photographs": len(boxed), **tally(values), "problems": problems}
     result["functions"] = [asdict(function) for function in functions]
     for orders in result["falls"].values():
         orders |= {order: [{"removed": n} | mean for n, mean in each.items()] for order, each in orders.items()}

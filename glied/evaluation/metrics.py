@@ -101,6 +101,12 @@ def score(
     return found
 
 
+def doubt(images: int) -> list[str]:
+    """A sentence if CIDEr means nothing because it is of one image."""
+    said = "CIDEr means nothing here: it weighs words by how many images they come in, and there is one"
+    return [said] if images == 1 else []
+
+
 def _silent(scorer: Any, gts: dict, res: dict) -> tuple[Any, Any]:
     """A scorer's answer without what it prints."""
     with redirect_stdout(StringIO()):

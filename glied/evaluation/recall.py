@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from glied.data.annotations import read_boxes
-from glied.data.dataset import load_dataset, report
+from glied.data.annotations import LayoutError, check_within, read_boxes
+from glied.data.dataset import load_dataset
 from glied.data.phrases import KINDS, label_object, name_object, singulars
 from glied.errors import GliedError
 from glied.images import open_image
+from glied.records import shown
 from glied.regions import RegionSource
 from glied.regions.boxes import iou
+from glied.terminal import track
 
 COUNTS = (10, 36, 100)
 MATCH = 0.5  # IoU at which a region covers a human box
@@ -24,28 +25,31 @@ LABELLED = 36  # regions among which the label of a human box is looked up
 def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
     """Share of the human boxes of a split that one of the best 10, 36 and 100 regions covers (IoU >= 0.5).
 
-    A source that gives fewer regions is measured on those. Photographs with a teacher's boxes are not measured on;
-    unreadable ones are reported and left out.
+    A source that gives fewer regions is measured on those. Photographs with a teacher's boxes are not measured on.
 
     Returns:
         recall@10, recall@36, recall@100; label_accuracy, over the boxes with a name that one of 36 regions covers: is
         the object of the closest one that people named, or of a class a kind of it, synonyms alike (None where the
         source has no labels);
-        ms_per_image of finding the regions of an opened photograph; and how many photographs, boxes and regions that is
-        about.
+        ms_per_image of finding the regions of an opened photograph; how many photographs, boxes and regions that is
+        about; and `problems`, a sentence for each thing that was left out.
     """
     dataset = load_dataset(data)
-    photographs = read_boxes(dataset, dataset.split(split), human=True)
+    photographs, problems = read_boxes(dataset, dataset.split(split), human=True)
     singular = singulars(p for boxed in photographs for p in boxed.said)
     covered: dict[int, list[bool]] = {k: [] for k in COUNTS}
     right: list[bool] = []
-    problems: list[str] = []
+    problems = [*dataset.problems, *problems]
     seconds, opened, count = 0.0, 0, 0
-    for boxed in tqdm(photographs, desc=f"recall ({source.name})", unit="image"):
+    for boxed in track(photographs, desc=f"recall ({source.name})", unit="image"):
         try:
             image = open_image(boxed.photograph.path)
+            check_within(boxed.boxes, image.info["size"])
         except GliedError as error:
             problems.append(str(error))
+            continue
+        except LayoutError as error:
+            problems.append(f"{shown(boxed.photograph.id)}: left out, {error}")
             continue
         opened += 1
         started = time.perf_counter()
@@ -61,9 +65,8 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
                 said = label_object(regions.labels[which[g]], singular)
                 kinds = set().union(*(KINDS.get(name, ()) for name in objects)) if boxed.origin == "classes" else set()
                 right.append(said in objects | kinds)
-    report(problems)
     if not opened:
-        raise GliedError(f"Expected readable photographs in split {split} of {data}, none of them is; see above.")
+        raise GliedError(f"Expected readable photographs in split {split} of {data}, none of them is: {problems[-1]}")
     return {
         "source": source.name,
         "data": dataset.name,
@@ -74,4 +77,5 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
         "photographs": opened,
         "human_boxes": len(covered[LABELLED]),
         "regions_per_image": count / opened,
+        "problems": problems,
     }

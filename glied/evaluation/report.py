@@ -1,6 +1,5 @@
 """Reports of `evaluate` -> Markdown: Table 1 of the paper, ours on our data, and how sure the differences are."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from glied.errors import GliedError
 from glied.evaluation.metrics import METRICS, interval, paired
+from glied.records import read_json, reason, refuse
 
 # Table 1 of the paper (slides; * an ensemble), on MSCOCO, Karpathy's test split; - where it gives none.
 PAPER = """
@@ -37,15 +37,18 @@ COMPARED = ("CIDEr", "ROUGE_L", "METEOR")  # metrics with a score for each photo
 
 def read_report(path: Path) -> dict[str, Any]:
     """A report that `evaluate` wrote."""
+    what, advice = "the figures of a report of `evaluate`", "write it again"
+    report, problems = read_json(path, what, advice)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        if problems:
+            raise ValueError(problems[0])
         if "deletion" in (grounding := report.get("grounding", {})):  # of version 0.1.0
             grounding["falls"] = grounding.pop("deletion")
         if missing := NEEDED - report.keys():
             raise ValueError(f"it has no {min(missing)}")
         return report
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise GliedError(f"Expected a report of `evaluate` in {path}, could not read one ({error}).") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise refuse(what, path, reason(error), advice) from error
 
 
 def check_same(report: Mapping[str, Any], data: str, split: str) -> None:

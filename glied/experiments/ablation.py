@@ -18,7 +18,7 @@ from glied.evaluation.evaluate import evaluate, read_scenes
 from glied.evaluation.metrics import interval
 from glied.evaluation.report import table as markdown_table
 from glied.experiments.rows import PAPER, ROWS, SYSTEMS
-from glied.files import replacing
+from glied.files import replacing, to_json
 from glied.regions import open_source
 from glied.training.cross_entropy import train_captioner
 from glied.training.material import caption_split, find_all
@@ -48,7 +48,7 @@ def ablate(places: Places, names: Sequence[str], seeds: Sequence[int], options: 
                 scenes = read_scenes(load_dataset(places.data), "val", places.cache, detector)
                 report = evaluate(checkpoint, scenes, DecodeOptions())
                 with replacing(file) as aside:
-                    aside.write_text(json.dumps(report))
+                    aside.write_text(to_json(report), encoding="utf-8")
             report = json.loads(file.read_text())
             images.append(np.array([image["CIDEr"] for _, image in sorted(report["images"].items())]))
             card = checkpoint.provenance

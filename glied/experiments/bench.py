@@ -133,7 +133,9 @@ def reward(images: int = 2000) -> dict[str, Any]:
         `speedup`, with the references prepared, as from the second epoch of training on; `speedup_unprepared`, with
         their preparation; `max_difference` of any caption's score; microseconds a caption of both.
     """
-    texts = [[tokenize(caption) for caption in text[:5]] for text in list(read_texts("coco").values())[:images]]
+    texts = [
+        [tokenize(caption) for caption in text[:5]] for text in list(read_texts("coco").captions.values())[:images]
+    ]
     vocabulary = Vocabulary.build((words for text in texts for words in text), 1)
     spoken = [[[word for i, word in enumerate(words) if i % 4 < 3] for words in text] for text in texts]
     captions = [[vocabulary.encode(words) for words in text] for text in spoken]
@@ -177,7 +179,9 @@ def train(images: int = 2000) -> dict[str, Any]:
     """Seconds of a training step with cross-entropy and with self-critical training, for Base and GLIED, and the share
     of the latter spent on rewards. Real COCO captions and vocabulary; random features, attributes and weights, but for
     EOS, which is made as likely as captions of ten words have it."""
-    texts = [[tokenize(caption) for caption in text[:5]] * 2 for text in list(read_texts("coco").values())[:images]]
+    texts = [
+        [tokenize(caption) for caption in text[:5]] * 2 for text in list(read_texts("coco").captions.values())[:images]
+    ]
     vocabulary = Vocabulary.build((words for text in texts for words in text), 2)
     cider = CiderD([references(text[:5], vocabulary) for text in texts])
     rows = []

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from glied.errors import GliedError
+from glied.records import PICKLE, Names, decode, kind_of, match_names, reason, shown
 from glied.scene import Regions
 
 # what the usual repositories call the arrays of an image
@@ -23,10 +24,11 @@ NAMES = {
     "height": ("image_h", "height"),
 }
 FOLDERS = {"_att": "_box", "features": "boxes", "feat": "bbox"}  # how folders of features and of their boxes end
-COCO = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})")
 ROW = 2**26  # bytes; the row of 100 regions has 1.1 million
 ATTRIBUTE = 0.1  # an attribute of lower probability is not named, as in Bottom-Up Attention's own demo
 TOLERANCE = 0.02  # of sides and their ratio: small photographs are rounded to whole pixels
+SAMPLE = 50  # images whose boxes are looked at before any is converted
+NAME = re.compile(r"[\w.+-]+")
 
 
 class Record(NamedTuple):
@@ -72,32 +74,70 @@ class Stored:
         )
 
 
+def check_name(name: str) -> None:
+    """Raises GliedError if stored features cannot be called this."""
+    if not NAME.fullmatch(name) or name in (".", ".."):
+        raise GliedError(
+            f"Expected a name of letters, digits and . + - _ for the features, got {shown(name)!r}; choose another "
+            "--name."
+        )
+
+
 class StoredFiles(Stored):
     """The files themselves, as a source of regions for the photographs whose names match their ids.
 
     Args:
         name: what to call these features. `paths`: files, or folders of them; of an id that comes more than
             once the last is taken, because an extraction that was resumed repeats the row it was cut in.
+        photographs: path -> name in its data set, of the photographs that the ids are of; an id that could mean
+            several means none.
+
+    Attributes:
+        problems: a sentence for each thing that was left out so far.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+    def __init__(self, name: str, paths: Sequence[Path], photographs: Mapping[Path, str] | None = None) -> None:
+        check_name(name)
         self.readers: dict[str, Reader] = {}
+        unread: list[str] = []
         for path in paths:
-            self.readers |= _index(Path(path))
-        super().__init__(f"stored/{name}@{self._width(paths)}")
+            self.readers |= _index(Path(path), unread)
+        super().__init__(f"stored/{name}@{self._width(paths, unread)}")
+        self._check_layout()
+        self.ids = Names(self.readers)
+        named = {str(path): own for path, own in (photographs or {}).items()}
+        found, self.problems = match_names(named.values(), self.ids)
+        self.known = {path: found.get(own) for path, own in named.items()}
 
-    def _width(self, paths: Sequence[Path]) -> int:
+    def _width(self, paths: Sequence[Path], unread: Sequence[str]) -> int:
         """Width of the first features that can be read."""
-        problem = "no row or array of a known layout in it"
+        problem = "; ".join(unread[:3]) or "no row or array of a known layout in it"
         for id in self.readers:
             try:
                 return self._read(id).features.shape[1]
             except GliedError as error:
                 problem = str(error)
         raise GliedError(
-            f"Expected features in {', '.join(p.name for p in paths)} (Bottom-Up TSV of 6 or 10 columns, folder of "
-            f".npz or .npy, HDF5), found none: {problem}"
+            f"Expected features in {', '.join(shown(str(p)) for p in paths)} (Bottom-Up TSV of 6 or 10 columns, folder "
+            f"of .npz or .npy, HDF5), found none: {problem}"
         )
+
+    def _check_layout(self) -> None:
+        """Raises GliedError if in more than a third of a sample of images boxes end before they start."""
+        ids = list(self.readers)
+        seen, turned = 0, 0
+        for id in ids[:: -(-len(ids) // SAMPLE)]:
+            try:
+                boxes = self._read(id).boxes
+            except GliedError:
+                continue
+            seen += 1
+            turned += bool((boxes[:, 2:] < boxes[:, :2]).any())
+        if 3 * turned > seen:
+            raise GliedError(
+                f"Expected boxes as x1, y1, x2, y2, in {turned} of {seen} images some end before they start, as x, y, "
+                "width, height would; convert the boxes to corners."
+            )
 
     def _read(self, id: str) -> Record:
         """What is stored under `id`, checked as far as that goes without the photograph."""
@@ -112,14 +152,17 @@ class StoredFiles(Stored):
             if record.size and min(record.size) < 1:
                 raise ValueError(f"an image of {record.size[0]} x {record.size[1]} pixels")
             return record._replace(boxes=boxes, features=features)
+        except GliedError:
+            raise
         except Exception as error:  # files of many kinds, damaged in many ways
+            why = PICKLE if "pickle" in str(error) else reason(error)
             raise GliedError(
-                f"Expected whole features under the id {id}, they are damaged ({error}); extract them again."
+                f"Expected whole features under the id {shown(id)}, they are damaged ({why}); extract them again."
             ) from error
 
     def find_id(self, name: str) -> str | None:
-        """The id under which the photograph of this file name is stored."""
-        return next((id for id in _ids(name) if id in self.readers), None)
+        """The id under which the photograph of this path or name is stored."""
+        return self.known[name] if name in self.known else self.ids.find(name)
 
     def unclaimed(self, names: Iterable[str]) -> list[str]:
         """Ids that belong to none of the photographs so called."""
@@ -133,59 +176,107 @@ class StoredFiles(Stored):
             GliedError: there are none, they are damaged, or they were extracted from an image of another shape.
         """
         name = _called(image)
+        return self._find(name, image.size, image.info.get("size", image.size))  # before `open_image` scaled it down
+
+    def check(self, path: Path, cached: Regions) -> None:
+        """Raises GliedError if the regions that an earlier conversion cached are others than those stored here."""
+        name = str(path)
+        if self.find_id(name) is None:
+            return
+        kept = len(self.problems)
+        try:
+            found = self._find(name, cached.size, cached.size)
+        except GliedError as error:
+            self.problems.append(f"{error}; it keeps its regions from an earlier conversion")
+            return
+        del self.problems[kept:]  # told when they were converted
+        features = found.features.astype(np.float16)
+        if not (
+            np.array_equal(features, cached.features.astype(np.float16))
+            and np.allclose(found.boxes, cached.boxes, atol=0.05)
+            and found.labels == cached.labels
+        ):
+            raise GliedError(
+                f"Expected the features that were converted as {self.label} before, those of {shown(name)} are others; "
+                f"choose another --name for them, or delete the folder {self.name.replace('/', '-')} in the cache to "
+                "convert all anew."
+            )
+
+    def _find(self, name: str, side: tuple[int, int], whole: tuple[int, int]) -> Regions:
+        """The regions of the photograph called `name` of `whole` pixels, scaled to those of `side`."""
+        told = shown(name, 300)
         id = self.find_id(name)
         if id is None:
-            raise GliedError(f"{name}: left out, no stored features under {' or '.join(_ids(name))}")
+            raise GliedError(f"{told}: left out, no stored features under {' or '.join(_ids(name))}")
         try:
             record = self._read(id)
         except GliedError as error:
-            raise GliedError(f"{name}: left out. {error}") from error
+            raise GliedError(f"{told}: left out. {error}") from error
         if record.features.shape[1] != self.feature_dim:
             raise GliedError(
-                f"{name}: left out, its features have {record.features.shape[1]} numbers, others {self.feature_dim}"
+                f"{told}: left out, its features have {record.features.shape[1]} numbers, others {self.feature_dim}"
             )
-        whole = image.info.get("size", image.size)  # before `open_image` scaled it down
+        if turned := int((record.boxes[:, 2:] < record.boxes[:, :2]).any(1).sum()):
+            raise GliedError(
+                f"{told}: left out, {turned} of its {len(record.boxes)} boxes end before they start; x1, y1, x2, y2 "
+                "are expected, these may be x, y, width, height"
+            )
         size = record.size or whole
         unit = (1, 1) if record.boxes.max() <= 1 + TOLERANCE else size  # what the boxes are measured in
-        photograph = np.array([*image.size, *image.size], np.float32)
+        photograph = np.array([*side, *side], np.float32)
         boxes = record.boxes / np.array([*unit, *unit], np.float32)
         ratio = size[0] * whole[1] / (size[1] * whole[0])
         if abs(ratio - 1) > TOLERANCE or boxes.min() < -TOLERANCE or boxes.max() > 1 + TOLERANCE:
             reach = np.ceil(record.boxes[:, 2:].max(0))
             raise GliedError(
-                f"{name}: left out, it has {whole[0]} x {whole[1]} pixels, its features are of an image of "
-                f"{size[0]} x {size[1]} with boxes up to {reach[0]:.0f}, {reach[1]:.0f}"
+                f"{told}: left out, it has {whole[0]} x {whole[1]} pixels, its features are of an image of "
+                f"{size[0]} x {size[1]} with boxes up to {reach[0]:.0f}, {reach[1]:.0f} (expected x1, y1, x2, y2)"
             )
         boxes = boxes.clip(0, 1) * photograph
         real = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
+        if len(real) == 0:
+            raise GliedError(f"{told}: left out, none of its {len(boxes)} boxes has an area")
+        if len(real) < len(boxes):
+            self.problems.append(f"{told}: {len(boxes) - len(real)} of its {len(boxes)} boxes have no area, left out")
         labels = tuple(record.labels[i] for i in real if record.labels)
         scores = record.scores[real] if len(record.scores) else record.scores
-        return Regions(boxes[real], record.features[real], image.size, self.name, labels, scores)
+        return Regions(boxes[real], record.features[real], side, self.name, labels, scores)
 
 
-def _ids(name: str) -> tuple[str, ...]:
-    """What a photograph may be stored under: its file name, the stem of it, the number in a COCO name."""
-    coco = COCO.fullmatch(Path(name).stem)
-    return name, Path(name).stem, *([str(int(coco[1]))] if coco else [])
+def _ids(name: str) -> tuple[str, str]:
+    """What a photograph is usually stored under."""
+    return shown(Path(name).name), shown(Path(name).stem)
 
 
 def _called(image: Image.Image) -> str:
     return str(image.info.get("name", "the photograph"))
 
 
-def _index(path: Path) -> dict[str, Reader]:
-    """Image id -> what reads its regions, for all that a file or folder holds."""
+def _index(path: Path, unread: list[str]) -> dict[str, Reader]:
+    """Image id -> what reads its regions, for all that a file or folder holds; what kind a file is that cannot be read
+    is added to `unread`."""
     try:
         if path.is_dir():
-            return _index_folder(path)
-        return _index_hdf5(path) if h5py.is_hdf5(path) else _index_tsv(path)
-    except OSError as error:
+            return _index_folder(path, unread)
+        if h5py.is_hdf5(path):
+            return _index_hdf5(path)
+        with path.open("rb") as file:
+            head = file.read(300)
+        kind = kind_of(head) or ("UTF-16; save it as UTF-8" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else None)
+        if kind or b"\0" in head:
+            raise GliedError(
+                f"Expected stored features (Bottom-Up TSV, HDF5, or a folder of .npz or .npy) at {shown(str(path))}, "
+                f"it is {kind or 'binary data of another kind; save them as HDF5 or .npz'}."
+            )
+        return _index_tsv(path)
+    except (OSError, ValueError) as error:
         raise GliedError(
-            f"Expected stored features at {path}, could not read them ({error.strerror or error}); check the path."
+            f"Expected stored features at {shown(str(path), 300)}, could not read them ({reason(error)}); check the "
+            "path."
         ) from error
 
 
-def _index_folder(folder: Path) -> dict[str, Reader]:
+def _index_folder(folder: Path, unread: list[str]) -> dict[str, Reader]:
     boxes = next(
         (folder.with_name(folder.name.removesuffix(a) + b) for a, b in FOLDERS.items() if folder.name.endswith(a)), None
     )
@@ -193,8 +284,12 @@ def _index_folder(folder: Path) -> dict[str, Reader]:
     for file in sorted(folder.iterdir()):
         if file.suffix in (".npz", ".npy"):
             found[file.stem] = partial(_read_arrays, file, boxes)
-        elif ".tsv" in file.suffixes or file.suffix in (".h5", ".hdf5") or file.name.endswith(tuple(FOLDERS)):
-            found |= _index(file)
+        elif file.is_file() and ".tsv" not in file.suffixes and file.suffix not in (".h5", ".hdf5"):
+            with file.open("rb") as opened:
+                kind = kind_of(opened.read(300))
+            unread += [f"{shown(file.name)} is {kind}"] if kind else []
+        elif file.is_file() or file.name.endswith(tuple(FOLDERS)):
+            found |= _index(file, unread)
     return found
 
 
@@ -202,7 +297,14 @@ def _read_arrays(file: Path, folder: Path | None) -> Record:
     """An .npz or .npy; boxes that are not in it are those of the same name in `folder`."""
     arrays = _load(file, "features")
     if folder is not None and not arrays.keys() & set(NAMES["boxes"]):
-        beside = next(f for f in (folder / f"{file.stem}{s}" for s in (".npy", ".npz")) if f.is_file())
+        beside = next((f for f in (folder / f"{file.stem}{s}" for s in (".npy", ".npz")) if f.is_file()), None)
+        if beside is None:
+            raise GliedError(
+                f"Expected boxes of {shown(file.stem)} in {folder.name}, found no boxes; put {folder.name} beside "
+                f"{file.parent.name}."
+                if not folder.is_dir()
+                else f"Expected boxes of {shown(file.stem)} in {folder.name}, found no boxes; extract them again."
+            )
         arrays |= _load(beside, "boxes")
     return _record(arrays)
 
@@ -258,14 +360,18 @@ def _index_tsv(path: Path) -> dict[str, Reader]:
             if len(row) == ROW:
                 raise GliedError(f"Expected rows of a Bottom-Up TSV in {path}, got one beyond 64 MB; check the file.")
             if tab:
-                found[id.decode(errors="replace")] = partial(_read_row, path, offset, len(row), *vocabularies)
+                found[id.decode(errors="replace").lstrip("\ufeff")] = partial(
+                    _read_row, path, offset, len(row), *vocabularies
+                )
             offset += len(row)
     return found
 
 
 def _vocabulary(file: Path) -> tuple[str, ...]:
     """The first of the synonyms in each line."""
-    return tuple(line.split(",")[0].strip() for line in file.read_text().splitlines()) if file.is_file() else ()
+    return (
+        tuple(line.split(",")[0].strip() for line in decode(file.read_bytes()).splitlines()) if file.is_file() else ()
+    )
 
 
 def _read_row(path: Path, offset: int, length: int, objects: tuple[str, ...], attributes: tuple[str, ...]) -> Record:

@@ -16,7 +16,7 @@ from glied.checkpoint import save_attribute_detector
 from glied.data.dataset import CAPTIONS, Data, Dataset, Photograph, load_dataset, report
 from glied.data.features import FeatureCache
 from glied.data.split import Split, draw_epoch, read_split
-from glied.files import replacing
+from glied.files import replacing, to_json
 from glied.regions import open_source
 from glied.training.loop import Training, fit, plan_steps, refuse_several, resolve, settings
 from glied.training.options import AttributeOptions
@@ -79,7 +79,7 @@ def train_attributes(
         rows = [found[p.id] for p in train.photographs]
         quality["crossfit_recall@49"] = recall(rows, train.photographs, FUNCTION_WORDS)
         with replacing(crossfit) as aside:
-            aside.write_text(json.dumps(found))
+            aside.write_text(to_json(found), encoding="utf-8")
     return quality
 
 

@@ -15,9 +15,8 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
-from glied.data.annotations import Boxed, Origin, read_boxes
+from glied.data.annotations import Boxed, Origin, count_beyond, read_boxes
 from glied.data.dataset import Data, Dataset, load_dataset, report
 from glied.data.phrases import KINDS, SYNONYMS, choose_names, name_object, singulars
 from glied.data.split import draw_epoch
@@ -35,6 +34,7 @@ from glied.regions.detector import (
     save_net,
     to_pixels,
 )
+from glied.terminal import track
 from glied.training.loop import Training, fit, refuse_several, resolve, settings
 from glied.training.options import DetectorOptions
 from glied.training.provenance import provenance
@@ -272,14 +272,15 @@ def start_from(net: DetectorNet, path: Path) -> dict[str, Any]:
 def read_readable(dataset: Dataset) -> tuple[list[Boxed], list[bool]]:
     """The photographs to train on whose files can be read and hold their boxes, and whether each is wide; the others
     are reported."""
-    train, wide, problems = [], [], []
-    for boxed in tqdm(read_boxes(dataset, dataset.split("train", "restval")), desc="photographs", unit="image"):
+    train, wide = [], []
+    found, problems = read_boxes(dataset, dataset.split("train", "restval"))
+    for boxed in track(found, desc="photographs", unit="image"):
         try:
             width, height = open_image(boxed.photograph.path, side=None).size
         except GliedError as error:
             problems.append(str(error))
             continue
-        if (boxed.boxes < -1).any() or (boxed.boxes > torch.tensor([width + 1, height + 1] * 2)).any():
+        if count_beyond(boxed.boxes, (width, height)):
             problems.append(f"{boxed.photograph.id}: left out, its boxes reach beyond its {width} x {height} pixels")
             continue
         train.append(boxed)
@@ -309,7 +310,7 @@ def train_detector(
     dataset = load_dataset(data)
     report(dataset.problems)
     # nothing to measure: better said now than after the training
-    measurable = {boxed.photograph.dataset for boxed in read_boxes(dataset, dataset.split("val"), human=True)}
+    measurable = {boxed.photograph.dataset for boxed in read_boxes(dataset, dataset.split("val"), human=True)[0]}
     train, wide = read_readable(dataset)
     phrases = [phrase for boxed in train for phrase in boxed.said]
     singular = singulars(phrases)
@@ -382,5 +383,6 @@ def train_detector(
     for name, found in quality.items():
         for key in ("recall@10", "recall@36", "recall@100", "label_accuracy"):
             card[f"{name} val {key}"] = None if found[key] is None else round(found[key], 4)
+    report([p for found in quality.values() for p in found.pop("problems") if p not in dataset.problems])
     save_net(out, net, card)
     return {name: found | {"source": Detector(out, 100, 100).name} for name, found in quality.items()}

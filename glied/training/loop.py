@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from glied.errors import GliedError
-from glied.files import replacing
+from glied.files import as_text, replacing
+from glied.terminal import say, track
 from glied.training.options import StepOptions
 
 Options = TypeVar("Options", bound=StepOptions)
@@ -196,7 +196,7 @@ def fit(training: Training) -> None:
             part.load_state_dict(state.pop(name))
         _set_random(state.pop("random")[rank], device)
         if rank == 0:
-            print(f"resuming {training.run} at step {state['step']} of {steps}")
+            say(f"resuming {training.run} at step {state['step']} of {steps}")
     since = time.monotonic()
     until = since + 60 * options.minutes if options.minutes else math.inf
     settle = 1 if device.type == "cpu" else SETTLE
@@ -207,12 +207,12 @@ def fit(training: Training) -> None:
         random, now = _random(device, world), time.monotonic()
         state["seconds"], since = state["seconds"] + now - since, now
         if rank == 0:
-            with replacing(path) as aside:
-                weights = {name: part.state_dict() for name, part in parts.items()}
-                torch.save(state | weights | {"random": random}, aside)
+            weights = {name: part.state_dict() for name, part in parts.items()}
+            with replacing(path) as aside, open(aside, "wb") as file:  # torch would not say why it cannot write
+                torch.save(state | weights | {"random": random}, file)
 
     hidden = {"disable": True} if rank > 0 else {}
-    bar = tqdm(total=steps, initial=state["step"], desc=training.title, unit="step", dynamic_ncols=True, **hidden)
+    bar = track(total=steps, initial=state["step"], desc=training.title, unit="step", dynamic_ncols=True, **hidden)
     for epoch in range(state["epoch"], options.epochs):
         if validation is not None and epoch - _best_epoch(state["log"]) >= validation.patience:
             break
@@ -265,7 +265,9 @@ def fit(training: Training) -> None:
         save()
         if rank == 0:
             reached = ", ".join(f"{name} {value:.4g}" for name, value in state["log"][-1].items())
-            bar.write(f"{training.title}, {minutes:.0f} min: {reached}")
+            bar.clear()
+            say(f"{training.title}, {minutes:.0f} min: {reached}")
+            bar.refresh()
     bar.close()
 
 
@@ -380,4 +382,4 @@ def _write_log(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     with replacing(path) as aside:
-        aside.write_text(text.getvalue())
+        aside.write_text(as_text(text.getvalue()), encoding="utf-8")

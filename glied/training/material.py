@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,16 @@ from glied.attributes import AttributeDetector, top_words
 from glied.batch import attribute_ids, pad
 from glied.captions import DecodeOptions
 from glied.checkpoint import Checkpoint, load, load_attribute_detector
-from glied.data.dataset import Dataset, load_dataset
+from glied.data.dataset import Dataset, Photograph, load_dataset
 from glied.data.dataset import report as report_problems
 from glied.data.features import FeatureCache
 from glied.data.pack import is_pack, open_pack
 from glied.data.split import Split, draw_epoch, read_split
 from glied.decode import beam_search
 from glied.errors import GliedError
-from glied.evaluation.metrics import score
+from glied.evaluation.metrics import doubt, score
 from glied.model import Captioner, Inputs
+from glied.records import Names, match_names, read_json, refuse, shown
 from glied.regions import Mirrored, open_source
 from glied.regions.stored import Stored
 from glied.training.attributes import predict
@@ -136,7 +139,12 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
         val = read_split(dataset, feature_cache, "val")
     if isinstance(vocabulary, int):
         vocabulary = Vocabulary.build((t for p in train.photographs for t in p.tokens), vocabulary)
-    known = {} if places.crossfit is None else read_crossfit(places.crossfit)  # Choice (11)
+    known: dict[str, list[str]] = {}
+    if places.crossfit is not None:  # Choice (11)
+        known, problems = read_crossfit(places.crossfit, (*train.photographs, *(val.photographs if packed else ())))
+        report_problems(problems)
+    alone = Counter(photograph.dataset for photograph in val.photographs)
+    report_problems([f"val of {name}: {each}" for name, n in alone.items() for each in doubt(n)])
     attributes = find_all(attribute_detector, train, vocabulary, known)
     val_attributes = find_all(attribute_detector, val, vocabulary, known if packed else {})
     train, val = (move(split, join()[0]) for split in (train, val))
@@ -154,16 +162,30 @@ def move(split: Split, device: torch.device) -> Split:
     )
 
 
-def read_crossfit(path: Path) -> dict[str, list[str]]:
-    """Photograph -> attribute words, as `train attributes` wrote them."""
-    try:
-        found = json.loads(path.read_text())
-        return {str(id): [str(word) for word in words] for id, words in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise GliedError(
-            f"Expected attributes by photograph in {path}, could not read them ({error}); "
-            "run `python -m glied train attributes` again."
-        ) from error
+def read_crossfit(path: Path, photographs: Sequence[Photograph] = ()) -> tuple[dict[str, list[str]], list[str]]:
+    """Photograph -> attribute words, as `train attributes` wrote them, and a sentence for each thing that was left out:
+    photographs too that the file lacks."""
+    what, advice = "attributes by photograph", "run `python -m glied train attributes` again"
+    content, problems = read_json(path, what, advice)
+    if not isinstance(content, dict):
+        raise refuse(what, path, "it is no object with photographs as keys", advice)
+    found = {}
+    for id, words in content.items():
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            found[id] = words
+        else:
+            problems.append(f"{shown(id)}: left out of {path.name}, {shown(words)} are no words")
+    if content and not found:
+        raise refuse(what, path, problems[-1], advice)
+    keys, doubts = match_names([photograph.id for photograph in photographs], Names(found))
+    own = {id: found[key] for id, key in keys.items()} if photographs else found
+    problems += doubts
+    if missing := [photograph.id for photograph in photographs if photograph.id not in own]:
+        problems.append(
+            f"{len(missing)} photograph(s) have no attributes in {path.name}, such as {shown(missing[0])}: they are "
+            "trained with the detector's own"
+        )
+    return own, problems
 
 
 def mirror(part: Int[Tensor, " b"], split: Split) -> Int[Tensor, " b"]:

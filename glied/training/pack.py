@@ -1,18 +1,17 @@
 """Packs what the training of captioners needs of data sets, so that it can go on where the photographs are not."""
 
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from glied.checkpoint import load_attribute_detector
-from glied.data.dataset import Data, load_dataset, report
+from glied.data.dataset import Data, Photograph, load_dataset, report
 from glied.data.features import GZIP, FeatureCache, encode, write_shard
 from glied.data.pack import MANIFEST, write_manifest
 from glied.data.split import find_keys, read_split
 from glied.errors import GliedError
-from glied.files import replacing
+from glied.files import replacing, to_json
 from glied.regions import Mirrored, open_source
 from glied.scene import Regions
 from glied.training.material import find_words, read_crossfit
@@ -55,14 +54,11 @@ def write_pack(
     with replacing(files[0]) as aside:
         aside.write_bytes(detector.read_bytes())
     for name in (p.name for p in dataset.parts):
-        records = [
-            {"filename": p.id, "split": p.split, "sentences": [{"raw": c} for c in p.captions], "sha256": key}
-            for p, key in keys.items()
-            if p.dataset == name
-        ]
+        records = [_record(p, key) for p, key in keys.items() if p.dataset == name]
         files.append(_write_json(folder / name / "captions.json", {"images": records}))
     if crossfit is not None:
-        known = read_crossfit(crossfit)
+        known, problems = read_crossfit(crossfit, [p for p in keys if p.split != "val"])
+        report(problems)
         found = {p.id: known[p.id] for p in keys if p.split != "val" and p.id in known}
         val = read_split(dataset, caches[0], "val")
         found |= dict(zip((p.id for p in val.photographs), find_words(attributes, val, {}), strict=True))
@@ -97,7 +93,14 @@ def _divide(keys: Sequence[str], cache: FeatureCache, bits: Bits, part: int) -> 
     yield found
 
 
+def _record(photograph: Photograph, key: str) -> dict[str, object]:
+    """What Karpathy's layout has of a photograph, and the SHA-256 of its file."""
+    folder, _, name = (photograph.place or photograph.id).rpartition("/")
+    sentences = [{"raw": caption} for caption in photograph.captions]
+    return {"filepath": folder, "filename": name, "split": photograph.split, "sentences": sentences, "sha256": key}
+
+
 def _write_json(path: Path, value: object) -> Path:
     with replacing(path) as aside:
-        aside.write_text(json.dumps(value))
+        aside.write_text(to_json(value))
     return path

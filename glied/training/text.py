@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from glied.baselines.build import build
 from glied.checkpoint import Checkpoint
 from glied.config import preset
-from glied.data.dataset import CAPTIONS
+from glied.data.dataset import CAPTIONS, report
 from glied.data.split import encode_captions
 from glied.data.texts import read_texts
 from glied.errors import GliedError
+from glied.terminal import say, track
 from glied.training.cross_entropy import live_words, step_loss
 from glied.training.loop import join, plan_steps, resolve, settings
 from glied.training.material import Material, batch, hide, mirror, prepare
@@ -67,7 +67,7 @@ def fit_texts(texts: Sequence[Sequence[str]], material: Material, longest: int, 
     known = torch.nn.functional.normalize(photographs * idf)
     held = {" ".join(t) for p in material.dataset.photographs if p.split in ("val", "test") for t in p.tokens}
     kept: list[list[list[str]]] = []
-    for text in tqdm(texts, desc="texts", unit="text"):
+    for text in track(texts, desc="texts", unit="text"):
         captions = [t for t in map(tokenize, text[:CAPTIONS]) if t and len(t) <= longest]
         if sum(" ".join(t) in held for t in captions) > 1:
             continue  # one of those photographs itself
@@ -111,12 +111,14 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     """
     device, _, _ = join()
     options = resolve(options, device)
-    gathered = [text for path in captions for text in read_texts(path).values()]
+    read = [read_texts(path) for path in captions]
+    report([problem for texts in read for problem in texts.problems])
+    gathered = [text for texts in read for text in texts.captions.values()]
     material = prepare(places, options.mirror, options.min_count)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout)
     texts = fit_texts(gathered, material, config.max_length, options.texts)
     best, worst = texts.similarity[0], texts.similarity[-1]
-    print(f"{len(texts.tokens)} of {len(gathered)} texts, similarity {best:.2f} to {worst:.2f}")
+    say(f"{len(texts.tokens)} of {len(gathered)} texts, similarity {best:.2f} to {worst:.2f}")
     torch.manual_seed(options.seed)
     model = build(config)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,33 @@ def test_photographs_that_nobody_trains_on_come_first(tmp_path: Path):
     (tmp_path / "captions.json").write_text(json.dumps({"images": records}))
     for folder in (tmp_path, tmp_path / "images"):
         assert [entry.id for entry in entries(str(folder))[0][:4]] == ["b.png", "d.png", "a.png", "c.png"]
+
+
+def test_names_that_no_page_can_show_are_escaped(tmp_path: Path, monkeypatch, open_app):
+    names = [b"latin\xe9.png", b"new\nline.png", "\u202egnp.png".encode()]
+    for name in names:
+        Image.new("RGB", (200, 150)).save(tmp_path / "plain.png")
+        (tmp_path / "plain.png").rename(tmp_path / os.fsdecode(name))
+    records = [{"filename": os.fsdecode(n), "split": "val", "sentences": [{"raw": "A dog."}]} for n in names]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": records}))
+    found = entries(str(tmp_path))[0][: len(names)]
+    assert {entry.title for entry in found} == {"latin\\xe9", "new\\nline", "\\u202egnp"}
+    assert {entry.id for entry in found} == human_captions(str(tmp_path)).keys()
+    assert all(entry.title in entry.alt and entry.title.isprintable() and entry.id.encode() for entry in found)
+    monkeypatch.setenv("GLIED_IMAGES", str(tmp_path))
+    assert not open_app().exception
+    for entry in found:
+        app = open_app(photo=entry.id)
+        app.switch_page("views/explore.py").run()
+        assert not app.exception
+        assert not app.error
+
+
+def test_a_folder_of_folders_says_so(tmp_path: Path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
+    with pytest.raises(GliedError, match=r"found none, but 2 folder\(s\) such as train; name one of these with IMAGES"):
+        entries(str(tmp_path))
 
 
 def test_a_folder_that_is_not_there_gets_a_sentence(tmp_path: Path):

@@ -2,15 +2,20 @@
 
 import io
 import struct
+import subprocess
+import tomllib
 import zlib
+from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from app.photographs.photograph import own_photograph
-from app.photographs.uploads import MAX_BYTES, open_upload
+from app.photographs.uploads import MAX_BYTES, MAX_PIXELS, open_upload
+from app.widgets.shared import UNPACKED
 from glied.errors import GliedError
-from glied.images import SIDE
+from glied.images import SCANS, SIDE
+from glied.traces import HEADS, MOST
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:
@@ -80,6 +85,50 @@ def test_anything_else_gets_a_sentence(data: bytes, said: str):
 def test_a_bomb_is_refused_before_it_is_decoded(size: tuple[int, int]):
     with pytest.raises(GliedError):
         open_upload(png_that_claims(*size))
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    """Each scan costs time with all pixels, and needs but a few bytes: 8 MB of them would decode for hours."""
+    data = encoded(Image.new("RGB", (640, 480), "grey"), "JPEG", progressive=True)
+    at = data.rfind(b"\xff\xda")
+    scans = data.count(b"\xff\xda")
+    allowed = data[:at] + data[at:-2] * (SCANS - scans + 1) + b"\xff\xd9"
+    assert open_upload(allowed).size == (640, 480)
+    embedded = data[:2] + b"\xff\xe1" + (2 + 200).to_bytes(2) + b"\xff\xda" * 100 + data[2:] + b"\xff\xda" * 100
+    assert open_upload(embedded).size == (640, 480)  # none of these is a scan
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
+    for count in (1, 100_000):
+        with pytest.raises(GliedError, match="64 scans"):
+            open_upload(allowed[:-2] + data[at:-2] * count + b"\xff\xd9")
+
+
+def test_the_page_about_security_states_the_limits(root: Path):
+    text = (root / "docs" / "security.md").read_text()
+    streamlit = tomllib.loads((root / ".streamlit" / "config.toml").read_text())["server"]
+    assert streamlit["maxUploadSize"] * 2**20 == MAX_BYTES
+    stated = (
+        f"| a file | {MAX_BYTES // 2**20} MB |",
+        f"| a message from the browser | {streamlit['maxMessageSize']} MB |",
+        f"{MAX_PIXELS // 10**6} million pixels",
+        f"{SCANS} scans",
+        f"{UNPACKED // 2**20} MB unpacked",
+        f"{MOST['regions']:,} regions, {MOST['attributes']:,} attributes, {MOST['words']} words, {HEADS} heads",
+    )
+    assert not [words for words in stated if words not in text]
+
+
+def test_the_app_is_closed_by_default(root: Path):
+    streamlit = tomllib.loads((root / ".streamlit" / "config.toml").read_text())["server"]
+    assert (streamlit["address"], streamlit["enableCORS"], streamlit["enableXsrfProtection"]) == (
+        "127.0.0.1",
+        True,
+        True,
+    )
+    made = subprocess.run(["make", "-n", "app"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "--server.address 127.0.0.1" in made
+    made = subprocess.run(["make", "-n", "app", "HOST=::"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "--server.address ::" in made
 
 
 def test_an_upload_is_known_by_its_bytes_alone():

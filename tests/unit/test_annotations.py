@@ -15,10 +15,15 @@ from glied.training.detector import BACKGROUND
 A, B, C = (0, 0, 40, 40), (50, 50, 90, 90), (0, 60, 20, 100)
 
 
-def boxes_of(data: Path, *, human: bool = False) -> list[Boxed]:
-    """All boxes of a data set."""
+def read(data: Path, *, human: bool = False) -> tuple[list[Boxed], list[str]]:
+    """All boxes of a data set, and what was left out."""
     dataset = load_dataset(data)
     return read_boxes(dataset, dataset.photographs, human)
+
+
+def boxes_of(data: Path, *, human: bool = False) -> list[Boxed]:
+    """All boxes of a data set."""
+    return read(data, human=human)[0]
 
 
 # Flickr30k Entities
@@ -43,8 +48,8 @@ def test_entities_of_other_photographs_are_left_alone(tmp_path: Path) -> None:
     entities = json.loads((data / "entities.json").read_text())
     del entities["1.png"]
     (data / "entities.json").write_text(json.dumps(entities))
-    assert [b.photograph.id for b in read_boxes(dataset, dataset.photographs)] == ["0.png", "2.png"]
-    assert read_entities(data / "entities.json", dataset.photographs[1:2]) == []
+    assert [b.photograph.id for b in read_boxes(dataset, dataset.photographs)[0]] == ["0.png", "2.png"]
+    assert read_entities(data / "entities.json", dataset.photographs[1:2]) == ([], [])
     with pytest.raises(GliedError, match="found none"):
         read_boxes(dataset, dataset.photographs[1:2])
 
@@ -114,7 +119,8 @@ def test_missing_entities_say_where_to_put_them(tmp_path: Path) -> None:
 def test_entities_of_flickr8k(shared: Path) -> None:
     data = shared / "data" / "flickr8k"
     photographs = load_dataset(data).split("val")
-    found = read_entities(data / "entities.json", photographs)
+    found, problems = read_entities(data / "entities.json", photographs)
+    assert problems == []
     assert all(b.origin == "phrases" and b.human and b.certainty.tolist() == [1] * len(b.boxes) for b in found)
     assert len(found) > 0.9 * len(photographs)
     assert all(len(b.boxes) == len(b.phrases) > 0 for b in found)
@@ -127,7 +133,7 @@ def test_entities_of_flickr8k(shared: Path) -> None:
 def test_boxes_without_area_are_refused(tmp_path: Path, box: list[float]) -> None:
     data = tiny.boxed(tmp_path / "d", ("val", (60, 60), []))
     (data / "entities.json").write_text(broken(boxes=[{"chains": [1], "box": box}]))
-    with pytest.raises(GliedError, match="box without area"):
+    with pytest.raises(GliedError, match=r"box without area|1 of 1 boxes end before they start"):
         boxes_of(data)
 
 
@@ -263,7 +269,7 @@ def test_instances_worked_values(tmp_path: Path) -> None:
     assert (first.origin, first.human) == ("classes", True)
     assert last.boxes.tolist() == [[0, 0, 5, 5]]
     photographs = load_dataset(data).split("val")
-    assert [b.photograph.id for b in read_instances(sorted(data.glob("annotations/*")), photographs)] == ["c2.png"]
+    assert [b.photograph.id for b in read_instances(sorted(data.glob("annotations/*")), photographs)[0]] == ["c2.png"]
     with pytest.raises(GliedError, match=r"annotations/instances_\*\.json \(or .* found none"):
         read_boxes(load_dataset(data), load_dataset(data).photographs[1:2])
 
@@ -271,21 +277,12 @@ def test_instances_worked_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "content"),
     [
-        ("categories", []),
         ("categories", None),
         ("categories", [{"id": 1}]),
-        ("images", []),
         ("images", {"7": "c0.png"}),
         ("images", [{"id": 7}]),
         ("annotations", 5),
-        ("annotations", [{"image_id": 7, "category_id": 1}]),
-        ("annotations", [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 5]}]),
-        ("annotations", [{"image_id": 7, "category_id": 1, "bbox": "wide"}]),
-        ("annotations", [{"image_id": 7, "category_id": 1, "bbox": [0, 0, "5", 5]}]),
-        ("annotations", [{"image_id": 7, "category_id": 1, "bbox": ["0", 0, 5, 5]}]),
-        ("annotations", [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 10**400]}]),
-        ("annotations", [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 5, 5]}]),
-        ("annotations", [{"image_id": 7, "category_id": 99, "bbox": [0, 0, 5, 5]}]),
+        ("annotations", None),
     ],
 )
 def test_damaged_instances_are_one_sentence(tmp_path: Path, key: str, content: object) -> None:
@@ -295,6 +292,39 @@ def test_damaged_instances_are_one_sentence(tmp_path: Path, key: str, content: o
     with pytest.raises(GliedError, match=r"COCO's instances in .*instances_train\.json") as raised:
         boxes_of(data)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_id": 7, "category_id": 1},
+        {"image_id": 7, "category_id": 1, "bbox": [0, 0, 5]},
+        {"image_id": 7, "category_id": 1, "bbox": "wide"},
+        {"image_id": 7, "category_id": 1, "bbox": None},
+        {"image_id": 7, "category_id": 1, "bbox": [0, 0, "5", 5]},
+        {"image_id": 7, "category_id": 1, "bbox": ["0", 0, 5, 5]},
+        {"image_id": 99, "category_id": 1, "bbox": [0, 0, 5, 5]},
+        {"image_id": None, "category_id": 1, "bbox": [0, 0, 5, 5]},
+        {"image_id": [7], "category_id": 1, "bbox": [0, 0, 5, 5]},
+        {"image_id": 7, "category_id": 99, "bbox": [0, 0, 5, 5]},
+        {"category_id": 1, "bbox": [0, 0, 5, 5]},
+        {"image_id": 7, "category_id": 1, "bbox": [5, 5, 0, 9]},
+        5,
+        None,
+    ],
+)
+def test_one_bad_box_of_instances_is_left_out_and_told(tmp_path: Path, wrong: object) -> None:
+    data = instances(tmp_path)
+    path = data / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    expected = [b.boxes.tolist() for b in boxes_of(data)]
+    content["annotations"] = [each for each in content["annotations"] if each["bbox"][2] * each["bbox"][3]]
+    path.write_text(json.dumps(content | {"annotations": [wrong, *content["annotations"]]}))
+    found, problems = read(data)
+    assert [b.boxes.tolist() for b in found] == expected
+    [problem] = problems
+    assert "instances_train.json" in problem
+    assert len(problem) < 300
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe\x00", b"<!DOCTYPE html>"])
@@ -316,14 +346,14 @@ def test_boxes_of_several_data_sets(tmp_path: Path) -> None:
     records["0.png"] = {"source": "human", "boxes": [[*C, "sheep", 1.0]]}
     (classes / "boxes.json").write_text(json.dumps(records))
     dataset = load_dataset([classes, phrases])
-    found = read_boxes(dataset, dataset.photographs)
+    found, _ = read_boxes(dataset, dataset.photographs)
     assert [(b.photograph.id, b.origin, b.phrases) for b in found] == [
         ("c0.png", "teacher", [[("cat", ())]]),
         ("0.png", "phrases", [[("dog", ())]]),
     ]
-    assert [b.photograph.id for b in read_boxes(dataset, dataset.photographs, human=True)] == ["0.png"]
-    assert [b.photograph.id for b in read_boxes(dataset, dataset.photographs[:1])] == ["c0.png"]
-    assert read_class_boxes(classes / "boxes.json", dataset.photographs)[1].origin == "classes"
+    assert [b.photograph.id for b in read_boxes(dataset, dataset.photographs, human=True)[0]] == ["0.png"]
+    assert [b.photograph.id for b in read_boxes(dataset, dataset.photographs[:1])[0]] == ["c0.png"]
+    assert read_class_boxes(classes / "boxes.json", dataset.photographs)[0][1].origin == "classes"
     (phrases / "entities.json").unlink()
     with pytest.raises(GliedError, match=r"classes \+ phrases in .*classes/boxes\.json or .*phrases/entities\.json"):
         read_boxes(dataset, dataset.photographs, human=True)

@@ -201,7 +201,7 @@ def test_failed_save_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(GliedError, match="no space"):
         tiny.checkpoint(seed=1).save(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == before
     assert os.listdir(tmp_path) == ["a"]

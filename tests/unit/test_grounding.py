@@ -158,7 +158,7 @@ def grounded(checkpoint: Checkpoint, data: Path, captions: dict[str, str]) -> di
     """All measures on the split val."""
     dataset = load_dataset(data)
     scenes = evaluate.read_scenes(dataset, "val", data.parent / "cache", detector())
-    return ground(checkpoint, scenes, read_boxes(dataset, dataset.split("val"), human=True), captions)
+    return ground(checkpoint, scenes, read_boxes(dataset, dataset.split("val"), human=True)[0], captions)
 
 
 @pytest.mark.parametrize("architecture", ["base", "glied", "updown"])

@@ -192,5 +192,5 @@ def test_large_photographs_are_scaled_down_and_say_how_large_they_are(format: st
 def test_missing_file_and_folder_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(GliedError, match=r"nowhere\.jpg.*No such file"):
         open_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(GliedError, match="Is a directory"):
+    with pytest.raises(GliedError, match="is a folder; name its files"):
         open_image(tmp_path)

@@ -18,7 +18,8 @@ FORBIDDEN = {
 # Files and folders; each imports only those of lines above its own.
 LAYERS = {
     "glied": """
-        errors equations
+        equations errors terminal
+        records
         captions config files functions images scene vocabulary
         model traces weights
         baselines batch regions
@@ -99,7 +100,7 @@ HELP = """
 import sys
 from tyro.extras import SubcommandApp
 from glied.__main__ import main
-from glied.cli.options import app
+from glied.cli.commands import app
 
 def commands(app):
     for name, spec in app._subcommands.items():

@@ -102,8 +102,8 @@ def test_coco_demo_reference_values(shared: Path, capsys: pytest.CaptureFixture[
     demo = shared / "data" / "coco_demo"
     expected = json.loads((demo / "expected.json").read_text())["corpus"]
     del expected["SPICE_published_only"]
-    captions = {id: text for id, (text,) in read_texts(demo / "captions_val2014_fakecap_results.json").items()}
-    references = read_texts(demo / "fakecap_refs_1000.json")
+    captions = {id: text for id, (text,) in read_texts(demo / "captions_val2014_fakecap_results.json").captions.items()}
+    references = read_texts(demo / "fakecap_refs_1000.json").captions
     assert score_all(references, captions).corpus == expected | {"SPICE": None}
     assert capsys.readouterr().out == "", "scorers print; ours are silent"
     # our own tokenizer moves a word here and there: 0.02 percent was seen, in CIDEr

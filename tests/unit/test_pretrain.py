@@ -31,21 +31,21 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_texts_are_read_in_three_layouts(tmp_path: Path, texts: Path) -> None:
-    assert read_texts(texts) == TEXTS
+    assert read_texts(texts).captions == TEXTS
     coco = tmp_path / "coco.json"
     pairs = [{"image_id": int(id), "caption": c} for id, captions in TEXTS.items() for c in captions]
     coco.write_text(json.dumps({"images": [], "annotations": pairs}))
-    assert read_texts(coco) == TEXTS
+    assert read_texts(coco).captions == TEXTS
     karpathy = tmp_path / "karpathy.json"
     images = [{"filename": f"{id}.jpg", "sentences": [{"raw": c} for c in captions]} for id, captions in TEXTS.items()]
     karpathy.write_text(json.dumps({"dataset": "x", "images": images}))
-    assert read_texts(karpathy) == {f"{id}.jpg": captions for id, captions in TEXTS.items()}
+    assert read_texts(karpathy).captions == {f"{id}.jpg": captions for id, captions in TEXTS.items()}
     karpathy.write_text(json.dumps({"images": [image | {"cocoid": int(image["filename"][0])} for image in images]}))
-    assert read_texts(karpathy) == TEXTS
+    assert read_texts(karpathy).captions == TEXTS
 
 
 def test_all_of_coco_comes_inside_pycocoevalcap() -> None:
-    found = read_texts("coco")
+    found = read_texts("coco").captions
     assert len(found) == 123_287
     assert sum(map(len, found.values())) == 616_767
 
@@ -73,7 +73,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, content: str) -> 
 
 def test_texts_keep_known_captions_and_find_photographs_like_them(places: Places, texts: Path) -> None:
     material = prepare(places, False, 1)
-    fitted = fit_texts(list(read_texts(texts).values()), material, 20, 3)
+    fitted = fit_texts(list(read_texts(texts).captions.values()), material, 20, 3)
     words = material.vocabulary
     spoken = [{" ".join(words.decode(ids)) for ids in text.tolist() if ids[1] != PAD} for text in fitted.tokens]
     assert {"the wall is white"} in spoken  # the purple wall is left out
@@ -100,7 +100,7 @@ def test_photographs_of_val_are_no_texts(places: Places) -> None:
 
 def test_words_that_the_photograph_lacks_are_put_among_its_attributes(places: Places, texts: Path) -> None:
     material = prepare(places, False, 1)
-    fitted = fit_texts(list(read_texts(texts).values()), material, 20, 3)
+    fitted = fit_texts(list(read_texts(texts).captions.values()), material, 20, 3)
     attributes = material.attributes
     photographs, found = borrow(fitted, torch.arange(3), attributes, 0.0)
     assert torch.equal(found, attributes[photographs])
@@ -131,5 +131,5 @@ def test_the_vocabulary_of_coco() -> None:
     """Words that come five times in all 616,767 captions: near the paper's 9,567 (whose split lacks val and test)."""
     from glied.vocabulary import Vocabulary, tokenize
 
-    counted = Vocabulary.build((tokenize(c) for text in read_texts("coco").values() for c in text), 5)
+    counted = Vocabulary.build((tokenize(c) for text in read_texts("coco").captions.values() for c in text), 5)
     assert 9_000 < len(counted) < 12_000

@@ -153,7 +153,7 @@ def test_every_layout(layout: Callable[[Path], list[Path]], tmp_path: Path) -> N
         np.testing.assert_allclose(found.boxes, boxes, atol=1e-4)
         np.testing.assert_array_equal(found.features, features)
         assert (found.size, found.source, found.labels) == ((WIDTH, HEIGHT), "stored/vg@12", ())
-    with pytest.raises(GliedError, match=r"^cat.jpg: left out, no stored features under cat.jpg or cat$"):
+    with pytest.raises(GliedError, match=r"cat.jpg: left out, no stored features under cat.jpg or cat$"):
         find(source, photograph(tmp_path, "cat.jpg"))
 
 
@@ -166,7 +166,7 @@ def test_an_id_matches_a_name_a_stem_or_a_coco_number(tmp_path: Path) -> None:
         "a.b.jpg": "a.b",
         "c.jpg": "c.jpg",
         "img_42.jpg": None,
-        "00042.jpg": None,
+        "00042.jpg": "42",
         "c.png": None,
     }
     assert {name: source.find_id(name) for name in expected} == expected
@@ -200,7 +200,7 @@ def test_boxes_are_clipped_and_those_without_area_dropped(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("size", "said"), [((40, 60), "40 x 60"), ((60, 38), "60 x 38")])
 def test_another_shape_is_refused(size: tuple[int, int], said: str, tmp_path: Path) -> None:
     source = StoredFiles("vg", [write_tsv(tmp_path / "a.tsv", row("dog"))])
-    with pytest.raises(GliedError, match=rf"^dog.jpg: left out, it has {said} pixels, .* of an image of 60 x 40"):
+    with pytest.raises(GliedError, match=rf"dog.jpg: left out, it has {said} pixels, .* of an image of 60 x 40"):
         find(source, photograph(tmp_path, size=size))
 
 
@@ -291,7 +291,7 @@ def test_a_damaged_row_is_one_sentence_and_stops_nothing(name: str, tmp_path: Pa
     assert len(problem.splitlines()) == 1
     assert len(problem) < 300
     if name != "reversed boxes":  # scene.py's own sentence
-        assert problem.startswith("dog.jpg: left out")
+        assert "dog.jpg: left out" in problem
 
 
 def test_a_file_that_was_cut_keeps_its_whole_rows(tmp_path: Path) -> None:
@@ -320,11 +320,11 @@ def test_damaged_arrays_are_sentences(tmp_path: Path) -> None:
     (folder / "empty.npz").write_bytes(b"")
     source = StoredFiles("vg", [folder])
     for name in ("nobox", "short", "flat", "grid", "words", "pickled", "pickles", "cut", "empty"):
-        with pytest.raises(GliedError, match=rf"^{name}.jpg: left out.*damaged"):
+        with pytest.raises(GliedError, match=rf"{name}.jpg: left out.*damaged"):
             find(source, photograph(tmp_path, f"{name}.jpg"))
     (tmp_path / "a_att").mkdir()
     np.save(tmp_path / "a_att" / "dog.npy", features)
-    with pytest.raises(GliedError, match=r"found none: .* under the id dog"):  # there is no a_box
+    with pytest.raises(GliedError, match=r"found none: .* found no boxes; put a_box beside a_att"):
         StoredFiles("vg", [tmp_path / "a_att"])
 
 
@@ -335,7 +335,7 @@ def test_damaged_hdf5_is_a_sentence(tmp_path: Path) -> None:
         opened["scalar_features"], opened["scalar_boxes"] = 5.0, 6.0
     source = StoredFiles("vg", [file])
     for id in ("dog", "scalar"):
-        with pytest.raises(GliedError, match=rf"^{id}.jpg: left out"):
+        with pytest.raises(GliedError, match=rf"{id}.jpg: left out"):
             find(source, photograph(tmp_path, f"{id}.jpg"))
     file.write_bytes(file.read_bytes()[:900])
     with pytest.raises(GliedError, match=r"stored features at .*detections\.hdf5, could not read them"):
@@ -345,7 +345,7 @@ def test_damaged_hdf5_is_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "no tab in it\n", "{}", "\t\t\t\t\t\n", "a\tb\n"])
 def test_files_of_another_kind_are_one_sentence(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text(content)
-    with pytest.raises(GliedError, match=r"Expected features in a\.tsv .* found none"):
+    with pytest.raises(GliedError, match=r"Expected features in .*a\.tsv .* found none"):
         StoredFiles("vg", [tmp_path / "a.tsv"])
     with pytest.raises(GliedError, match="could not read them"):
         StoredFiles("vg", [tmp_path / "nowhere.tsv"])
@@ -389,7 +389,7 @@ def test_the_source_of_a_checkpoint_says_what_is_missing(tmp_path: Path) -> None
     source = open_source("stored/vg-36@2048")
     assert isinstance(source, Stored)
     assert (source.name, source.feature_dim) == ("stored/vg-36@2048", 2048)
-    with pytest.raises(GliedError, match=r"regions of dog\.jpg .*stored/vg-36@2048.* convert STORED .* --name vg-36"):
+    with pytest.raises(GliedError, match=r"regions of .*dog\.jpg .*stored/vg-36@2048.* convert STORED .* --name vg-36"):
         find(source, photograph(tmp_path))
 
 
@@ -438,7 +438,7 @@ def test_convert_goes_on_where_it_was(folder, tmp_path, monkeypatch, capsys) -> 
     read = StoredFiles.find_regions
 
     def dies(self: StoredFiles, image: Image.Image) -> Regions:
-        if image.info["name"].startswith("COCO"):
+        if Path(image.info["name"]).name.startswith("COCO"):
             raise KeyboardInterrupt
         return read(self, image)
 
@@ -447,7 +447,9 @@ def test_convert_goes_on_where_it_was(folder, tmp_path, monkeypatch, capsys) -> 
     assert len(list(tmp_path.rglob("*.h5"))) == 2
     asked = []
     monkeypatch.setattr(
-        StoredFiles, "find_regions", lambda self, image: asked.append(image.info["name"]) or read(self, image)
+        StoredFiles,
+        "find_regions",
+        lambda self, image: asked.append(Path(image.info["name"]).name) or read(self, image),
     )
     assert convert(folder, monkeypatch, tmp_path) == 0
     assert asked == ["COCO_val2014_000000000042.jpg", "bare.jpg"]
@@ -471,7 +473,9 @@ def test_evaluate_runs_on_stored_features(folder, tmp_path, monkeypatch, capsys)
     assert any("bare.jpg" in problem for problem in report["problems"])
     capsys.readouterr()
     assert run(monkeypatch, "evaluate", *arguments, "--cache", tmp_path / "none", "--json", out) == 2
-    assert "none of them has any: Expected the regions of dog.jpg" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "none of them has any: Expected the regions of" in said
+    assert "images/dog.jpg in the cache" in said
 
 
 def test_caption_and_trace_take_regions_from_the_cache(folder, tmp_path, monkeypatch, capsys) -> None:

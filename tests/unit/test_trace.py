@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import struct
+import tracemalloc
 import zipfile
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
@@ -453,6 +455,10 @@ VL = VD | {"name": "vl", "role": "local"}
         ({}, changed("attention.al", -1), "sum to 1"),
         ({}, {"photograph": np.zeros(3, np.float32)}, "TypeError"),
         ({}, {"attention.x": np.ones((65, 6, 6), np.float32) / 6}, "65 heads, at most 64"),
+        ({"attributes": ["a"] * 1001}, {}, "1001 attributes, at most 1000"),
+        ({"words": ["a"] * 201, "inputs": ["a"] * 201, "alternatives": [["a"]] * 201}, {}, "201 words, at most 200"),
+        ({}, {"boxes": np.zeros((1001, 4), np.float32)}, "1001 regions, at most 1000"),
+        ({"functions": [VL] * 51}, {}, "51 functions, at most 50"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(texts: dict, arrays: dict, reason: str) -> None:
@@ -482,6 +488,33 @@ def test_a_file_that_lies_about_its_size_is_refused() -> None:
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("boxes.npy", head.getvalue() + bytes(64))
     with pytest.raises(GliedError, match="glied-trace-2"):
+        unpack(buffer.getvalue())
+
+
+def test_no_more_is_unpacked_than_a_file_declares() -> None:
+    whole = 90 * 2**20
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("header.npy", bytes(whole))
+    data = buffer.getvalue().replace(struct.pack("<I", whole), struct.pack("<I", 1000))
+    assert len(data) < 2**17
+    tracemalloc.start()
+    with pytest.raises(GliedError, match="glied-trace-2"):
+        unpack(data)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("entries", "packing"), [(101, zipfile.ZIP_STORED), (1, zipfile.ZIP_LZMA), (1, zipfile.ZIP_BZIP2)]
+)
+def test_a_file_packed_in_another_way_is_refused(entries: int, packing: int) -> None:
+    """Many small parts take time; LZMA may ask for 4 GB of memory."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", packing) as file:
+        for i in range(entries):
+            file.writestr(f"{i}.npy", b"")
+    with pytest.raises(GliedError, match="packed in another way"):
         unpack(buffer.getvalue())
 
 
