@@ -934,6 +934,11 @@ def test_boxes_beyond_the_photograph_are_reported_and_left_out(data: Path, tmp_p
         for box in record["boxes"]:
             box["box"] = [500, 500, 600, 600]
     path.write_text(json.dumps(entities))
+    with pytest.raises(GliedError, match=r"boxes reach beyond its 96 x 64 pixels: expected x1, y1, x2, y2"):
+        train_detector(data, tmp_path / "run", tmp_path / "d.safetensors", OPTIONS)
+    for record in entities.values():
+        del record["width"]  # so that only the opened photograph tells
+    path.write_text(json.dumps(entities))
     with pytest.raises(GliedError, match="readable photographs"):
         train_detector(data, tmp_path / "run", tmp_path / "d.safetensors", OPTIONS)
     assert "reach beyond" in capsys.readouterr().out
