@@ -36,7 +36,7 @@ def run(arguments: Sequence[str], folder: Path, kill_after: float | None = None,
         os.chdir(folder)
         sys.argv = ["glied", *arguments]
         if full_from is not None:
-            ctypes.CDLL(None).full_arm(str(folder).encode(), full_from)
+            ctypes.CDLL(None).full_arm(f"{folder}/".encode(), full_from)
         try:
             main()
             status = 0

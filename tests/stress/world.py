@@ -25,7 +25,7 @@ class Task:
 
     Attributes:
         arguments: of the command, which runs in an empty folder.
-        results: pattern of the files that it must leave there.
+        results: pattern of the files that it must leave in that folder.
     """
 
     arguments: tuple[str, ...]
@@ -38,7 +38,7 @@ def make_world(folder: Path) -> dict[str, Task]:
     write_features(data, stored)
     painted = [("train" if i < 6 else "val", (96, 72), [((8, 8, 60, 60), ("a red box",))]) for i in range(9)]
     tiny.boxed(boxes, *painted)  # type: ignore[arg-type]
-    texts = {str(i): [f"a {colour} wall", f"the wall is {colour}"] for i, colour in enumerate(colours.COLOURS)}
+    texts = {str(i): [f"the sun is {colour}", f"a {colour} sun in the wall"] for i, colour in enumerate(colours.COLOURS)}
     (folder / "texts.json").write_text(json.dumps(texts))
     (folder / "one.json").write_text(json.dumps({id: captions[0] for id, captions in texts.items()}))
     photographs = " ".join(str(path) for path in sorted((data / "images").iterdir())[:4])
@@ -56,7 +56,7 @@ def make_world(folder: Path) -> dict[str, Task]:
         ),
         "train base": (f"train base {scenes} {small}", "out.*"),
         "train glied": (f"train glied {scenes} {small}", "out.*"),
-        "train text": (f"train text glied {folder}/texts.json {scenes} --min-count 1 --no-mirror", "out.*"),
+        "train text": (f"train text glied --captions {folder}/texts.json {scenes} --min-count 1 --no-mirror", "out.*"),
         "train rl": (f"train rl {folder}/glied.safetensors {scenes} --samples 2 --no-mirror", "out.*"),
         "train detector": (f"train detector --data {boxes} {steps} --images 2 --frozen 1 --least 1", "out.*"),
         "evaluate": (f"evaluate --data {data} --cache {folder}/cache --split val --json out.json {model}", "out.*"),
@@ -95,11 +95,9 @@ def write_features(data: Path, folder: Path) -> None:
 def results(folder: Path, task: Task) -> dict[str, object]:
     """What a task left, in a form that two runs share bit for bit: tensors, numbers and texts without times."""
     found: dict[str, object] = {}
-    for pattern in task.results:
-        for path in sorted(folder.glob(pattern)):
-            found |= {
-                f"{path.name if path.suffix != '.h5' else ''}{key}": value for key, value in content(path).items()
-            }
+    for path in sorted(folder.glob(task.results)):
+        name = "" if path.suffix == ".h5" else path.name  # photographs may lie in other shards
+        found |= {name + key: value for key, value in content(path).items()}
     return found
 
 
