@@ -1,6 +1,7 @@
 # make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs, HOST=127.0.0.1)
 # make test   set up and run the tests
 # make check  set up, then format, lint, types and tests
+# make stress  set up, then mutated files, kills, full disks and many visitors: about two hours, runs/stress.md
 # make detectron2-test  set up and run the tests of Bottom-Up Attention on detectron2
 # make audit  set up, then report what is known of weaknesses of the packages; it never fails
 SHELL := /bin/bash
@@ -13,7 +14,7 @@ D2 := .venv-detectron2
 AUDIT := .venv-audit
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: app test check detectron2-test audit clean
+.PHONY: app test check stress audit detectron2-test clean
 
 app: .venv/app.done
 	GLIED_IMAGES="$(IMAGES)" $(BIN)/streamlit run app/main.py --server.port $(PORT) --server.address $(HOST)
@@ -28,6 +29,9 @@ check: .venv/test.done
 	$(BIN)/oxlint --deny-warnings app
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+stress: .venv/test.done
+	PYTHONPATH=tests $(BIN)/python -m stress
 
 detectron2-test: $(D2)/test.done
 	$(D2)/bin/python -m pytest tests/with_detectron2

@@ -88,11 +88,11 @@ def visit(browser: Browser, address: str) -> Page:
     return settled(page)
 
 
-def click(page: Page, word: int) -> float:
-    """Milliseconds from a click on a word to the server's answer."""
+def click(page: Page, word: int, pause: int = 300) -> float:
+    """Milliseconds from a click on a word to the server's answer; then a person looks for `pause` of them."""
     page.evaluate(CLICK, word)
     taken = answered(page)
-    page.wait_for_timeout(300)  # a person looks
+    page.wait_for_timeout(pause)
     return taken
 
 
