@@ -10,6 +10,7 @@ if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
 import streamlit as st  # noqa: E402
 
 from app.components.history import follow_history  # noqa: E402
+from app.components.menu import close_menu  # noqa: E402
 from app.texts import plain  # noqa: E402
 from app.widgets import tour  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
@@ -22,7 +23,7 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
-    ".st-key-history { display: none; }"
+    ".st-key-history, .st-key-menu { display: none; }"
     # read out, not seen
     ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"
 )
@@ -35,16 +36,25 @@ page = st.navigation(
         st.Page("views/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("views/whatif.py", title="What if", icon=":material/experiment:"),
         st.Page("views/dataset.py", title="Data set", icon=":material/analytics:"),
+        st.Page("views/how.py", title="How it works", icon=":material/schema:"),
         st.Page("views/about.py", title="About", icon=":material/menu_book:"),
     ],
     position="top",
 )
 st.set_page_config(page_title=f"{page.title} · GLIED Studio")
-if page.url_path in ("explore", "collocations", "decoding", "compare", "whatif"):  # the others have titles to see
+if page.url_path in (
+    "explore",
+    "collocations",
+    "decoding",
+    "compare",
+    "whatif",
+    "how",
+):  # the others have titles to see
     with st.container(key="heading"):
         st.title(page.title, anchor=False)
 try:
     follow_history()
+    close_menu()
     tour.draw(page)
     page.run()
 except GliedError as error:
