@@ -23,7 +23,12 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
-    ".st-key-history, .st-key-menu { display: none; }"
+    '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-history, .st-key-menu)) { display: none; }'
+    '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; }'
+    # why a file is refused, which Streamlit reads out only
+    ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
+    ".stFileChip [role=alert] { position: static; width: 100%; height: auto; margin: 0; clip-path: none; clip: auto; "
+    "white-space: normal; font-size: .875rem; }"
     # read out, not seen
     ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"
 )

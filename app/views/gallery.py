@@ -192,9 +192,10 @@ with st.container(horizontal=True, vertical_alignment="center"):
         tour.go(0)
     if ask_upload():
         st.switch_page("views/explore.py", query_params={})
-st.caption(
-    "Choose a photograph to see where GLIED looked for each word. Underlined: where its caption and Base’s differ."
-)
+    st.caption(
+        "Open a part of the diagram, or choose a photograph to see where GLIED looked for each word. Underlined: where "
+        "its caption and Base’s differ."
+    )
 _, skipped = entries(folder())
 if skipped:
     st.caption(
