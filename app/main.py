@@ -10,12 +10,12 @@ if ROOT not in sys.path:  # streamlit puts app/ there, not the repository
 import streamlit as st  # noqa: E402
 
 from app.components.history import follow_history  # noqa: E402
-from app.components.menu import close_menu  # noqa: E402
 from app.texts import plain  # noqa: E402
 from app.widgets import tour  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
 
-ICON = str(Path(__file__).with_name("icon.svg"))
+HERE = Path(__file__).parent
+ICON = str(HERE / "icon.svg")
 st.set_page_config(page_title="GLIED Studio", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
 st.html(
@@ -23,7 +23,7 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
-    '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-history, .st-key-menu)) { display: none; }'
+    '[data-testid="stLayoutWrapper"]:has(> .st-key-history) { display: none; }'
     '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; }'
     # why a file is refused, which Streamlit reads out only
     ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
@@ -59,8 +59,8 @@ if page.url_path in (
         st.title(page.title, anchor=False)
 try:
     follow_history()
-    close_menu()
     tour.draw(page)
     page.run()
 except GliedError as error:
     st.error(plain(str(error)), icon=":material/error:")
+st.html(f"<script>{(HERE / 'components' / 'menu.js').read_text()}</script>", unsafe_allow_javascript=True)

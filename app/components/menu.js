@@ -1,6 +1,5 @@
-// Where the window is narrow, Streamlit's menu of pages lies over the page, and stays there when a page was chosen.
-export default function () {
-  if (window.gliedMenu) return
+// On a telephone Streamlit's menu of pages lies over the page: it closes once a page was chosen in it.
+if (!window.gliedMenu) {
   window.gliedMenu = true
   document.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return

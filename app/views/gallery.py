@@ -192,10 +192,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
         tour.go(0)
     if ask_upload():
         st.switch_page("views/explore.py", query_params={})
-    st.caption(
-        "Open a part of the diagram, or choose a photograph to see where GLIED looked for each word. Underlined: where "
-        "its caption and Base’s differ."
-    )
+    st.caption("Open a part, or a photograph. Underlined: where the two captions differ.", width="content")
 _, skipped = entries(folder())
 if skipped:
     st.caption(

@@ -46,13 +46,12 @@ def chosen_box(functions: Functions, captioner: str) -> str:
     """The box that was chosen, else that of the address, else the last function over regions."""
     sent = ((FLOW.get() or {}).get("choice") or {}).get("box")
     asked = st.query_params.get("box")
-    wanted = asked if travelled() else sent or asked
+    wanted = str((asked if travelled() else sent or asked) or "")
     last = feeding(functions, "regions")
     assert last  # every captioner that is traced attends to regions
-    known = boxes(functions)
-    if wanted and wanted not in known:
-        st.toast(f"{plain(captioner)} has no part “{plain(str(wanted)[:20])}”; its last look at the regions is shown.")
-    box = wanted if wanted in known else last.name
+    box = wanted if wanted in boxes(functions) else last.name
+    if wanted not in ("", box):
+        st.toast(f"{plain(captioner)} has no part “{plain(wanted[:20])}”; its last look at the regions is shown.")
     st.query_params["box"] = box
     return box
 
@@ -66,7 +65,7 @@ def draw_way(trace: Trace, photograph: Photograph, model: str) -> None:
     function = named(box, trace.functions)
     if function:
         said, view = ROLES[function.role], "collocations" if function.role == "pivot" else "explore"
-        equations = [function.equation] if function.equation in EQUATIONS else []
+        equations = tuple(number for number in (function.equation,) if number in EQUATIONS)
     else:
         said, equations, view = PARTS[box]
     with st.container(horizontal=True, vertical_alignment="center"):
