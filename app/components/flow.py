@@ -19,6 +19,7 @@ from glied.traces import Trace
 HERE = Path(__file__).parent
 SOURCES = ("regions", "attributes", "words")  # what the functions begin with
 NEXT = "next"  # the word that they choose
+TITLES = {"regions": "Regions", "attributes": "Attributes", "words": "The word just read", NEXT: "The next word"}
 _flow = st.components.v2.component(
     "glied_flow", css=PHOTO_CSS + (HERE / "flow.css").read_text(), js=PHOTO + (HERE / "flow.js").read_text()
 )
@@ -76,9 +77,7 @@ def title_of(box: str, functions: Functions) -> str:
     """What a box is called."""
     function = named(box, functions)
     if function is None:
-        return {"regions": "Regions", "attributes": "Attributes", "words": "The word just read"}.get(
-            box, "The next word"
-        )
+        return TITLES[box]
     of = {"regions": "Region", "attributes": "Attribute", "words": "Word"}[function.over]
     again = " revisited" if any(f.role == "global" for f in functions) else ""
     return {

@@ -10,7 +10,7 @@ from app.texts import plain
 from app.widgets.equations import draw_equation, fit_equations
 from app.widgets.pick import pick_model, pick_photograph
 from glied.equations import EQUATIONS
-from glied.functions import Functions, feeding
+from glied.functions import feeding
 from glied.traces import Trace
 
 PARTS = {  # what is no function: what it is, its equations, the view that shows it
@@ -42,16 +42,16 @@ def follow() -> None:
     START.keep(Choice(step=choice.step, head=choice.head))
 
 
-def chosen_box(functions: Functions, captioner: str) -> str:
-    """The box that was chosen, else that of the address, else the last function over regions."""
-    sent = ((FLOW.get() or {}).get("choice") or {}).get("box")
-    asked = st.query_params.get("box")
-    wanted = str((asked if travelled() else sent or asked) or "")
-    last = feeding(functions, "regions")
+def chosen_box(trace: Trace) -> str:
+    """The box that was chosen in this diagram, else that of the address, else the last function over regions."""
+    sent = (FLOW.get() or {}).get("choice") or {}
+    asked = st.query_params.get("box", "")
+    wanted = asked if travelled() or sent.get("trace") != trace.digest else str(sent.get("box"))
+    last = feeding(trace.functions, "regions")
     assert last  # every captioner that is traced attends to regions
-    box = wanted if wanted in boxes(functions) else last.name
+    box = wanted if wanted in boxes(trace.functions) else last.name
     if wanted not in ("", box):
-        st.toast(f"{plain(captioner)} has no part “{plain(wanted[:20])}”; its last look at the regions is shown.")
+        st.toast(f"{plain(trace.captioner)} has no part “{plain(wanted[:20])}”; its last look at the regions is shown.")
     st.query_params["box"] = box
     return box
 
@@ -60,7 +60,7 @@ def chosen_box(functions: Functions, captioner: str) -> str:
 def draw_way(trace: Trace, photograph: Photograph, model: str) -> None:
     """The diagram, and below it the box that is chosen: what it does, its equations, its code and its view."""
     step, head = chosen(trace)
-    box = chosen_box(trace.functions, trace.captioner)
+    box = chosen_box(trace)
     flow(trace, photograph, step, head, box, FLOW, on_choice=follow)
     function = named(box, trace.functions)
     if function:
