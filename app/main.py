@@ -23,7 +23,7 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
-    '[data-testid="stLayoutWrapper"]:has(> .st-key-history) { display: none; }'
+    '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-history, .st-key-menu)) { display: none; }'
     '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; }'
     # why a file is refused, which Streamlit reads out only
     ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
@@ -32,6 +32,8 @@ st.html(
     # read out, not seen
     ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"
 )
+with st.container(key="menu"):
+    st.html(f"<script>{(HERE / 'components' / 'menu.js').read_text()}</script>", unsafe_allow_javascript=True)
 page = st.navigation(
     [
         st.Page("views/gallery.py", title="Gallery", icon=":material/photo_library:", default=True),
@@ -63,4 +65,3 @@ try:
     page.run()
 except GliedError as error:
     st.error(plain(str(error)), icon=":material/error:")
-st.html(f"<script>{(HERE / 'components' / 'menu.js').read_text()}</script>", unsafe_allow_javascript=True)
