@@ -14,7 +14,8 @@ from app.texts import plain  # noqa: E402
 from app.widgets import tour  # noqa: E402
 from glied.errors import GliedError  # noqa: E402
 
-ICON = str(Path(__file__).with_name("icon.svg"))
+HERE = Path(__file__).parent
+ICON = str(HERE / "icon.svg")
 st.set_page_config(page_title="GLIED Studio", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
 st.html(
@@ -22,10 +23,17 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
-    ".st-key-history { display: none; }"
+    '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-history, .st-key-menu)) { display: none; }'
+    '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; }'
+    # why a file is refused, which Streamlit reads out only
+    ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
+    ".stFileChip [role=alert] { position: static; width: 100%; height: auto; margin: 0; clip-path: none; clip: auto; "
+    "white-space: normal; font-size: .875rem; }"
     # read out, not seen
     ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"
 )
+with st.container(key="menu"):
+    st.html(f"<script>{(HERE / 'components' / 'menu.js').read_text()}</script>", unsafe_allow_javascript=True)
 page = st.navigation(
     [
         st.Page("views/gallery.py", title="Gallery", icon=":material/photo_library:", default=True),
@@ -35,12 +43,20 @@ page = st.navigation(
         st.Page("views/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("views/whatif.py", title="What if", icon=":material/experiment:"),
         st.Page("views/dataset.py", title="Data set", icon=":material/analytics:"),
+        st.Page("views/how.py", title="How it works", icon=":material/schema:"),
         st.Page("views/about.py", title="About", icon=":material/menu_book:"),
     ],
     position="top",
 )
 st.set_page_config(page_title=f"{page.title} · GLIED Studio")
-if page.url_path in ("explore", "collocations", "decoding", "compare", "whatif"):  # the others have titles to see
+if page.url_path in (
+    "explore",
+    "collocations",
+    "decoding",
+    "compare",
+    "whatif",
+    "how",
+):  # the others have titles to see
     with st.container(key="heading"):
         st.title(page.title, anchor=False)
 try:

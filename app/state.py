@@ -63,6 +63,7 @@ YOURS: Key[Photograph | None] = Key("yours", None)
 UPLOAD: Key[BytesIO | None] = Key("upload", None)
 CAMERA: Key[BytesIO | None] = Key("camera", None)
 WITH_CAMERA = Key("with_camera", False)
+OWN = Key("own", False)  # whether the pop-up that takes it is open
 TAKEN = Key("taken", False)  # whether a photograph of one's own was just taken
 REFUSED: Key[str | None] = Key("refused", None)  # why an upload was
 SHARED: Key[Shared | None] = Key("shared", None)
@@ -88,6 +89,7 @@ PAIR: Key[Sent] = Key("pair", None)
 BOARD_SHARED: Key[Sent] = Key("shared_board", None)
 REMOVAL: Key[Sent] = Key("removal", None)
 TREE: Key[Sent] = Key("tree", None)
+FLOW: Key[Sent] = Key("flow", None)
 STRIP: Key[Sent] = Key("strip", None)
 SCATTER: Key[Sent] = Key("scatter", None)
 

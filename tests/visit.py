@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 from playwright.sync_api import Page, expect
 
-VIEWS = ("", "explore", "collocations", "decoding", "compare", "whatif", "dataset", "about")
+VIEWS = ("", "explore", "collocations", "decoding", "compare", "whatif", "dataset", "how", "about")
 
 
 def chromium() -> str | None:

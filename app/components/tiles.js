@@ -7,7 +7,7 @@ function element(name, text = "", className = "") {
   return made
 }
 
-function drawTile({ id, title, alt, photo, captions, notes }, open) {
+function drawTile({ id, title, alt, photo, badge, captions, notes }, open) {
   const image = element("img")
   image.src = photo
   image.alt = alt
@@ -15,6 +15,7 @@ function drawTile({ id, title, alt, photo, captions, notes }, open) {
   link.href = "explore?photo=" + encodeURIComponent(id)
   link.dataset.id = id
   link.append(image, element("b", title))
+  if (badge) link.append(element("span", badge, "badge"))
   link.onclick = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return
     event.preventDefault()

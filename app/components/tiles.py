@@ -34,6 +34,7 @@ def tile(entry: Entry, record: Record | None, notes: Sequence[str]) -> dict[str,
         "title": entry.title,
         "alt": entry.alt,
         "photo": thumbnail(entry, SIDE),
+        "badge": "Unlike what they learned from: expect a guess" if record and record.unlike else "",
         "captions": _captions(record) if record else [],
         "notes": notes,
     }

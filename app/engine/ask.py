@@ -25,10 +25,15 @@ def engine() -> Engine:
     return _engine(Path(os.environ.get("GLIED_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints"))
 
 
+def least_sure() -> float:
+    """The probability that the surest attribute reaches on 99 in 100 photographs of the detector's validation set: one
+    that stays below is unlike those that the captioners have learned from."""
+    return engine().detector_card.get("val_top_score@1%", 0)
+
+
 def warn_if_unlike(trace: Trace) -> None:
     """Says so when the detector is less sure of the photograph than of 99 in 100 of its validation set."""
-    least = engine().detector_card.get("val_top_score@1%", 0)
-    best = float(trace.attribute_scores.max())
+    best, least = float(trace.attribute_scores.max()), least_sure()
     if best < least:
         st.info(
             f"This photograph is unlike those the captioners have learned from: its surest attribute has a probability "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app.engine.ask import engine
+from app.engine.ask import engine, least_sure
 from app.engine.engine import Engine
 from app.engine.reports import comparable
 from app.photographs.gallery import Entry, entries, folder, read_entry
@@ -23,7 +23,7 @@ class Record:
 
     Attributes:
         glied, base: the captions of the best GLIED and of its Base.
-        attributes: word -> its probability, the most probable first, none below SURE.
+        attributes: word -> its probability, the most probable first, of the others none below SURE.
     """
 
     glied: Caption
@@ -34,6 +34,11 @@ class Record:
     def differs(self) -> bool:
         """Whether Base and GLIED use different words."""
         return self.glied.words != self.base.words
+
+    @property
+    def unlike(self) -> bool:
+        """Whether the photograph is unlike those that the captioners have learned from, as `warn_if_unlike` has it."""
+        return max(self.attributes.values(), default=0.0) < least_sure()
 
     @property
     def confidence(self) -> float:
@@ -81,8 +86,9 @@ class Catalogue:
 
     def _read(self, entry: Entry) -> Record:
         (glied, base), found = self.engine.skim(read_entry(entry), next(iter(self.engine.pairs.values())))
-        scores = zip(found.words, found.scores.tolist(), strict=True)
-        return Record(glied, base, {word: score for word, score in scores if score >= SURE})
+        scores = dict(zip(found.words, found.scores.tolist(), strict=True))
+        least = min(SURE, max(scores.values()))
+        return Record(glied, base, {word: score for word, score in scores.items() if score >= least})
 
 
 @st.cache_resource(show_spinner=False, max_entries=1, on_release=Catalogue.stop)

@@ -5,7 +5,7 @@ from PIL import Image
 from glied.errors import GliedError
 from glied.images import open_image
 
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 25 * 2**20
 MAX_PIXELS = 24_000_000
 SLENDER = 6  # long side over short side
 TYPES = ("jpg", "jpeg", "png", "webp")

@@ -7,7 +7,7 @@ from analysis import scores
 from app.engine.ask import engine
 from app.engine.reports import reports
 from app.texts import plain
-from glied.equations import EQUATIONS, code_lines
+from app.widgets.equations import draw_equation, fit_equations
 from glied.regions.detector import Detector
 
 PARTS = {
@@ -46,12 +46,6 @@ TERMS = """
   captioner's own captions, rewarded by CIDEr-D.
 - **BLEU, METEOR, ROUGE-L, CIDEr**: how much of a caption people's captions share; CIDEr weighs rare words more.
 """
-# equations shrink with their column, so that the longest fits
-FITTING = """<style>
-.stMarkdown:has(.katex-display) { container-type: inline-size }
-.stMarkdown .katex-display { font-size: min(1em, 3.6cqi); margin: 0; padding: 4px 0 }
-.stMarkdown :is(.katex-display, :has(.katex-display)) { overflow: visible }
-</style>"""
 
 
 def draw_card(title: str, facts: dict) -> None:
@@ -62,15 +56,6 @@ def draw_card(title: str, facts: dict) -> None:
     values = pd.DataFrame({"value": [str(value) for value in flat.values()]}, index=list(flat))
     with st.expander(title):
         st.table(values, border="horizontal", hide_header=True, alt=f"What the checkpoint of {title} says about itself")
-
-
-def draw_equation(number: int) -> None:
-    """An equation, and beside it the lines of code that compute it."""
-    left, right = st.columns(2, gap="medium", vertical_alignment="center")
-    left.latex(EQUATIONS[number])
-    for line in code_lines()[number]:
-        right.caption(f"Eq. ({number}): {line.file}, line {line.number}, in `{line.inside}`")
-        right.code(line.source, language="python", wrap_lines=True)
 
 
 def draw_measured() -> None:
@@ -90,15 +75,14 @@ def draw_measured() -> None:
     st.page_link("views/dataset.py", label="All that was measured", icon=":material/analytics:")
 
 
-st.html(FITTING)
+fit_equations()
 st.title("What you are looking at")
 st.markdown(
     "A captioner reads a photograph as **regions** and **attributes** (words found in it) and writes one word after "
     "another. **Base** attends to both directly. **GLIED** (*Exploring and Distilling Cross-Modal Information for "
-    "Image Captioning*, IJCAI 2019) first distils them: each region into a group of what it gathers from the others, "
-    "attributes into collocations of the word just read; then, with that global view, it revisits single regions and "
-    "attributes."
+    "Image Captioning*, IJCAI 2019) first distils them."
 )
+st.page_link("views/how.py", label="The way of one word through either, step by step", icon=":material/schema:")
 st.subheader("What attention does not tell")
 st.markdown(
     "- A weight says where a value was read, not that the word depends on it. Beside each weight stands the **fall**: "

@@ -6,10 +6,12 @@ from contextlib import suppress
 
 import streamlit as st
 
+from app.components.flow import small_flow
 from app.components.tiles import tile, tiles
+from app.engine.ask import engine, traced
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
-from app.photographs.gallery import MOST, Entry, entries, folder
-from app.state import PAGE
+from app.photographs.gallery import MOST, Entry, entries, folder, open_entry
+from app.state import PAGE, START
 from app.texts import plain
 from app.widgets import tour
 from app.widgets.pick import PER_PAGE, ask_upload, forget_empty
@@ -17,6 +19,7 @@ from glied.errors import GliedError
 
 GALLERY, CONFIDENCE, GAIN = "Gallery order", "Lowest confidence first", "Biggest gain first"
 ATTRIBUTES = 4  # shown on a tile
+SHOWN = "kitten"  # in the diagram: both captioners describe it well
 
 
 def draw_gallery(known: Catalogue, gain: Mapping[str, float], watching: bool) -> None:
@@ -88,13 +91,19 @@ def chosen(known: Catalogue, query: str, differing: bool, order: str, gain: Mapp
             continue
         if not differing or (record and record.differs):
             found.append(entry)
-    return found if order == GALLERY else sorted(found, key=rank)
+    return sorted(found, key=(lambda entry: is_unlike(known, entry)) if order == GALLERY else rank)
 
 
 def recorded(known: Catalogue, entry: Entry) -> Record | None:
     """What is known of a photograph so far."""
     record = known.records.get(entry)
     return None if isinstance(record, str) else record
+
+
+def is_unlike(known: Catalogue, entry: Entry) -> bool:
+    """Whether a photograph is known to be unlike those that the captioners have learned from."""
+    record = recorded(known, entry)
+    return bool(record and record.unlike)
 
 
 def draw_progress(known: Catalogue) -> None:
@@ -157,16 +166,33 @@ def draw_failures(known: Catalogue) -> None:
                 st.text(f"{title}: {why}")
 
 
+def introduce() -> None:
+    """What GLIED and Base are, what they were taught, and how one of them works, on one photograph."""
+    best = next(iter(engine().pairs.values()))[0]
+    card = engine().models[best].provenance
+    count = (card.get("splits") or {}).get("train")
+    taught = f"{f'{count:,} photographs' if count else 'photographs'} ({plain(str(card.get('data')))})"
+    st.markdown(
+        "**GLIED** and **Base** are two captioners: they look at the regions of a photograph and at words found in it, "
+        "and write a sentence word by word; GLIED first gathers regions and words that go together. Both learned from "
+        f"{taught} with people’s captions, and guess where a photograph shows something else."
+    )
+    shown = open_entry(next(entry for entry in entries()[0] if entry.id == SHOWN))
+    opened = small_flow(traced(shown, best).trace, shown, "small_flow")
+    if opened:
+        box, step = opened
+        START.forget()
+        st.switch_page("views/how.py", query_params={"photo": SHOWN, "box": box, "step": str(step)})
+
+
 st.title("See how an image captioner thinks")
-st.markdown(
-    "Choose a photograph to see where GLIED looked for each word, and which regions and words it takes together. "
-    "Underlined: where its caption differs from that of Base, a simpler captioner."
-)
-with st.container(horizontal=True):
+introduce()
+with st.container(horizontal=True, vertical_alignment="center"):
     if st.button("Take the tour", icon=":material/tour:", key="take_tour"):
         tour.go(0)
     if ask_upload():
         st.switch_page("views/explore.py", query_params={})
+    st.caption("Open a part, or a photograph. Underlined: where the two captions differ.", width="content")
 _, skipped = entries(folder())
 if skipped:
     st.caption(

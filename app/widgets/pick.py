@@ -11,11 +11,12 @@ from app.engine.ask import engine
 from app.engine.reports import report_files
 from app.photographs.gallery import entries, folder, open_entry
 from app.photographs.photograph import Photograph, own_photograph
-from app.photographs.uploads import MAX_BYTES, TYPES
+from app.photographs.uploads import MAX_BYTES, MAX_PIXELS, TYPES
 from app.state import (
     ADDRESSED,
     CAMERA,
     FIGURE_FILE,
+    OWN,
     PHOTO,
     REFUSED,
     STRIP,
@@ -31,6 +32,11 @@ from glied.errors import GliedError
 T = TypeVar("T")
 PER_PAGE = 24
 RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
+
+
+GONE = (
+    "Your own photograph is gone: it was kept in memory for one visit, which a reload ends. Upload it again to see it."
+)
 
 
 def show_gallery() -> None:
@@ -59,10 +65,9 @@ def pick_photograph() -> Photograph:
     )
     ask_upload()
     ADDRESSED.keep(id)
-    if yours and id == "yours":
-        st.query_params.pop("photo", None)  # an upload stays with its owner
-        return yours
     st.query_params["photo"] = id
+    if yours and id == "yours":
+        return yours
     return open_entry(next(entry for entry in gallery if entry.id == id))
 
 
@@ -95,15 +100,17 @@ def pick_model() -> str:
     """Base or GLIED, and the same before self-critical training where they are there."""
     titles = engine().titles
     warn_of_unknown("model")
-    return pick_one(
+    model = pick_one(
         "Captioner",
         titles,
         "model",
         format_func=titles.__getitem__,
         label_visibility="collapsed",
         bind="query-params",
-        help=RL if len(titles) > 2 else None,
     )
+    if len(titles) > 2:
+        explain_rl()
+    return model
 
 
 def pick_pair() -> tuple[str, str]:
@@ -111,7 +118,14 @@ def pick_pair() -> tuple[str, str]:
     pairs = engine().pairs
     if len(pairs) == 1:
         return next(iter(pairs.values()))
-    return pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params", help=RL)]
+    pair = pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params")]
+    explain_rl()
+    return pair
+
+
+def explain_rl() -> None:
+    """What “RL” is, where a captioner is picked; the label of a row of buttons would take a line of its own."""
+    st.caption("RL", help=f"{RL}.", width="content")
 
 
 def pick_report_set() -> str:
@@ -140,7 +154,10 @@ def _settled() -> str:
     chosen = PHOTO.get()
     wanted = (chosen if asked == ADDRESSED.get() else asked or chosen) or known[0]
     if wanted not in known and not (wanted == "yours" and YOURS.get()):
-        st.toast("The address asked for a photograph that is not in this gallery; another is shown.")
+        if wanted == "yours":
+            st.toast(GONE, duration="long")
+        else:
+            st.toast("The address asked for a photograph that is not in this gallery; another is shown.")
         wanted = known[0]
         ADDRESSED.keep(asked)  # so that the toast comes once
     PHOTO.keep(wanted)
@@ -156,9 +173,13 @@ def _take_pick() -> None:
 def ask_upload() -> bool:
     """A person's own photograph, from a file or the camera; whether one was just taken."""
     limit = MAX_BYTES // 2**20
-    with st.popover("Use your own", icon=":material/upload:"):
+    with st.popover("Use your own", icon=":material/upload:", key=OWN.name, on_change="rerun"):
+        st.markdown(
+            f"A JPEG, PNG or WebP photograph of at most {limit} MB and {MAX_PIXELS // 10**6} megapixels. It is kept in "
+            "this server’s memory, for this visit only: a reload or the end of the visit deletes it."
+        )
         st.file_uploader(
-            f"A JPEG, PNG or WebP photograph of at most {limit} MB. It stays in this session.",
+            "Your photograph",
             type=TYPES,
             max_upload_size=limit,
             key=UPLOAD.name,
@@ -187,3 +208,4 @@ def _take(source: Key[BytesIO | None], alt: str) -> None:
     PHOTO.keep("yours")
     TAKEN.keep(True)
     WITH_CAMERA.keep(False)
+    OWN.keep(False)

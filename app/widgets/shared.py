@@ -7,7 +7,7 @@ import streamlit as st
 from app.components.board import board
 from app.engine.ask import engine
 from app.photographs.photograph import SIDE, Photograph, Shared, as_jpeg
-from app.photographs.uploads import MAX_BYTES, fitted, open_upload
+from app.photographs.uploads import fitted, open_upload
 from app.state import BOARD_SHARED, SHARED, SHARED_FILE, SHARED_REFUSED
 from app.texts import plain
 from app.widgets.export import _name_of
@@ -24,7 +24,7 @@ def open_shared() -> None:
         st.file_uploader(
             "A trace (.npz) from Export. It stays in this session.",
             type=["npz"],
-            max_upload_size=MAX_BYTES // 2**20,
+            max_upload_size=UNPACKED // 2**20,
             key=SHARED_FILE.name,
             on_change=_take_shared,
         )
@@ -40,9 +40,9 @@ def shared_from(data: bytes) -> Shared:
     Raises:
         GliedError: it is damaged, too large or none of ours, or its photograph is missing or another.
     """
-    if len(data) > MAX_BYTES:
+    if len(data) > UNPACKED:
         raise GliedError(
-            f"Expected a trace of at most {MAX_BYTES // 2**20} MB, got {len(data) / 2**20:.1f}; export again."
+            f"Expected a trace of at most {UNPACKED // 2**20} MB, got {len(data) / 2**20:.1f}; export again."
         )
     trace, picture = unpack(data, "your file", UNPACKED)
     if not picture:

@@ -23,7 +23,8 @@ STEPS = (
     Step(
         "explore",
         "Where it looked for each word",
-        "The regions with most attention just before the chosen word was said are filled: the redder, the more.",
+        "The regions with most attention just before the chosen word was said are filled: the stronger the "
+        "colour, the more.",
         "Choose another word of the caption, by mouse or with the arrow keys.",
         "Attention does not tell why a word was said. The *fall* beside it is what the word's log-probability loses "
         "without that region or attribute; the two often disagree.",
@@ -67,6 +68,14 @@ STEPS = (
 )
 
 
+# it lies on the bottom of the window, so that the photograph stays where it is
+SHEET = """
+.st-key-tour { position: fixed; inset: auto 0 0; z-index: 100; max-height: 42vh; overflow: auto; padding: .6rem 1rem; }
+.st-key-tour p { font-size: .875rem; }
+.stMainBlockContainer:has(.st-key-tour) { padding-bottom: 45vh; }
+"""
+
+
 def go(at: int) -> NoReturn:
     """To a step of the tour, on its page."""
     TOUR.keep(at)
@@ -79,19 +88,23 @@ def end() -> None:
 
 
 def draw(page: st.Page) -> None:
-    """The step in hand, above a page; nothing where no tour was begun."""
+    """The step in hand, at the foot of the window; nothing where no tour was begun."""
     at = TOUR.get()
     if at is None:
         return
     step = STEPS[at]
+    ground = ", ".join(str(st.get_option(f"theme.{scheme}.backgroundColor")) for scheme in ("light", "dark"))
     with st.container(border=True, key="tour"):
-        st.markdown(f"**Tour, {at + 1} of {len(STEPS)}: {step.title}**  \n{step.look}")
-        st.markdown(f"**Try:** {step.try_}  \n**Mind:** {step.beware}")
+        st.html(f"<style>{SHEET} .st-key-tour {{ background: light-dark({ground}); }}</style>")
+        look, try_, beware = st.columns(3)
+        look.markdown(f"**Tour, {at + 1} of {len(STEPS)}: {step.title}**  \n{step.look}")
+        try_.markdown(f"**Try:** {step.try_}")
+        beware.markdown(f"**Mind:** {step.beware}")
         with st.container(horizontal=True):
-            if at + 1 < len(STEPS) and st.button("Next", icon=":material/arrow_forward:", key="tour_next"):
-                go(at + 1)
-            if at and st.button("Back", icon=":material/arrow_back:", key="tour_back"):
+            if st.button("Back", icon=":material/arrow_back:", key="tour_back", disabled=at == 0):
                 go(at - 1)
+            if st.button("Next", icon=":material/arrow_forward:", key="tour_next", disabled=at + 1 == len(STEPS)):
+                go(at + 1)
+            st.button("End the tour", icon=":material/close:", key="tour_end", on_click=end)
             if page.url_path != step.page and st.button("To the page of this step", key="tour_here"):
                 go(at)
-            st.button("End the tour", icon=":material/close:", key="tour_end", on_click=end)

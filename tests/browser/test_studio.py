@@ -227,7 +227,7 @@ def test_uploads_good_and_bad(open_page: Open, tmp_path):
     upload.set_input_files(good)
     expect(page.get_by_alt_text("The photograph you uploaded").first).to_be_visible()
     settled(page)
-    assert "photo=" not in page.url
+    assert "photo=yours" in page.url
     assert words(page)
 
 
