@@ -8,6 +8,7 @@ import streamlit as st
 
 from analysis.attention import attention_table, region_names, spoken
 from analysis.groups import groupings, most_sought, region_table
+from analysis.numbers import percent, signed, times
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
@@ -21,11 +22,11 @@ from app.widgets.tables import show_table
 from glied.traces import Trace
 
 COLUMNS = {
-    "attention": st.column_config.NumberColumn(format="percent"),
-    "own share": st.column_config.NumberColumn("own share of its group", format="percent"),
-    "lift": st.column_config.NumberColumn("times the even share", format="%.2f"),
-    "fall": st.column_config.NumberColumn("fall in log p without it", format="%.3f"),
+    "own share": st.column_config.NumberColumn("own share of its group"),
+    "lift": st.column_config.NumberColumn("times the even share"),
+    "fall": st.column_config.NumberColumn("fall in log p without it"),
 }
+WRITTEN = {"attention": percent, "own share": percent, "lift": times, "fall": partial(signed, digits=3)}
 
 
 @st.fragment(key="word")
@@ -75,7 +76,7 @@ def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str
     if place.open:
         with place:
             st.caption(said)
-            show_table(make(), alt, file, COLUMNS)
+            show_table(make(), alt, file, COLUMNS, WRITTEN)
 
 
 def name_of(head: int) -> str:

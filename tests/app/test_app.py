@@ -411,7 +411,7 @@ def test_what_is_empty_in_the_address_is_the_usual_and_goes(explore: Open, open_
     assert set(app.query_params) == {"photo", "step", "head"}
     app = open_app(beam="", prefix="").switch_page("views/decoding.py").run()
     assert fine(app)
-    assert set(app.query_params) == {"photo"}
+    assert set(app.query_params) == {"photo", "step", "head"}
     assert not open_app(page="", search="").query_params.get("page")
 
 
