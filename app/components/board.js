@@ -439,7 +439,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       ...wordRows(),
       heading("What it might have said here", "probability"),
       ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")),
-      row("any other", others, chances[0]),
+      row("any other or (unknown)", others, chances[0]),
     )
   }
 

@@ -26,7 +26,12 @@ COLUMNS = {
     "lift": st.column_config.NumberColumn("times the even share"),
     "fall": st.column_config.NumberColumn("fall in log p without it"),
 }
-WRITTEN = {"attention": percent, "own share": percent, "lift": times, "fall": partial(signed, digits=3)}
+WRITTEN: dict[str, Callable[[float], str]] = {
+    "attention": percent,
+    "own share": percent,
+    "lift": times,
+    "fall": partial(signed, digits=3),
+}
 
 
 @st.fragment(key="word")
