@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from test_studio import Open, choose, frames, stood, words
 from visit import settled
@@ -134,6 +135,19 @@ def test_the_matrix_says_what_gathers_alike_for_every_head(open_page: Open):
     row = page.locator(".matrix .is-row").inner_text().split()[0]
     cells.press("Enter")
     expect(page).to_have_url(re.compile(f"region={row}$"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_groups_and_all_heads_are_accessible(open_page: Open, scheme: str):
+    page = open_page("explore?photo=camera", color_scheme=scheme)
+    show_groups(page)
+    page.get_by_text("All heads at a glance").click()
+    page.get_by_text("Regions that gather alike").click()
+    page.locator(".cells").press("ArrowDown")
+    page.add_style_tag(content='* { transition: none !important } [data-stale="true"] { opacity: 1 !important }')
+    expect(page.locator(".stMainBlockContainer")).to_have_css("padding-top", "72px")
+    found = Axe().run(page).response["violations"]
+    assert not [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
 
 
 def test_all_heads_are_at_a_glance_and_a_click_chooses_one(open_page: Open):
