@@ -57,6 +57,7 @@ class Key(Generic[T]):
 START: Key[Choice | None] = Key("start", None)  # that of the address
 STARTS = Key("starts", 0)  # addresses that were followed
 CHOICE = Key("choice", Choice())
+HEAD = Key("head_chosen", 0)  # on a page without a board
 PHOTO: Key[str | None] = Key("photo", None)
 ADDRESSED: Key[str | None] = Key("addressed", None)  # the photograph that the address named last
 YOURS: Key[Photograph | None] = Key("yours", None)
@@ -111,18 +112,13 @@ def travelled() -> bool:
     return context is not None and context.is_history_navigation
 
 
-def redraws_a_part() -> bool:
-    """Whether this run redraws a part of the page and leaves the rest."""
-    context = get_script_run_ctx()
-    return context is not None and bool(context.fragment_ids_this_run)
-
-
 def start() -> Choice:
     """The choice that the address asked for when this session began, or last went back or forward; a toast for what
     makes no sense."""
     begun = START.get()
     if begun is None:
-        begun = Choice(step=_number("step", None), head=_number("head", 0) or 0)
+        region = _number("region", None)  # numbered from 1, as people see it
+        begun = Choice(step=_number("step", None), head=_number("head", 0) or 0, region=region - 1 if region else None)
         STARTS.keep(STARTS.get() + 1)
         START.keep(begun)
         CHOICE.keep(begun)
@@ -156,10 +152,19 @@ def chosen(trace: Trace) -> tuple[int, int]:
 
 
 def pinned(trace: Trace) -> int | None:
-    """The region of a trace that is pinned on its board."""
+    """The region of a trace that is pinned on its board, after `chosen`; the address names it."""
     choice = CHOICE.get()
-    held = choice.trace == trace.digest and choice.region is not None and choice.region < len(trace.boxes)
-    return choice.region if held else None
+    region = choice.region if choice.trace == trace.digest else None
+    if region is not None and region >= len(trace.boxes):
+        st.toast(f"The address asked for region {region + 1}, of which there are {len(trace.boxes)}; none is pinned.")
+        CHOICE.keep(replace(choice, region=None))
+        region = None
+    text = None if region is None else str(region + 1)
+    if text is None:
+        st.query_params.pop("region", None)
+    elif st.query_params.get("region") != text:
+        st.query_params["region"] = text
+    return region
 
 
 def choose(board: Key[Sent]) -> None:
@@ -169,6 +174,11 @@ def choose(board: Key[Sent]) -> None:
         case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
             region = sent.get("region")
             CHOICE.keep(Choice(trace, step, head, region if isinstance(region, int) and region >= 0 else None))
+
+
+def choose_head() -> None:
+    """Takes over the head that was chosen on a page without a board."""
+    CHOICE.keep(replace(CHOICE.get(), head=HEAD.get()))
 
 
 def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:

@@ -6,7 +6,6 @@ const ROW = 32,
   GAP = 46,
   EDGE = 26 // pixels: of a line, above the first, between columns, before the first
 
-const chance = (p) => (p < 0.0005 ? "< 0.1 %" : percent(p))
 const said = (word) => (word === END ? "(end)" : word)
 
 function vector(tag, attributes = {}, ...children) {
@@ -74,7 +73,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       n.x = x
       n.y = TOP + row * ROW
       n.wide =
-        Math.ceil(wide(said(n.word), "600 14px") + wide(chance(n.p), "11px")) + 24 + (n.status === "finished" ? 12 : 0)
+        Math.ceil(wide(said(n.word), "600 14px") + wide(percent(n.p), "11px")) + 24 + (n.status === "finished" ? 12 : 0)
     })
     x += Math.max(...column.map((n) => n.wide)) + GAP
   }
@@ -100,10 +99,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
         role: "treeitem",
         tabindex: -1,
         "aria-level": n.step + 1,
-        "aria-label": `${said(n.word)}, probability ${chance(n.p)} after ${sentence(before(n))}, ${fate(n)}${n.best ? ", in the caption" : ""}`,
+        "aria-label": `${said(n.word)}, probability ${percent(n.p)} after ${sentence(before(n))}, ${fate(n)}${n.best ? ", in the caption" : ""}`,
       },
       vector("rect", { width: n.wide, height: 26, rx: 6 }),
-      vector("text", { x: 8, y: 18 }, said(n.word), vector("tspan", { dx: 6, class: "p" }, chance(n.p))),
+      vector("text", { x: 8, y: 18 }, said(n.word), vector("tspan", { dx: 6, class: "p" }, percent(n.p))),
     )
     if (n.status === "finished") n.item.append(vector("circle", { cx: n.wide - 10, cy: 13, r: 4.5, class: "flag" }))
     if (fate(n) === "forced") n.item.append(vector("path", { d: `M7 22H${n.wide - 7}`, class: "forced" }))
@@ -287,7 +286,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
         const cells = [
           make("b", {}, said(word)),
           bar(chances[i], chances[0]),
-          make("data", {}, chance(chances[i])),
+          make("data", {}, percent(chances[i])),
           make("small", { class: weighed[word] ?? "" }, weighed[word] ?? ""),
         ]
         const css = `row${word === node.word ? " now" : ""}`
@@ -310,7 +309,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     global?.paint(data.coarse[row], { marked: lost })
     local.paint(data.fine[row], { marked: gained })
     title.textContent = `“${said(node.word)}”`
-    facts.textContent = `${fate(node)}, probability ${chance(node.p)} after ${following}; log p so far ${signed(node.total)}`
+    facts.textContent = `${fate(node)}, probability ${percent(node.p)} after ${following}; log p so far ${signed(node.total)}`
     deed.replaceChildren(
       ...(node !== pinned
         ? []
@@ -329,7 +328,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       make(
         "span",
         { class: "note" },
-        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. Mean of the heads. ` +
+        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. ${data.head ? `Head ${data.head}` : "Mean of the heads"}. ` +
           (node.best
             ? "Fall: how far the word’s log p falls without that region or attribute; attention is not explanation."
             : "The fall of log p without a region or attribute is measured for the words of the caption only."),

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.attention import cited, first_step, pooled, region_names
+from analysis.attention import cited, pooled, region_names
 from analysis.beam import beam_nodes, revisits
 from app.components.board import PHOTO, PHOTO_CSS, rounded
 from app.engine.engine import Reading
@@ -25,11 +25,14 @@ _tree = st.components.v2.component(
 )
 
 
-def tree(reading: Reading, photograph: Photograph, forced: int, on_forced: Callable[[], None]) -> None:
+def tree(
+    reading: Reading, photograph: Photograph, forced: int, on_forced: Callable[[], None], step: int = 0, head: int = 0
+) -> None:
     """Draws the tree of a decoded caption, whose first `forced` words were set; a click on "decode on" or an
-    alternative arrives as {"prefix": words} in `forced` of what TREE holds."""
+    alternative arrives as {"prefix": words} in `forced` of what TREE holds. At first the word of `step` is shown, with
+    attention of `head` (0: the mean of all)."""
     shown = {"photo": photograph.url, "alt": photograph.alt}
-    _tree(key=TREE.name, data=payload(reading, forced) | shown, on_forced_change=on_forced)
+    _tree(key=TREE.name, data=payload(reading, forced, step, head) | shown, on_forced_change=on_forced)
 
 
 def words_in(sent: object) -> tuple[str, ...]:
@@ -45,8 +48,8 @@ def _is_word(text: object) -> bool:
 
 
 @lru_cache(maxsize=16)
-def payload(reading: Reading, forced: int) -> dict[str, Any]:
-    """All that the tree draws but the photograph: its nodes, and the mean over heads of the attention at each."""
+def payload(reading: Reading, forced: int, step: int = 0, head: int = 0) -> dict[str, Any]:
+    """All that the tree draws but the photograph: its nodes, and the attention at each, of a head or the mean (0)."""
     trace, decoded, outlook = reading.trace, reading.decoded, reading.outlook
     assert decoded
     assert decoded.history
@@ -55,7 +58,7 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
     assert fine
-    regions = pooled(outlook.attention[fine.name])
+    regions = pooled(outlook.attention[fine.name], head)
     found: dict[str, Any] = {
         "size": trace.size,
         "boxes": rounded(trace.boxes, 1),
@@ -65,9 +68,10 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
         "nodes": [[n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook] for n in nodes],
         "best": [n.id for n in nodes if n.best],
         "forced": forced,
-        "first": first_step(trace),
+        "first": step,
+        "head": head,
         "fine": rounded(regions),
-        "read": rounded(pooled(outlook.attention[read.name])) if read else None,
+        "read": rounded(pooled(outlook.attention[read.name], head)) if read else None,
         "cited": {"coarse": cited(trace, coarse), "fine": cited(trace, fine)},
         "coarse": None,
         "revisits": None,
@@ -77,7 +81,7 @@ def payload(reading: Reading, forced: int) -> dict[str, Any]:
         "attribute_falls": rounded(trace.attribute_falls),
     }
     if coarse and coarse != fine:
-        groups = pooled(outlook.attention[coarse.name])
+        groups = pooled(outlook.attention[coarse.name], head)
         moved, gained, lost = revisits(groups, regions)
         found["coarse"] = rounded(groups)
         found["revisits"] = list(zip(rounded(moved), gained.tolist(), lost.tolist(), strict=True))

@@ -2,16 +2,15 @@
 
 import streamlit as st
 
-from analysis.attention import first_step
 from analysis.beam import beam_nodes, finished_table, node_table
 from app.components.tree import tree, words_in
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import BEAM, Question, Reading
 from app.photographs.photograph import Photograph
-from app.state import BEGINNING, TREE, travelled
+from app.state import BEGINNING, TREE, chosen, travelled
 from app.texts import plain
 from app.widgets.export import draw_export
-from app.widgets.pick import pick_model, pick_one, pick_photograph, show_gallery
+from app.widgets.pick import pick_head, pick_model, pick_one, pick_photograph, show_gallery
 from glied.errors import GliedError
 
 BEAMS = (1, 2, 3, 5)
@@ -130,8 +129,10 @@ if prefix:
 else:
     st.query_params.pop("prefix", None)
 warn_if_unlike(reading.trace)
-tree(reading, photograph, len(prefix), on_forced=lambda: take_forced(photograph))
-draw_export(photograph, reading, first_step(reading.trace), 0)
+step, _ = chosen(reading.trace)
+head = pick_head(reading.trace)
+tree(reading, photograph, len(prefix), lambda: take_forced(photograph), step, head)
+draw_export(photograph, reading, step, head)
 draw_tables(reading, len(prefix))
 if photograph.credit:
     st.caption(f"{photograph.title}: {photograph.credit}")
