@@ -38,7 +38,9 @@ def make_world(folder: Path) -> dict[str, Task]:
     write_features(data, stored)
     painted = [("train" if i < 6 else "val", (96, 72), [((8, 8, 60, 60), ("a red box",))]) for i in range(9)]
     tiny.boxed(boxes, *painted)  # type: ignore[arg-type]
-    texts = {str(i): [f"the sun is {colour}", f"a {colour} sun in the wall"] for i, colour in enumerate(colours.COLOURS)}
+    texts = {
+        str(i): [f"the sun is {colour}", f"a {colour} sun in the wall"] for i, colour in enumerate(colours.COLOURS)
+    }
     (folder / "texts.json").write_text(json.dumps(texts))
     (folder / "one.json").write_text(json.dumps({id: captions[0] for id, captions in texts.items()}))
     photographs = " ".join(str(path) for path in sorted((data / "images").iterdir())[:4])
