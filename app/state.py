@@ -57,6 +57,7 @@ class Key(Generic[T]):
 START: Key[Choice | None] = Key("start", None)  # that of the address
 STARTS = Key("starts", 0)  # addresses that were followed
 CHOICE = Key("choice", Choice())
+HEAD = Key("head_chosen", 0)  # on a page without a board
 PHOTO: Key[str | None] = Key("photo", None)
 ADDRESSED: Key[str | None] = Key("addressed", None)  # the photograph that the address named last
 YOURS: Key[Photograph | None] = Key("yours", None)
@@ -75,6 +76,7 @@ FIGURE_FILE: Key[str | None] = Key("figure_file", None)
 POINT: Key[str | None] = Key("point", None)  # photograph of the data set
 PIVOT: Key[str | None] = Key("pivot", None)
 BEGINNING: Key[tuple[str, tuple[str, ...]] | None] = Key("beginning", None)  # photograph, words to begin with
+BRANCH: Key[tuple[str, tuple[str, ...], bool] | None] = Key("branch", None)  # of Decoding: see its `in_view`
 HISTORY: Key[History | None] = Key("history", None)  # of What if
 HISTORIES: Key[Mapping[str, History]] = Key("histories", {})  # of other photographs, the oldest first
 HISTORY_STEP = Key("history_step", 0)
@@ -162,6 +164,11 @@ def choose(board: Key[Sent]) -> None:
         case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
             region = sent.get("region")
             CHOICE.keep(Choice(trace, step, head, region if isinstance(region, int) and region >= 0 else None))
+
+
+def choose_head() -> None:
+    """Takes over the head that was chosen on a page without a board."""
+    CHOICE.keep(replace(CHOICE.get(), head=HEAD.get()))
 
 
 def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:

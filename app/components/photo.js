@@ -78,7 +78,11 @@ function make(tag, attributes = {}, ...children) {
   return node
 }
 
-const percent = (p) => (p < 0.0995 ? (100 * p).toFixed(1) : Math.round(100 * p)) + " %"
+// Numbers as analysis/numbers.py writes them.
+function percent(p) {
+  if (p > 0 && p < 0.0005) return "< 0.1 %"
+  return `${(100 * p).toFixed(p > 0 && p < 0.0995 ? 1 : 0)} %`
+}
 function signed(v, digits = 2) {
   if (v == null) return "–"
   const size = Math.abs(v).toFixed(digits)

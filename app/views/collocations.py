@@ -15,6 +15,7 @@ from app.engine.reports import report_or_why
 from app.panels.collocations import COLUMNS, draw_agreement, draw_extremes, draw_grid, draw_map, draw_pairs
 from app.photographs.photograph import Photograph
 from app.texts import plain
+from app.widgets.export import draw_collocations_export
 from app.widgets.pick import pick_figure_file, pick_model, pick_one, pick_photograph, pick_report_set
 from app.widgets.tables import show_table
 from glied.errors import GliedError
@@ -46,7 +47,8 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
         collocation_map(lifts, across=None if order == "by score" else cluster(lifts.T), least=least),
         "Heat map of attribute collocations: pivot words by attributes of the photograph",
     )
-    draw_pivot(trace, asked, lifts, model)
+    pivot = draw_pivot(trace, asked, lifts, model)
+    draw_collocations_export(photograph, trace, asked, head, pivot, order == "by likeness", least)
 
 
 def pick_head(trace: Trace) -> int:
@@ -89,9 +91,8 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         return {}
 
 
-@st.fragment
-def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> None:
-    """The attributes of one pivot, beside what the captions say."""
+def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> int:
+    """The attributes of one pivot, beside what the captions say; which row of the map it is."""
     words = [*trace.inputs, *asked]
     pivot = st.pills(
         "Pivot word",
@@ -119,6 +120,7 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
             "in fewer than 20 photographs of the report."
         )
     st.caption(" ".join(said))
+    return pivot
 
 
 with st.container(horizontal=True, vertical_alignment="center"):

@@ -16,6 +16,7 @@ from app.state import (
     ADDRESSED,
     CAMERA,
     FIGURE_FILE,
+    HEAD,
     PHOTO,
     REFUSED,
     STRIP,
@@ -24,9 +25,12 @@ from app.state import (
     WITH_CAMERA,
     YOURS,
     Key,
+    choose_head,
+    chosen,
 )
 from app.texts import plain
 from glied.errors import GliedError
+from glied.traces import Trace
 
 T = TypeVar("T")
 PER_PAGE = 24
@@ -120,6 +124,19 @@ def pick_report_set() -> str:
     if len(files) < 2:
         return next(iter(files.values()), "")
     return files[pick_one("Data set", files, "set", format_func=plain, bind="query-params")]
+
+
+def pick_head(trace: Trace) -> int:
+    """The head in view, 0 for the mean over heads: chosen here, on a board or by the address."""
+    HEAD.keep(chosen(trace)[1])
+    return st.selectbox(
+        "Head",
+        range(trace.heads + 1),
+        format_func=lambda head: f"head {head}" if head else "mean of the heads",
+        key=HEAD.name,
+        on_change=choose_head,
+        width=180,
+    )
 
 
 def pick_figure_file() -> None:
