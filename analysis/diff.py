@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.attention import senses, spoken
+from analysis.attention import cited, senses, spoken
 from glied.traces import Trace
 
 
@@ -79,6 +79,62 @@ def difference_table(left: Trace, right: Trace, left_by_right: Trace, right_by_l
         for i, j in differing(left.words, right.words)
     ]
     return pd.DataFrame(rows, columns=["left", "right", "left_own", "left_other", "right_own", "right_other"])
+
+
+def rivals(trace: Trace, other: Trace, step: int) -> tuple[str, str]:
+    """A word of a caption, and the one that it stands against: where the captions part, the word that the other caption
+    has after the same words; later, the word at its place there, if that differs; else the likeliest that was not said.
+    """
+    word, partner = trace.words[step], align(trace.words, other.words).left[step]
+    if trace.words[:step] == other.words[:step] and len(other.words) > step and other.words[step] != word:
+        return word, other.words[step]
+    if partner >= 0 and other.words[partner] != word:
+        return word, other.words[partner]
+    return word, next(likely for likely in trace.alternatives[step] if likely != word)
+
+
+def moves_table(trace: Trace, log_p: Float[np.ndarray, "rows 2"]) -> pd.DataFrame:
+    """By how much log p of a word and of its rival changes when one attention function after the other is made even.
+
+    Args:
+        trace: of the captioner. `log_p`: as `glied.replay.log_p_when_even` gives it.
+
+    Returns:
+        A row for each function: `name`, in words; `equation`; the changes of `word` and `rival`.
+    """
+    changes = (log_p[1:] - log_p[0]).astype(float)
+    return pd.DataFrame(
+        {
+            "name": [f"{f.role} attention to {f.over}" for f in trace.functions],
+            "equation": [cited(trace, f) or f.name for f in trace.functions],
+            "word": changes[:, 0],
+            "rival": changes[:, 1],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one attention function does to two words that stand against each other.
+
+    Attributes:
+        name, equation: of the function. `words`: the one that it speaks for, and the other. `changes`: of their log p
+            when it is even.
+    """
+
+    name: str
+    equation: str
+    words: tuple[str, str]
+    changes: tuple[float, float]
+
+
+def strongest_move(moves: pd.DataFrame, words: tuple[str, str]) -> Move | None:
+    """The row of a `moves_table` that changes the difference of log p of the two words most; None without rows."""
+    if moves.empty:
+        return None
+    row = moves.loc[(moves.word - moves.rival).abs().idxmax()]
+    both = sorted(zip((row.word, row.rival), words, strict=True), key=lambda pair: float(pair[0]))
+    return Move(row["name"], row.equation, (both[0][1], both[1][1]), (float(both[0][0]), float(both[1][0])))
 
 
 def _at(values: Float[np.ndarray, " L"], step: int | None) -> float:

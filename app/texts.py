@@ -12,11 +12,6 @@ def plain(text: str) -> str:
     return SIGNS.sub(r"\\\1", " ".join(text.split()))
 
 
-def marked(text: str) -> str:
-    """The text on a coloured ground and in bold, so that colour is not all."""
-    return f"**:orange-background[{plain(text)}]**"
-
-
 def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:
     """The table, in which no number that two digits write as 0.00 is negative."""
     numbers = table.select_dtypes("number")

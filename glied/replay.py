@@ -1,6 +1,7 @@
 """(checkpoint, scene, words) -> Trace: replays a caption and keeps every attention. Torch ends here."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -10,10 +11,10 @@ from glied.batch import stack
 from glied.checkpoint import Checkpoint
 from glied.decode import NEVER
 from glied.errors import GliedError
-from glied.functions import feeding, find
-from glied.model import Inputs, Memory
+from glied.functions import Over, feeding, find
+from glied.model import Captioner, Inputs, Memory
 from glied.scene import Attributes, Scene, frozen
-from glied.traces import Outlook, Trace
+from glied.traces import Deletion, Outlook, Trace
 from glied.vocabulary import BOS, EOS, UNK, Vocabulary
 
 TOP = 10
@@ -98,6 +99,59 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
         likeliest,
         frozen(their_log_p),
     )
+
+
+def evened(model: Captioner, function: str) -> Captioner:
+    """The same captioner but for one attention function, which attends to all its keys alike: they are projected to
+    zero, so that every score is zero. All other weights are shared."""
+    attention = model.H[function] if model.multi_head else model.get_submodule("attention")
+    flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in attention.get_submodule("key").parameters()}
+    return deepcopy(model, {id(p): p for p in model.parameters()} | flat)
+
+
+def log_p_when_even(
+    checkpoint: Checkpoint, scene: Scene, words: Sequence[str], candidates: Sequence[str]
+) -> Float[np.ndarray, "rows W"]:
+    """Log-probabilities of some words, each as the one that comes after `words`: in row 0 as the captioner is, then
+    with each of its attention functions even in turn, in the order in which it declares them."""
+    vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
+    batch, inputs = stack([scene], vocabulary), torch.tensor([[[BOS, *vocabulary.encode(words)]]])
+    rows = []
+    with torch.inference_mode():
+        for variant in (model, *(evened(model, f.name) for f in model.functions)):
+            c_tilde = variant(inputs, variant.encode(batch)).c_tilde[0, :, -1]
+            rows.append(variant.logits(c_tilde).log_softmax(-1)[0, vocabulary.encode(candidates)])
+    return frozen(torch.stack(rows).numpy())
+
+
+def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: int, over: Over) -> Deletion:
+    """What becomes of a word of a caption as regions or attributes are taken away one after another, in the order of
+    its attention to them (mean over heads), and the other way round. All in one batch.
+
+    Args:
+        words: without EOS. `step`: the word's position; that of EOS comes after the last.
+    """
+    function = feeding(checkpoint.model.functions, over)
+    if not function:
+        raise GliedError(
+            f"Expected a captioner whose words come from {over}, got {checkpoint.model.title}; choose another."
+        )
+    vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
+    ids = [BOS, *vocabulary.encode(words), EOS]
+    batch, inputs = stack([scene], vocabulary), torch.tensor([[ids[: step + 1]]])
+    with torch.inference_mode():
+        weights = model(inputs, model.encode(batch)).weights[function.name]
+        assert weights is not None
+        order = weights[0, 0, :, -1].mean(0).argsort(descending=True, stable=True)
+        K = len(order)
+        later = torch.arange(K) >= torch.arange(K)[:, None]  # [taken away, place in the order]: whether it is left
+        masks = torch.cat([torch.zeros(K, K, dtype=torch.bool).index_copy(1, o, later) for o in (order, order.flip(0))])
+        memory = model.encode(batch._replace(**{"region_mask" if over == "regions" else "attribute_mask": masks}))
+        c_tilde = model(inputs.expand(2 * K, 1, -1), memory).c_tilde[:, 0, -1]
+        log_p = model.logits(c_tilde).log_softmax(-1)[:, ids[step + 1]]
+    return Deletion(tuple(order.tolist()), frozen(log_p[:K].numpy()), frozen(log_p[K:].numpy()))
 
 
 def _likeliest(

@@ -271,3 +271,18 @@ class Outlook:
     attention: Mapping[str, np.ndarray]
     alternatives: tuple[tuple[str, ...], ...]
     alternative_log_probabilities: Float[np.ndarray, "P T"]
+
+
+@dataclass(frozen=True, eq=False)
+class Deletion:
+    """What becomes of a word as regions or attributes are taken away one after another; one always stays.
+
+    Attributes:
+        order: positions of all of them, the most attended first.
+        most_first: [keys] log p of the word once 0, 1, 2 ... are taken away in that order. `least_first`: the other way
+            round.
+    """
+
+    order: tuple[int, ...]
+    most_first: Float[np.ndarray, " keys"]
+    least_first: Float[np.ndarray, " keys"]

@@ -1,6 +1,8 @@
-"""A photograph whose regions and attributes are struck out and put back by a click, or by Enter, and others added."""
+"""A photograph whose regions and attributes are struck out and put back, and others added, beside what comes of it."""
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,15 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from analysis.attention import region_names, spoken
-from app.components.board import PHOTO, PHOTO_CSS
+from analysis.attention import looked, region_names, senses, spoken
+from analysis.diff import align
+from app.components.board import PHOTO, PHOTO_CSS, rounded
 from app.edits import ADDED
 from app.photographs.photograph import Photograph
-from app.state import MADE, REMOVAL
+from app.state import MADE, REMOVAL, STARTS
+from glied.functions import Over, feeding
 from glied.scene import Edit
-from glied.traces import Trace
+from glied.traces import Deletion, Trace
 
 HERE = Path(__file__).parent
 LONGEST = 40  # characters of a word that is added
@@ -23,24 +27,107 @@ _removal = st.components.v2.component(
 )
 
 
-def removal(trace: Trace, photograph: Photograph, edit: Edit, on_edit: Callable[[], None]) -> None:
-    """Draws the scene of a trace as `edit` changes it; `on_edit` is called after every change."""
+@dataclass(frozen=True, eq=False)
+class After:
+    """What comes of a change.
+
+    Attributes:
+        said: the captioner's caption of the changed scene. `replayed`: the caption before the change, replayed there.
+    """
+
+    said: Trace
+    replayed: Trace
+
+
+def removal(
+    trace: Trace,
+    photograph: Photograph,
+    title: str,
+    edit: Edit,
+    after: After | None,
+    view: tuple[int, int],
+    curve: tuple[Over, Deletion],
+    on_edit: Callable[[], None],
+    on_choice: Callable[[], None],
+) -> None:
+    """Draws the scene of a trace as `edit` changes it; `on_edit` is called after every change, `on_choice` after every
+    choice of a word, or of what the curve is of.
+
+    Args:
+        title: of the captioner. `after`: None before a change, or when nothing is left. `view`: the word and the head.
+        curve: what becomes of that word as these are taken away.
+    """
+    (step, head), (over, deletion) = view, curve
     struck = [m for m, word in enumerate(trace.attributes) if word in edit.attributes]
-    changed = {"regions": edit.regions, "struck": struck, "added": edit.added, "made": MADE.get()}
-    shown = {"photo": photograph.url, "alt": photograph.alt, "most": ADDED, "longest": LONGEST}
-    _removal(key=REMOVAL.name, data=payload(trace) | changed | shown, on_edit_change=on_edit)
+    data = {
+        "drawn": f"{trace.digest}-{photograph.key}-{STARTS.get()}",
+        "scene": packed(trace),
+        "title": title,
+        "photo": photograph.url,
+        "alt": photograph.alt,
+        "most": ADDED,
+        "longest": LONGEST,
+        "step": step,
+        "head": head,
+        "over": over,
+        "regions": edit.regions,
+        "struck": struck,
+        "added": edit.added,
+        "made": MADE.get(),
+        "after": after and changed(trace, edit, after),
+        "curve": {
+            "step": step,
+            "over": over,
+            "order": deletion.order,
+            "most_first": rounded(deletion.most_first),
+            "least_first": rounded(deletion.least_first),
+        },
+    }
+    _removal(key=REMOVAL.name, data=data, on_edit_change=on_edit, on_choice_change=on_choice)
+
+
+def changed(trace: Trace, edit: Edit, after: After) -> dict[str, Any]:
+    """The caption of the changed scene, and every word of the first one there: its log p, and its attention to each
+    region, 0 to those struck out."""
+    pairs = align(trace.words, after.said.words)
+    kept = [i for i in range(len(trace.boxes)) if i not in edit.regions]
+    fine = np.zeros((len(trace.words), len(trace.boxes)))
+    fine[:, kept] = looked(after.replayed)
+    return {
+        "words": [spoken(word) for word in after.said.words[:-1]] or ["(no word)"],
+        "differs": pairs.right_differs,
+        "same": trace.words == after.said.words,
+        "total": round(float(after.said.log_probabilities.sum()), 3),
+        "log_probabilities": rounded(after.replayed.log_probabilities),
+        "fine": rounded(fine),
+    }
 
 
 @lru_cache(maxsize=16)
+def packed(trace: Trace) -> str:
+    """The payload as JSON: written once, not at every click."""
+    return json.dumps(payload(trace))
+
+
 def payload(trace: Trace) -> dict[str, Any]:
-    """The regions and attributes of a scene, and how far the whole caption falls without each alone."""
+    """The regions and attributes of a scene, the attention of every word to them (mean over heads), and how far the
+    word, and the whole caption, falls without each alone."""
+    weights = {sense.kind: rounded(sense.weights) for sense in senses(trace)}
     return {
         "digest": trace.digest,
         "size": trace.size,
         "boxes": trace.boxes.astype(float).round(1).tolist(),
         "names": region_names(trace),
+        "labels": trace.labels,
         "attributes": [spoken(word) for word in trace.attributes],
         "scores": trace.attribute_scores.astype(float).round(4).tolist(),
+        "words": [spoken(word) for word in trace.words],
+        "log_probabilities": rounded(trace.log_probabilities),
+        "total": round(float(trace.log_probabilities.sum()), 3),
+        "fine": weights["region"],
+        "read": weights.get("attribute"),
+        "word_region_falls": rounded(trace.region_falls),
+        "word_attribute_falls": rounded(trace.attribute_falls),
         "region_falls": _falls(trace.region_falls),
         "attribute_falls": _falls(trace.attribute_falls),
     }
@@ -71,3 +158,10 @@ def taken(trace: Trace) -> Edit | None:
             struck = tuple(trace.attributes[m] for m in sorted(set(attributes)))
             return Edit(tuple(sorted(set(regions))), struck, tuple(dict.fromkeys(added)))
     return None
+
+
+def taken_away(trace: Trace) -> Over:
+    """Of what the browser asks for the curve: regions, unless attributes were chosen and the captioner reads them."""
+    sent = (REMOVAL.get() or {}).get("choice")
+    wanted = isinstance(sent, dict) and sent.get("over") == "attributes"
+    return "attributes" if wanted and feeding(trace.functions, "attributes") else "regions"

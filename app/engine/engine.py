@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from app.photographs.photograph import Photograph
@@ -18,9 +19,10 @@ from glied.checkpoint import load_attribute_detector, load_pair
 from glied.data.features import open_cached
 from glied.decode import caption
 from glied.errors import GliedError
-from glied.replay import look_ahead, trace
+from glied.functions import Over
+from glied.replay import log_p_when_even, look_ahead, take_away, trace
 from glied.scene import AS_IT_IS, Attributes, Edit, Scene
-from glied.traces import Outlook, Trace
+from glied.traces import Deletion, Outlook, Trace
 
 PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
 FILES = ("glied.safetensors", "base.safetensors", "attributes.safetensors")
@@ -101,6 +103,22 @@ class Engine:
         """
         key = (photograph.key, self.models[model].digest, question)
         return self._ask(key, lambda: self._read(photograph, model, question), most)
+
+    def even(
+        self, photograph: Photograph, model: str, words: tuple[str, ...], candidates: tuple[str, ...]
+    ) -> np.ndarray:
+        """`glied.replay.log_p_when_even` of a photograph."""
+        key = (photograph.key, self.models[model].digest, "even", words, candidates)
+        return self._ask(
+            key, lambda: log_p_when_even(self.models[model], self._scene(photograph), words, candidates), WAITING
+        )
+
+    def deletion(self, photograph: Photograph, model: str, words: tuple[str, ...], step: int, over: Over) -> Deletion:
+        """`glied.replay.take_away` of a photograph."""
+        key = (photograph.key, self.models[model].digest, "deletion", words, step, over)
+        return self._ask(
+            key, lambda: take_away(self.models[model], self._scene(photograph), words, step, over), WAITING
+        )
 
     def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
         """The caption of each captioner and the attributes. Not cached, so it evicts nothing in view."""

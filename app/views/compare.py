@@ -1,34 +1,48 @@
-"""Compare: two captioners on the same photograph."""
+"""Compare: two captioners on the same photograph, or two photographs under the same captioner."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
 import streamlit as st
 
-from analysis.diff import align, difference_table, differing, evidence_table, score_table
-from app.components.board import board
+from analysis.attention import looked, region_names, spoken
+from analysis.diff import (
+    align,
+    difference_table,
+    differing,
+    evidence_table,
+    moves_table,
+    rivals,
+    score_table,
+    strongest_move,
+)
+from app.components.pair import Sentence, pair
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question, Reading
 from app.engine.reports import comparable
-from app.photographs.gallery import folder, human_captions
+from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
-from app.state import BOARD_LEFT, BOARD_RIGHT, CHOICE, LEFT, RIGHT, Key, choose, chosen
+from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, start
 from app.texts import plain, without_minus_zero
-from app.widgets.pick import RL, pick_photograph, show_gallery, warn_of_unknown
+from app.widgets.pick import RL, forget_empty, pick_model, pick_one, pick_photograph, show_gallery, warn_of_unknown
+from app.widgets.tables import show_table
 from glied.evaluation.report import COMPARED
 from glied.traces import Trace
 
 LOG_P = st.column_config.NumberColumn(format="%.2f")
 SHARE = st.column_config.NumberColumn(format="percent")
+KINDS = ("Two captioners", "Two photographs")
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two captioners, and what it says of the photograph."""
+    """One of the two captions: whose it is, of which photograph, and what it is called."""
 
     model: str
+    photograph: Photograph
     title: str
     reading: Reading
 
@@ -36,6 +50,10 @@ class Side:
     def trace(self) -> Trace:
         """Why it says so."""
         return self.reading.trace
+
+    def replayed(self, words: Sequence[str]) -> Trace:
+        """Other words, as this side reads them."""
+        return traced(self.photograph, self.model, Question(words=tuple(words), falls=False)).trace
 
 
 def pick_sides() -> tuple[str, str]:
@@ -56,7 +74,7 @@ def _pick(side: Key[str | None], usual: str) -> str:
         key=side.name,
         bind="query-params",
         label_visibility="collapsed",
-        width=190,
+        width=150,
     )
     return chosen or usual  # an empty ?left=
 
@@ -67,73 +85,101 @@ def _swap() -> None:
     RIGHT.keep(left)
 
 
+def pick_second(first: Photograph) -> Photograph:
+    """Another photograph of the gallery than the first."""
+    gallery = entries(folder())[0]
+    others = {entry.id: entry for entry in gallery if entry.id != first.id}
+    if SECOND.get() == first.id:  # the second has become the first
+        SECOND.keep(next(iter(others)))
+    forget_empty(SECOND.name)
+    wanted = st.query_params.get(SECOND.name)
+    if wanted and wanted not in {entry.title for entry in gallery}:
+        st.toast("The address asked for a second photograph that is not in this gallery; another is shown.")
+    chosen = st.selectbox(
+        "The second photograph",
+        list(others),
+        format_func=lambda id: others[id].title,
+        key=SECOND.name,
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+        width=200,
+    )
+    return open_entry(others[chosen or next(iter(others))])
+
+
 @st.fragment
-def draw_boards(photograph: Photograph, left: Side, right: Side) -> None:
+def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners: bool) -> None:
     """Both captions with their attention; a word or region chosen on one is followed on the other."""
-    for column, (key, own, other) in zip(
-        st.columns(2, gap="large"), ((BOARD_LEFT, left, right), (BOARD_RIGHT, right, left)), strict=True
-    ):
-        with column:
-            st.subheader(own.title)
-            board(own.trace, photograph, key, on_choice=partial(choose, key), partner=other.trace)
-    _keep_in_address(left.trace, right.trace)
+    _begin(left.trace, right.trace)
+    step, head = chosen(left.trace)
+    pair(
+        (left.trace, right.trace),
+        (left.photograph, right.photograph),
+        (left.title, right.title),
+        sentences,
+        step,
+        head,
+        on_choice=partial(choose, PAIR),
+    )
+    own, other, at = _in_view(left, right, step)
+    if captioners:
+        draw_moves(own, other, at)
+    else:
+        st.markdown(_where_both_looked(own, other, at, head))
 
 
-def _keep_in_address(left: Trace, right: Trace) -> None:
-    """The address names the word and head of the board on the left; a word chosen on the right is its partner there."""
+def _begin(left: Trace, right: Trace) -> None:
+    """A word is in view: of these captions the one chosen, at first where they part; the address names it as a word of
+    the left one."""
+    start()
     choice = CHOICE.get()
     if choice.trace == right.digest and choice.step is not None and choice.step < len(right.words):
         partner = align(left.words, right.words).right[choice.step]
         if partner >= 0:
             CHOICE.keep(replace(choice, trace=left.digest, step=partner))
-    chosen(left)
+    elif choice.trace != left.digest and (choice.trace or choice.step is None):
+        places = differing(left.words, right.words)
+        if places:
+            at = next(i for i in places[0] if i is not None)
+            CHOICE.keep(replace(choice, trace=left.digest, step=min(at, len(left.words) - 1)))
 
 
-def draw_differences(photograph: Photograph, left: Side, right: Side) -> None:
-    """The words that differ, how likely each captioner finds them, and what they rest on."""
-    st.subheader("The words that differ")
-    places = differing(left.trace.words, right.trace.words)
-    if not places:
-        st.write(f"None: {left.title} and {right.title} say the same; the boards show whether for the same reasons.")
-        return
-    left_by_right, right_by_left = (
-        traced(photograph, other.model, Question(words=own.trace.words[:-1], falls=False)).trace
-        for own, other in ((left, right), (right, left))
+def _in_view(left: Side, right: Side, step: int) -> tuple[Side, Side, int]:
+    """Whose word is in view, the other side, and which word: one that only the right caption has is its own."""
+    choice = CHOICE.get()
+    if choice.trace == right.trace.digest and choice.step is not None:
+        return right, left, min(choice.step, len(right.trace.words) - 1)
+    return left, right, step
+
+
+def differences(left: Side, right: Side) -> pd.DataFrame:
+    """The words that differ, and their log-probabilities on both sides: see `difference_table`."""
+    return difference_table(
+        left.trace, right.trace, right.replayed(left.trace.words[:-1]), left.replayed(right.trace.words[:-1])
     )
-    table = difference_table(left.trace, right.trace, left_by_right, right_by_left)
-    st.markdown("\n".join(f"- {_sentence(row, left.title, right.title)}" for _, row in table.iterrows()))
-    st.caption(
-        "In brackets, the probability of the word after the words before it in its own caption, which both captioners "
-        "replay. Where two captions have parted, those words differ as well."
-    )
-    names = {
-        "left": f"{left.title} says",
-        "left_own": f"its log p under {left.title}",
-        "left_other": f"and under {right.title}",
-        "right": f"{right.title} says",
-        "right_own": f"its log p under {right.title}",
-        "right_other": f"and under {left.title}",
-    }
-    st.dataframe(
-        without_minus_zero(table[list(names)]).rename(columns=names),
-        hide_index=True,
-        height="content",
-        placeholder="–",
-        column_config={name: LOG_P for column, name in names.items() if "_" in column},
-        alt=f"Words that differ between {left.title} and {right.title}, with their log-probabilities under both",
-    )
-    _draw_evidence(left, right, places)
 
 
-def _sentence(row: pd.Series, left: str, right: str) -> str:
-    def said(word: str, own: float, other: float, elsewhere: str) -> str:
-        return f"**{plain(word)}** ({_percent(own)}; {elsewhere} would with {_percent(other)})"
+def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence]:
+    """The words that differ, each in a sentence."""
 
-    on_left = said(row.left, row.left_own, row.left_other, right) if pd.notna(row.left) else ""
-    on_right = said(row.right, row.right_own, row.right_other, left) if pd.notna(row.right) else ""
-    if on_left and on_right:
-        return f"{right} says {on_right} where {left} says {on_left}."
-    return f"Only {right} says {on_right}." if on_right else f"Only {left} says {on_left}."
+    def said(word: str, own: float, other: float, elsewhere: str) -> Sentence:
+        return [(word, True), (f" ({_percent(own)}; {elsewhere} would with {_percent(other)})", False)]
+
+    sentences: list[Sentence] = []
+    for row in table.itertuples():
+        on_left = said(row.left, row.left_own, row.left_other, right) if pd.notna(row.left) else None
+        on_right = said(row.right, row.right_own, row.right_other, left) if pd.notna(row.right) else None
+        if on_left and on_right:
+            sentences.append(
+                [(f"{right} {verb} ", False), *on_right, (f" where {left} {verb} ", False), *on_left, (".", False)]
+            )
+        elif on_right:
+            sentences.append([(f"Only {right} {verb} ", False), *on_right, (".", False)])
+        elif on_left:
+            sentences.append([(f"Only {left} {verb} ", False), *on_left, (".", False)])
+    same = f"No word differs: {left} and {right} say the same; the photographs show whether for the same reasons."
+    return sentences or [[(same, False)]]
 
 
 def _percent(log_p: float) -> str:
@@ -141,9 +187,94 @@ def _percent(log_p: float) -> str:
     return f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}" if p >= 0.001 else "under 0.1%"
 
 
-def _draw_evidence(left: Side, right: Side, places: list[tuple[int | None, int | None]]) -> None:
+def draw_moves(own: Side, other: Side, step: int) -> None:
+    """Which attention function moves the word in view and its rival, in both captioners."""
+    trace = own.trace
+    words, before = rivals(trace, other.trace, step), trace.words[:step]
+    names = [plain(spoken(word)) for word in words]
+    st.markdown(f"**What moves “{names[0]}” and “{names[1]}”**")
+    tables = {}
+    for side in (own, other):
+        tables[side.title] = moves_table(side.trace, engine().even(side.photograph, side.model, before, words))
+    st.markdown("\n".join(f"- {_moved(title, table, words)}" for title, table in tables.items()))
+    after = f"after “{plain(' '.join(before))}”" if before else "at the beginning"
+    with st.expander("Every attention function in turn", icon=":material/table:"):
+        st.caption(
+            f"Both captioners choose a word {after}. In turn, each of their attention functions is made even: whatever "
+            "it reads counts alike, as in a plain mean. The numbers are the changes of log p of the two words. Named "
+            "above is the function that changes the difference of the two most."
+        )
+        table = pd.concat(tables, names=["captioner", None]).reset_index("captioner")
+        shown = {"name": "attention function", "word": f"“{spoken(words[0])}”", "rival": f"“{spoken(words[1])}”"}
+        show_table(
+            without_minus_zero(table).rename(columns=shown),
+            f"Changes of log p of {words[0]} and {words[1]} when one attention function is even",
+            "even-attention.csv",
+            dict.fromkeys((shown["word"], shown["rival"]), LOG_P),
+        )
+
+
+def _moved(title: str, moves: pd.DataFrame, words: tuple[str, str]) -> str:
+    found = strongest_move(moves, words)
+    if found is None or max(map(abs, found.changes)) < 0.005:
+        return f"No attention function of {title} moves either word."
+    for_, against = (plain(spoken(word)) for word in found.words)
+    changes = [f"{'falls' if change < 0 else 'rises'} by {abs(change):.2f}" for change in found.changes]
+    return (
+        f"{title}’s {found.name}, {plain(found.equation)}, speaks for **{for_}**: with even attention its log p "
+        f"{changes[0]}, that of {against} {changes[1]}."
+    )
+
+
+def _where_both_looked(own: Side, other: Side, step: int, head: int) -> str:
+    """Which words both captions have, and where each looked most for the one in view."""
+    pairs = align(own.trace.words, other.trace.words).left
+    both = [w for w, at in zip(own.trace.words[:-1], pairs, strict=False) if at >= 0 and other.trace.words[at] == w]
+    shared = ", ".join(f"“{plain(word)}”" for word in dict.fromkeys(both))
+    sentences = f"Both captions say {shared}." if both else "The captions share no word."
+    for side, at in ((own, step), (other, pairs[step])):
+        if at >= 0:
+            weights, names = looked(side.trace, head)[at], region_names(side.trace)
+            top = int(weights.argmax())
+            sentences += (
+                f" On {plain(side.title)}, “{plain(spoken(side.trace.words[at]))}” looked most at region {top + 1} "
+                f"({plain(names[top])}): {weights[top]:.0%}, {weights[top] * len(weights):.1f}× the even share."
+            )
+    return sentences
+
+
+def draw_differences(left: Side, right: Side, table: pd.DataFrame, verb: str) -> None:
+    """The words that differ as tables: how likely each side finds them, and what they rest on."""
+    if table.empty:
+        return
+    names = {
+        "left": f"{left.title} {verb}",
+        "left_own": f"its log p under {left.title}",
+        "left_other": f"and under {right.title}",
+        "right": f"{right.title} {verb}",
+        "right_own": f"its log p under {right.title}",
+        "right_other": f"and under {left.title}",
+    }
+    with st.expander("The words that differ, as a table", icon=":material/table:"):
+        st.caption(
+            "The probability of a word is the one after the words before it in its own caption, which both sides "
+            "replay. Where two captions have parted, those words differ as well."
+        )
+        st.dataframe(
+            without_minus_zero(table[list(names)]).rename(columns=names),
+            hide_index=True,
+            height="content",
+            placeholder="–",
+            column_config={name: LOG_P for column, name in names.items() if "_" in column},
+            alt=f"Words that differ between {left.title} and {right.title}, with their log-probabilities under both",
+        )
+        _draw_evidence(left, right)
+
+
+def _draw_evidence(left: Side, right: Side) -> None:
     """What the words that differ looked at most, and how far they fall without it."""
     st.markdown("**What these words looked at most**")
+    places = differing(left.trace.words, right.trace.words)
     tables = [
         evidence_table(side.trace, [step for place in places if (step := place[at]) is not None])
         for at, side in enumerate((left, right))
@@ -158,8 +289,8 @@ def _draw_evidence(left: Side, right: Side, places: list[tuple[int | None, int |
         "attribute_fall": "fall of log p without the attribute",
     }
     table = (
-        pd.concat(tables, keys=(left.title, right.title), names=["captioner", None])
-        .reset_index("captioner")
+        pd.concat(tables, keys=(left.title, right.title), names=["side", None])
+        .reset_index("side")
         .rename(columns=names)
     )
     kinds = {name: SHARE if "attention" in column else LOG_P for column, name in names.items() if "_" in column}
@@ -179,8 +310,8 @@ def _draw_evidence(left: Side, right: Side, places: list[tuple[int | None, int |
 
 def draw_runners_up(left: Side, right: Side) -> None:
     """The captions that beam search ended with."""
-    st.subheader("What the beam ended with")
-    for column, side in zip(st.columns(2, gap="large"), (left, right), strict=True):
+    place = st.expander("What the beam ended with", icon=":material/table:")
+    for column, side in zip(place.columns(2, gap="large"), (left, right), strict=True):
         assert side.reading.decoded
         found = side.reading.decoded.captions
         column.dataframe(
@@ -194,9 +325,9 @@ def draw_runners_up(left: Side, right: Side) -> None:
             hide_index=True,
             alt=f"The best captions of {side.title} with their scores",
         )
-    st.caption(
+    place.caption(
         "Log p is that of the whole caption; the ranking divides it by a measure of length. "
-        "The two captioners’ numbers are each their own: neither says which caption is better."
+        "The two sides’ numbers are each their own: neither says which caption is better."
     )
 
 
@@ -205,22 +336,22 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     written = human_captions(folder()).get(photograph.id, ())
     if not written:
         return
-    st.subheader("What people wrote")
+    place = st.expander("What people wrote", icon=":material/group:")
     for caption in written:
-        st.text(caption)
+        place.text(caption)
     known = [pair for pair in comparable(left.model, right.model) if photograph.id in pair[0]]
     if not known:
         return
     own, other = known[0]
-    st.markdown("**How near both captions come to that**")
+    place.markdown("**How near both captions come to that**")
     table = score_table(own, other, photograph.id, COMPARED)
     names = {"left": left.title, "right": right.title, "difference": f"{right.title} minus {left.title}"}
-    st.dataframe(
+    place.dataframe(
         table.rename(columns=names | {"spread": "its usual size"}),
         column_config=dict.fromkeys([*names.values(), "its usual size"], st.column_config.NumberColumn(format="%.1f")),
         alt=f"Scores of {left.title} and {right.title} on this photograph, times 100",
     )
-    st.caption(
+    place.caption(
         "Times 100, from the reports beside the checkpoints. A single word can move a photograph’s scores: its usual "
         f"size is the standard deviation of the difference over the {len(own)} photographs that "
         "both reports know. Only the mean over a data set tells captioners apart."
@@ -228,20 +359,34 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
 
 
 show_gallery()
+titles = engine().titles
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
-    models = pick_sides()
-titles = engine().titles
-if models[0] == models[1]:
+    kind = pick_one("Compare", KINDS, "kind", label_visibility="collapsed", bind="query-params")
+    captioners = kind == KINDS[0]
+    if captioners:
+        models = pick_sides()
+        photographs = (photograph, photograph)
+    else:
+        photographs = (photograph, pick_second(photograph))
+        models = (pick_model(),) * 2
+if captioners and models[0] == models[1]:
     st.info(f"Both sides are {titles[models[0]]}; choose another captioner on one of them.", icon=":material/compare:")
     st.stop()
-left, right = (Side(model, titles[model], traced(photograph, model)) for model in models)
-warn_if_unlike(right.trace)
-st.caption(
-    "Underlined words differ. Choose a word or hover over a region on one side: the other side follows."
-    + (f" {RL}." if len(titles) > 2 else "")
+left, right = (
+    Side(model, shown, titles[model] if captioners else shown.title, traced(shown, model))
+    for model, shown in zip(models, photographs, strict=True)
 )
-draw_boards(photograph, left, right)
-draw_differences(photograph, left, right)
+for side in (right,) if captioners else (left, right):
+    warn_if_unlike(side.trace)
+verb = "says" if captioners else "has"
+table = differences(left, right)
+draw_pair(left, right, told(table, left.title, right.title, verb), captioners)
+draw_differences(left, right, table, verb)
 draw_runners_up(left, right)
-draw_human_captions(photograph, left, right)
+if captioners:
+    draw_human_captions(photograph, left, right)
+st.caption(
+    "Underlined words differ. In brackets, the probability of a word after the words before it in its own caption, "
+    "which both sides replay." + (f" {RL}." if len(titles) > 2 and captioners else "")
+)

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.attention import spoken
 from analysis.changes import caption_table, change_table
-from analysis.diff import align
-from app.components.removal import removal, taken
+from app.components.removal import After, removal, taken, taken_away
 from app.edits import Change, History, address_of, asked, in_words, sensible, why_not_said
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question
@@ -19,9 +17,12 @@ from app.state import (
     NEW_CAPTION,
     REFUSED_CAPTION,
     REFUSED_WORD,
+    REMOVAL,
+    choose,
+    chosen,
     travelled,
 )
-from app.texts import marked, plain, without_minus_zero
+from app.texts import plain, without_minus_zero
 from app.widgets.pick import pick_model, pick_photograph, show_gallery
 from glied.errors import GliedError
 from glied.scene import AS_IT_IS, Edit
@@ -106,16 +107,33 @@ def _forget_refusals() -> None:
 # ---- what is drawn
 
 
-def draw_scene(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
-    """The photograph and its attributes, to be struck out or added to."""
-    edit = _history().now.edit
-    removal(trace, photograph, edit, on_edit=lambda: _take(trace, vocabulary))
+def look_at(photograph: Photograph, model: str, before: Trace, edit: Edit) -> After | str | None:
+    """What comes of a change; None without one, a sentence where nothing is left to see."""
+    if edit == AS_IT_IS:
+        return None
+    try:
+        said = traced(photograph, model, Question(edit=edit, falls=False)).trace
+        return After(said, traced(photograph, model, Question(words=before.words[:-1], edit=edit, falls=False)).trace)
+    except GliedError as error:
+        return str(error)
+
+
+def draw_scene(photograph: Photograph, model: str, before: Trace, vocabulary: Vocabulary, after: After | None) -> None:
+    """The photograph and its attributes, to be struck out or added to, beside the changed scene."""
+    view, over = chosen(before), taken_away(before)
+    removal(
+        before,
+        photograph,
+        engine().titles[model],
+        _history().now.edit,
+        after,
+        view,
+        (over, engine().deletion(photograph, model, before.words[:-1], view[0], over)),
+        on_edit=lambda: _take(before, vocabulary),
+        on_choice=lambda: choose(REMOVAL),
+    )
     if refused := REFUSED_WORD.get():
         st.warning(plain(refused), icon=":material/error:")
-    st.caption(
-        "Click a region to strike it out, again to put it back; small ones lie on top, and below the photograph each "
-        "has its own button. Regions overlap: what is taken away with one may still be seen in another."
-    )
 
 
 def draw_history(trace: Trace) -> None:
@@ -142,70 +160,50 @@ def draw_history(trace: Trace) -> None:
         )
 
 
-def draw_captions(title: str, before: Trace, after: Trace, edit: Edit) -> None:
-    """What the captioner says of the photograph as it is and of the changed scene, the words that differ marked."""
-    pairs = align(before.words, after.words)
-    first, second = st.columns(2)
-    with first.container(border=True, gap="xxsmall"):
-        st.caption(f"{title} on the photograph as it is: log p {_signed(before.log_probabilities.sum())}")
-        st.markdown(_text(before, pairs.left_differs))
-    with second.container(border=True, gap="xxsmall"):
-        if edit == AS_IT_IS:
-            st.caption(f"{title} on the changed scene")
-            st.markdown("Strike out a region or an attribute, or add one, to see.")
-            return
-        same = ", the same words" if before.words == after.words else ""
-        st.caption(f"{title} on the changed scene: log p {_signed(after.log_probabilities.sum())}{same}")
-        st.markdown(_text(after, pairs.right_differs))
-
-
 def draw_effect(before: Trace, replayed: Trace) -> None:
     """How every word of the caption before fares on the changed scene."""
-    st.subheader("The first caption on the changed scene")
     table = change_table(before, replayed)
-    st.markdown(_told(table, float(replayed.log_probabilities.sum() - before.log_probabilities.sum())))
+    total = float(replayed.log_probabilities.sum() - before.log_probabilities.sum())
+    st.markdown(f"The first caption, replayed on the changed scene: {_told(table, total)}")
     reach = max(1.0, float(table[["fell", "rose"]].to_numpy().max()))
     bar = st.column_config.ProgressColumn(width="small", format="%.2f", min_value=0.0, max_value=reach)
-    st.dataframe(
-        without_minus_zero(table),
-        hide_index=True,
-        height="content",
-        column_config={
-            "fell": bar,
-            "rose": bar,
-            "before": st.column_config.NumberColumn("log p before", format="%.2f"),
-            "after": st.column_config.NumberColumn("log p after", format="%.2f"),
-            "likeliest": "likeliest there now",
-        },
-        alt="Change in log-probability of every word of the first caption",
-    )
-
-
-def _text(trace: Trace, differs: tuple[bool, ...]) -> str:
-    """The caption as Markdown, the words that differ marked."""
-    words = [marked(spoken(w)) if new else plain(spoken(w)) for w, new in zip(trace.words, differs, strict=True)]
-    return " ".join(words[:-1]) or "(no word)"
+    with st.expander("Its words on the changed scene, as a table", icon=":material/table:"):
+        st.dataframe(
+            without_minus_zero(table),
+            hide_index=True,
+            height="content",
+            column_config={
+                "fell": bar,
+                "rose": bar,
+                "before": st.column_config.NumberColumn("log p before", format="%.2f"),
+                "after": st.column_config.NumberColumn("log p after", format="%.2f"),
+                "likeliest": "likeliest there now",
+            },
+            alt="Change in log-probability of every word of the first caption",
+        )
 
 
 def _told(table: pd.DataFrame, total: float) -> str:
     if abs(total) < 0.005:
-        return "Its log p stays the same."
+        return "its log p stays the same."
     kind, verb = ("fell", "falls") if total < 0 else ("rose", "rises")
     most = table.iloc[int(np.argmax(table[kind]))]
-    return f"Its log p {verb} by {abs(total):.2f}; **{plain(most.word)}** {verb} most, by {most[kind]:.2f}."
+    return f"its log p {verb} by {abs(total):.2f}; **{plain(most.word)}** {verb} most, by {most[kind]:.2f}."
 
 
 def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change, vocabulary: Vocabulary) -> None:
     """A place to write another caption, and how likely the captioner finds each of its words."""
     title, words = engine().titles[model], change.words
-    st.subheader("Edit the caption")
     if NEW_CAPTION.get() is None:  # a page left and entered again: nothing that was refused stands here
         REFUSED_CAPTION.forget()
     refused = REFUSED_CAPTION.get()
     if not refused:
         NEW_CAPTION.keep(" ".join(words or own.words[:-1]))
     st.text_input(
-        f"Words for {title} to read, on the scene as it is now", key=NEW_CAPTION.name, max_chars=1000, on_change=_say
+        f"Edit the caption: words for {title} to read, on the scene as it is now",
+        key=NEW_CAPTION.name,
+        max_chars=1000,
+        on_change=_say,
     )
     if refused:
         st.warning(plain(refused), icon=":material/error:")
@@ -238,32 +236,28 @@ def _signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
+@st.fragment
+def draw(photograph: Photograph, model: str, before: Trace) -> None:
+    """All that a change concerns."""
+    vocabulary = engine().models[model].vocabulary
+    settle(photograph, before, vocabulary)
+    change = _history().now
+    found = look_at(photograph, model, before, change.edit)
+    after = found if isinstance(found, After) else None
+    draw_history(before)
+    draw_scene(photograph, model, before, vocabulary, after)
+    if isinstance(found, str):  # the scene above stays, to put something back
+        st.error(found, icon=":material/error:")
+        return
+    if after:
+        draw_effect(before, after.replayed)
+    draw_caption(photograph, model, after.said if after else before, change, vocabulary)
+
+
 show_gallery()
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
     model = pick_model()
-title, vocabulary = engine().titles[model], engine().models[model].vocabulary
 before = traced(photograph, model).trace
 warn_if_unlike(before)
-settle(photograph, before, vocabulary)
-change = _history().now
-captions = st.container()
-scene, effect = st.columns(2, gap="large")
-with scene:
-    draw_scene(photograph, before, vocabulary)
-with captions:
-    try:
-        changed = Question(edit=change.edit, falls=False)
-        after = before if change.edit == AS_IT_IS else traced(photograph, model, changed).trace
-    except GliedError as error:  # nothing left to see: the scene above stays, to put something back
-        draw_history(before)
-        st.error(str(error), icon=":material/error:")
-        st.stop()
-    draw_captions(title, before, after, change.edit)
-    draw_history(before)
-with effect:
-    if change.edit != AS_IT_IS:
-        draw_effect(
-            before, traced(photograph, model, Question(words=before.words[:-1], edit=change.edit, falls=False)).trace
-        )
-    draw_caption(photograph, model, after, change, vocabulary)
+draw(photograph, model, before)

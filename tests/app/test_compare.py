@@ -14,11 +14,20 @@ import tiny
 from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH
 
-from analysis.diff import difference_table, differing, evidence_table, score_table
+from analysis.diff import (
+    difference_table,
+    differing,
+    evidence_table,
+    moves_table,
+    rivals,
+    score_table,
+    strongest_move,
+)
 from app.engine import ask
+from app.photographs.gallery import entries, open_entry
 from app.state import Choice
 from app.texts import plain, without_minus_zero
-from glied.replay import trace
+from glied.replay import log_p_when_even, trace
 
 Open = Callable[..., AppTest]
 
@@ -45,8 +54,22 @@ def fine(app: AppTest) -> bool:
     return not app.exception and not app.error
 
 
+def shown(app: AppTest) -> dict:
+    """What the browser gets of the two captions."""
+    found = [json.loads(part.proto.json) for part in app.get("bidi_component") if part.proto.json]
+    return next(data for data in found if "traces" in data)
+
+
 def titles(app: AppTest) -> list[str]:
-    return [heading.value for heading in app.subheader][:2]
+    return shown(app)["titles"]
+
+
+def sentences(app: AppTest) -> list[str]:
+    return ["".join(text for text, _ in parts) for parts in shown(app)["sentences"]]
+
+
+def tables(app: AppTest, column: str) -> list[pd.DataFrame]:
+    return [table.value for table in app.dataframe if column in table.value]
 
 
 def test_words_that_differ_are_paired_in_order():
@@ -105,26 +128,108 @@ def test_words_are_never_markup_and_zeros_have_no_sign():
     assert found.p.tolist() == [0, 0.004, -0.006]
 
 
-def test_compare_lists_the_words_that_differ(open_compare: Open):
+def test_a_word_stands_against_the_other_captions_at_its_place():
+    glied, base, scene = tiny.checkpoint("glied"), tiny.checkpoint("base"), tiny.scene()
+    left = trace(base, scene, ["a", "dog", "runs", "on", "grass"])
+    right = trace(glied, scene, ["a", "red", "dog", "sits", "on", "grass"])
+    assert rivals(left, right, 1) == ("dog", "red")  # where they part
+    assert rivals(left, right, 2) == ("runs", "sits")  # at the same place later
+    same = rivals(left, right, 4)
+    assert same == ("grass", next(word for word in left.alternatives[4] if word != "grass"))
+    assert rivals(right, left, 1) == ("red", "dog")
+    assert rivals(right, left, 6)[1] != "<eos>"
+
+
+def test_the_function_that_changes_the_difference_most_is_named():
+    found = trace(tiny.checkpoint("base"), tiny.scene(), ["a", "dog"])
+    table = moves_table(found, np.log([[0.5, 0.2], [0.1, 0.05], [0.4, 0.3], [0.5, 0.1]]))
+    assert table["name"].tolist() == [
+        "context attention to words",
+        "local attention to regions",
+        "local attention to attributes",
+    ]
+    assert table.equation.tolist() == ["Base Eq. (7)", "Base Eq. (8)", "Base Eq. (8)"]
+    np.testing.assert_allclose(table[["word", "rival"]].to_numpy()[0], np.log([0.2, 0.25]))
+    move = strongest_move(table, ("dog", "cat"))
+    assert move
+    assert (move.name, move.words) == ("local attention to attributes", ("cat", "dog"))
+    assert move.changes == pytest.approx((np.log(0.5), 0))
+    assert strongest_move(table.iloc[:0], ("dog", "cat")) is None
+
+
+def test_compare_tells_the_words_that_differ_first(open_compare: Open):
     app = open_compare(photo="chelsea")
     assert fine(app)
     assert titles(app) == ["Base", "GLIED"]
-    differ, evidence = app.dataframe[0].value, app.dataframe[1].value
+    assert len(shown(app)["photos"]) == 1
+    differ, evidence = tables(app, "Base says")[0], tables(app, "attention to it")[0]
     assert len(differ) >= 1
-    assert set(evidence["captioner"]) <= {"Base", "GLIED"}
+    assert set(evidence["side"]) <= {"Base", "GLIED"}
     assert len(evidence) == differ[["Base says", "GLIED says"]].notna().to_numpy().sum()
-    sentences = next(text.value for text in app.markdown if text.value.startswith("- "))
-    assert len(sentences.splitlines()) == len(differ)
+    assert len(sentences(app)) == len(differ)
+    first = differ.iloc[0]
+    for side, other in (("Base", "GLIED"), ("GLIED", "Base")):
+        if pd.notna(first[f"{side} says"]):
+            assert f"{side} says {first[f'{side} says']} (" in sentences(app)[0] or f"Only {side}" in sentences(app)[0]
+            assert f"{other} would with" in sentences(app)[0]
+
+
+def test_what_moves_the_word_where_they_part_is_said_of_both(open_compare: Open):
+    app = open_compare(photo="chelsea")
+    left, right = json.loads(shown(app)["traces"])
+    step = left["differs"].index(True) if True in left["differs"] else right["differs"].index(True)
+    assert app.query_params["step"] in (str(step), [str(step)])  # the first word that differs is in view
+    moved = tables(app, "attention function")[0]
+    assert moved.captioner.tolist() == ["Base"] * 3 + ["GLIED"] * 6
+    words = [column.strip("“”") for column in moved.columns if column.startswith("“")]
+    assert words == [left["words"][step], right["words"][step]]
+    said = next(text.value for text in app.markdown if text.value.startswith("- "))
+    assert [line.split("’")[0] for line in said.splitlines()] == ["- Base", "- GLIED"]
+    base, checkpoint = moved[moved.captioner == "Base"], ask.engine().models["base"]
+    photograph = open_entry(next(entry for entry in entries(None)[0] if entry.id == "chelsea"))
+    scene = ask.engine()._scene(photograph)
+    raw = {"(end)": "<eos>", "(unknown)": "<unk>"}
+    found = log_p_when_even(checkpoint, scene, left["words"][:step], [raw.get(word, word) for word in words])
+    np.testing.assert_allclose(base.iloc[:, -2:].to_numpy(), found[1:] - found[0], atol=1e-5)
+    app.session_state["choice"] = Choice(left["digest"], len(left["words"]) - 1, 0)
+    app.run()
+    assert tables(app, "attention function")[0].columns[-2] == "“(end)”"
+
+
+def test_two_photographs_under_one_captioner(open_compare: Open):
+    app = open_compare(photo="chelsea", kind="Two photographs", second="Coffee")
+    assert fine(app)
+    assert not app.toast
+    assert titles(app)[1] == "Coffee"
+    assert len(shown(app)["photos"]) == 2
+    left, right = json.loads(shown(app)["traces"])
+    assert left["boxes"] != right["boxes"]
+    assert not tables(app, "attention function")
+    assert any(text.value.startswith(("Both captions say", "The captions share")) for text in app.markdown)
+    app.segmented_control(key="model").set_value("base").run()
+    assert fine(app)
+    assert json.loads(shown(app)["traces"])[0]["digest"] != left["digest"]
+    app.selectbox(key="photo").select("coffee").run()  # the second has become the first
+    assert fine(app)
+    assert titles(app)[0] == "Coffee"
+    assert titles(app)[1] != "Coffee"
+
+
+def test_an_unknown_second_photograph_gets_a_toast(open_compare: Open):
+    app = open_compare(kind="Two photographs", second="<b>")
+    assert fine(app)
+    assert len(app.toast) == 1
+    assert len(shown(app)["photos"]) == 2
 
 
 def test_swap_turns_the_sides_round_and_the_address_with_them(open_compare: Open):
     app = open_compare()
-    first = app.dataframe[0].value
+    first = tables(app, "GLIED says")[0]
     app.button(key="swap").click().run()
     assert fine(app)
     assert titles(app) == ["GLIED", "Base"]
     assert (app.query_params["left"], app.query_params["right"]) == ("GLIED", "Base")
-    assert app.dataframe[0].value["GLIED says"].tolist() == first["GLIED says"].tolist()
+    assert tables(app, "GLIED says")[0]["GLIED says"].tolist() == first["GLIED says"].tolist()
 
 
 def test_any_two_captioners(with_rl: Open):
@@ -134,7 +239,7 @@ def test_any_two_captioners(with_rl: Open):
     app.selectbox(key="left").select("glied").run()
     assert fine(app)
     assert titles(app) == ["GLIED before RL", "GLIED"]
-    assert any("say the same" in text.value for text in app.markdown)  # the tiny one after RL is a copy
+    assert "say the same" in sentences(app)[0]  # the tiny one after RL is a copy
 
 
 def test_a_captioner_beside_itself_gets_one_sentence(open_compare: Open):
@@ -154,8 +259,8 @@ def test_an_unknown_captioner_in_the_address_gets_a_toast(open_compare: Open):
 def test_the_address_names_the_word_and_head_of_the_left_board(open_compare: Open):
     app = open_compare(photo="chelsea", step="2", head="1")
     assert (app.query_params["step"], app.query_params["head"]) == ("2", "1")
-    left, right = (json.loads(app.get("bidi_component")[at].proto.json) for at in (2, 3))
-    pairs = json.loads(right["trace"])["pairs"]
+    left, right = json.loads(shown(app)["traces"])
+    pairs = right["pairs"]
     app.session_state["choice"] = Choice(left["digest"], 1, 2)
     app.run()
     assert (app.query_params["step"], app.query_params["head"]) == ("1", "2")

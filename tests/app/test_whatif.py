@@ -12,9 +12,12 @@ from test_uploads import PHOTOGRAPH, encoded
 
 from analysis.changes import caption_table, change_table
 from app.components import removal
-from app.components.removal import payload
+from app.components.removal import After, changed, payload
 from app.edits import ADDED, STEPS, WORDS, Change, History, address_of, asked, in_words, sensible
 from app.engine.ask import engine
+from app.photographs.gallery import entries, open_entry
+from app.photographs.photograph import Photograph
+from app.state import Choice
 from glied.replay import trace
 from glied.scene import Edit
 from glied.traces import Trace
@@ -38,7 +41,12 @@ def fine(app: AppTest) -> bool:
 
 def scene(app: AppTest) -> dict:
     """What the browser gets of the photograph; the gallery's strip comes first."""
-    return json.loads(app.get("bidi_component")[2].proto.json)
+    data = json.loads(app.get("bidi_component")[2].proto.json)
+    return data | json.loads(data["scene"])
+
+
+def app_photograph(id: str) -> Photograph:
+    return open_entry(next(entry for entry in entries(None)[0] if entry.id == id))
 
 
 def strike(app: AppTest, regions: list[int], attributes: list[int]) -> AppTest:
@@ -169,15 +177,72 @@ def test_what_a_browser_sends_is_checked(found: Trace):
         assert not app.exception
 
 
-def test_payload_sums_the_falls_over_the_caption(found: Trace):
+def test_payload_has_the_attention_and_falls_of_every_word_and_their_sums(found: Trace):
     data = payload(found)
+    np.testing.assert_allclose(data["fine"], found.attention["vl"].mean(0), atol=1e-5)
+    np.testing.assert_allclose(data["read"], found.attention["al"].mean(0), atol=1e-5)
+    np.testing.assert_allclose(data["word_region_falls"], found.region_falls, atol=1e-5)
+    np.testing.assert_allclose(data["word_attribute_falls"], found.attribute_falls, atol=1e-5)
     np.testing.assert_allclose(data["region_falls"], found.region_falls.sum(0), atol=1e-4)
     lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
     assert payload(lone)["region_falls"] == payload(lone)["attribute_falls"] == [None]
     assert json.dumps(payload(lone), allow_nan=False)
 
 
+def test_what_comes_of_a_change_keeps_the_places_of_the_regions(found: Trace):
+    edit, checkpoint, scene = Edit((1, 3)), tiny.checkpoint(), Edit((1, 3)).apply(tiny.scene())
+    after = After(trace(checkpoint, scene, ["the", "dog", "sits"]), trace(checkpoint, scene, ["a", "dog"]))
+    data = changed(found, edit, after)
+    fine = np.array(data["fine"])
+    assert fine.shape == found.attention["vl"].mean(0).shape
+    assert (fine[:, [1, 3]] == 0).all()
+    np.testing.assert_allclose(fine[:, [0, 2, 4]], after.replayed.attention["vl"].mean(0), atol=1e-5)
+    np.testing.assert_allclose(data["log_probabilities"], after.replayed.log_probabilities, atol=1e-5)
+    assert data["words"] == ["the", "dog", "sits"]
+    assert not data["same"]
+    assert data["differs"] == (True, False, True, False)
+    assert data["total"] == pytest.approx(float(after.said.log_probabilities.sum()), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("sent", "over"),
+    [(None, "regions"), ({"over": "attributes"}, "attributes"), ({"over": "<b>"}, "regions"), (3, "regions")],
+)
+def test_what_the_curve_is_of_is_checked(found: Trace, sent: object, over: str):
+    def script():
+        import streamlit as st
+
+        from app.components.removal import taken_away
+
+        st.session_state.answer = [taken_away(found) for found in st.session_state.traces]
+
+    app = AppTest.from_function(script)
+    app.session_state["traces"] = [found, trace(tiny.checkpoint("updown"), tiny.scene(), ["a"])]
+    app.session_state["removal"] = {"choice": sent}
+    assert app.run().session_state["answer"] == [over, "regions"]  # the other captioner reads no attributes
+
+
 # ---- the page
+
+
+def test_the_curve_is_of_the_word_in_view(open_whatif: Open):
+    app = open_whatif(photo="chelsea", step="1")
+    assert fine(app)
+    data, running = scene(app), engine()
+    own = running.read(app_photograph("chelsea"), "glied").trace
+    for step in (1, 2):
+        app.session_state["choice"] = Choice(own.digest, step, 0)
+        data = scene(app.run())
+        found = running.deletion(app_photograph("chelsea"), "glied", own.words[:-1], step, "regions")
+        assert (data["step"], data["curve"]["step"], data["curve"]["over"]) == (step, step, "regions")
+        assert data["curve"]["order"] == list(found.order)
+        assert len(data["curve"]["most_first"]) == len(data["boxes"])
+        np.testing.assert_allclose(data["curve"]["most_first"], found.most_first, atol=1e-5)
+        np.testing.assert_allclose(data["curve"]["least_first"], found.least_first, atol=1e-5)
+        assert app.query_params["step"] in (str(step), [str(step)])
+    # what the slider does: the second point of the curve is the word without the region it attended to most
+    strike(app, [found.order[0]], [])
+    assert scene(app)["after"]["log_probabilities"][2] == pytest.approx(data["curve"]["most_first"][1], abs=1e-4)
 
 
 def test_a_change_is_answered_word_by_word_and_undone(open_whatif: Open):
@@ -240,7 +305,7 @@ def click(monkeypatch: pytest.MonkeyPatch) -> Callable[[AppTest, Edit], AppTest]
     def asks(app: AppTest, edit: Edit) -> AppTest:
         real = removal.removal
 
-        def clicked(*scene, on_edit):
+        def clicked(*scene, on_edit, on_choice):
             monkeypatch.setattr(removal, "removal", real)
             on_edit()
             st.rerun()

@@ -302,7 +302,7 @@ def test_two_captioners_move_together(open_page: Open):
     settled(page).get_by_role("button", name="Swap").click()
     expect(page).to_have_url(re.compile(r"left="))
     settled(page)
-    expect(page.locator(".words").nth(1)).to_have_attribute("aria-label", "The caption, word by word")
+    expect(page.locator(".words").nth(1)).to_have_attribute("aria-label", "The caption of Base, word by word")
     assert words(page, 1) == caption
 
 
