@@ -16,7 +16,7 @@ from PIL import Image
 
 from analysis.attention import cited, lift, looked, pooled, region_names, spoken
 from analysis.beam import END, Node
-from analysis.changes import change_table
+from analysis.changes import change_table, deletion_table
 from analysis.collocations import LEAST, Tree, cluster, lift_table
 from analysis.figures import DIVERGING
 from analysis.groups import cluster_regions, groupings, over_usual
@@ -39,9 +39,9 @@ from analysis.paper import (
     source,
     wrapped,
 )
-from glied.functions import AttentionFunction, feeding, find
+from glied.functions import AttentionFunction, Over, feeding, find
 from glied.scene import Edit
-from glied.traces import Trace
+from glied.traces import Deletion, Trace
 
 COLUMNS = 96  # of the heat
 WARM = LinearSegmentedColormap.from_list("warm", ["#ffd966", "#f98c28", "#c8141e"])  # of app/components/photo.js
@@ -52,7 +52,6 @@ OUTLINED = 5
 MARKED = "#56b4e9"  # the region, or the word of the beam, that is asked
 STRUCK = "#ffb000"  # of app/components/removal.css
 WON, FORCED, KEPT = "#0b6e6e", "#d55e00", "#333333"  # of .streamlit/config.toml and app/components/tree.css
-CURVES = (WON, "#d55e00", "#0072b2", GREY)
 FELL, ROSE = "#b4500a", "#1f5fa8"  # the ends of LIFTS
 TALLEST = 4.5 * 72  # points: of a photograph
 PAGE = 8.5 * 72  # points: of a page
@@ -325,24 +324,22 @@ def change_still(title: str, before: Trace, after: Trace, replayed: Trace, edit:
     return Still(f"{title} before and after a change", caption, draw)
 
 
-def curve_still(trace: Trace, curve: pd.DataFrame, word: str) -> Still:
-    """How the log p of a word falls as one thing after another is taken away, the most attended first.
-
-    Args:
-        curve: its first column counts what was taken away, from 0; each other column is a log p under its name.
-        word: whose.
-    """
+def curve_still(trace: Trace, step: int, over: Over, deletion: Deletion) -> Still:
+    """How the log p of a word falls as regions or attributes are taken away, those it attended to most first, and the
+    other way round."""
+    curve = deletion_table(over, deletion)
     counts, lines = curve.iloc[:, 0], curve.iloc[:, 1:]
+    word = spoken(trace.words[step])
     caption = (
-        f"The log p of “{word}” in “{trace.text}” by {trace.captioner} as one thing after another is taken away: "
-        f"{', '.join(map(str, lines))}. Checkpoint {trace.checkpoint}."
+        f"The log p of “{word}” in “{trace.text}” by {trace.captioner} as {over} are taken away one after another, the "
+        f"most attended first and the least attended first. Checkpoint {trace.checkpoint}."
     )
 
     def draw(width: float) -> Figure:
         wide, tall = 72 * width, min(72 * width * 0.5, 170.0)
         figure = sheet(width, tall + 30, source(trace))
         axes = put(figure, 34.0, 4.0, wide - 40, tall - 4)
-        for (name, values), colour, dash in zip(lines.items(), CURVES, ("-", "--", ":", "-."), strict=False):
+        for (name, values), colour, dash in zip(lines.items(), (FELL, ROSE), ("-", "--"), strict=True):
             axes.plot(counts, values, color=colour, ls=dash, lw=1.2, label=str(name))
         axes.set_xlabel(str(curve.columns[0]), fontsize=SMALL, parse_math=False)
         axes.set_ylabel(f"log p of “{word}”", fontsize=SMALL, parse_math=False)
@@ -350,12 +347,10 @@ def curve_still(trace: Trace, curve: pd.DataFrame, word: str) -> Still:
         axes.tick_params(labelsize=SMALL, width=THIN, length=2)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_linewidth(THIN)
-        if lines.shape[1] > 1:
-            for text in axes.legend(fontsize=SMALL, frameon=False).get_texts():
-                text.set_parse_math(False)
+        axes.legend(fontsize=SMALL, frameon=False)
         return figure
 
-    return Still(f"The log p of “{word}” as things are taken away", caption, draw)
+    return Still(f"The log p of “{word}” as {over} are taken away", caption, draw)
 
 
 def heat_of(trace: Trace, weights: Float[np.ndarray, " N"], most: int = OUTLINED) -> Float[np.ndarray, "rows columns"]:

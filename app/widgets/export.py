@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.attention import attention_table, looked, spoken
 from analysis.beam import END, Node, node_table
-from analysis.changes import change_table
+from analysis.changes import change_table, deletion_table
 from analysis.collocations import cluster, lift_table, ranked
 from analysis.diff import align
 from analysis.page import Account, page
@@ -29,6 +29,7 @@ from analysis.stills import (
     pivot_still,
     word_still,
 )
+from app.components.removal import After
 from app.components.tree import nodes_of
 from app.engine.ask import engine
 from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
@@ -37,9 +38,9 @@ from app.photographs.photograph import Photograph
 from app.texts import plain
 from app.widgets.pick import pick_one
 from app.widgets.tables import as_csv
-from glied.functions import find
+from glied.functions import Over, find
 from glied.scene import Edit
-from glied.traces import Trace
+from glied.traces import Deletion, Trace
 
 HEIGHT = 480  # pixels of the downloads, about
 WIDTHS = {"two columns": TWO, "one column": ONE}
@@ -184,13 +185,13 @@ def draw_compare_export(
     step: int,
     head: int,
     on_right: bool = False,
-    tables: Mapping[str, pd.DataFrame] = {},
+    tables: Mapping[str, Callable[[], pd.DataFrame]] = {},
 ) -> None:
     """Compare: where both sides looked for the word in view, on one scale, and the tables of the page.
 
     Args:
         left, right: what each side is called, its photograph and its trace. `step`: the word in view of the left side,
-        of the right one if `on_right`. `tables`: what each is called -> the table.
+        of the right one if `on_right`. `tables`: what each is called -> what makes it.
     """
 
     def offer() -> None:
@@ -204,8 +205,8 @@ def draw_compare_export(
         word = (right if on_right else left)[2].words[step]
         pictures = {"word": Picture(f"{step + 1}-{_safe(word)}", pair_still(sides, head))}
         numbers = [
-            File(f"{title} (CSV)", f"{name}-{_safe(title)}.csv", partial(as_csv, table))
-            for title, table in tables.items()
+            File(f"{title} (CSV)", f"{name}-{_safe(title)}.csv", lambda make=make: as_csv(make()))
+            for title, make in tables.items()
         ]
         numbers += [
             File(
@@ -226,27 +227,31 @@ def draw_whatif_export(
     photograph: Photograph,
     title: str,
     before: Trace,
-    after: Trace,
-    replayed: Trace,
     edit: Edit,
-    curve: pd.DataFrame | None = None,
-    word: str = "",
+    after: After | None,
+    step: int,
+    curve: tuple[Over, Deletion],
 ) -> None:
     """What if: the photograph with what was struck, both captions and the fall of every word; the deletion curve.
 
     Args:
-        title: of the captioner. `after`: its caption of the changed scene; `replayed`: its first caption there.
-        curve, word: as in `curve_still`, if there is a curve.
+        title: of the captioner. `after`: None before a change. `step`, `curve`: the word in view, and what becomes of
+        it as these are taken away.
     """
 
     def offer() -> None:
-        name = f"{_named(photograph, before)}-what-if"
-        still = change_still(title, before, after, replayed, edit, photograph.image)
-        pictures = {"change": Picture("change", still)}
-        numbers = [File("The change (CSV)", f"{name}.csv", lambda: as_csv(change_table(before, replayed)))]
-        if curve is not None:
-            pictures["curve"] = Picture("curve", curve_still(before, curve, word))
-            numbers.append(File("The curve (CSV)", f"{name}-curve.csv", lambda: as_csv(curve)))
+        name, (over, deletion) = f"{_named(photograph, before)}-what-if", curve
+        word = f"{step + 1}-{_safe(before.words[step])}"
+        pictures, numbers = {}, []
+        if after:
+            still = change_still(title, before, after.said, after.replayed, edit, photograph.image)
+            pictures["change"] = Picture("change", still)
+            numbers.append(
+                File("The change (CSV)", f"{name}.csv", lambda: as_csv(change_table(before, after.replayed)))
+            )
+        pictures["curve"] = Picture(f"curve-{word}", curve_still(before, step, over, deletion))
+        table = partial(deletion_table, over, deletion)
+        numbers.append(File("The curve (CSV)", f"{name}-curve-{word}.csv", lambda: as_csv(table())))
         _draw_offers(name, pictures, numbers)
 
     _draw_popover(offer)

@@ -214,6 +214,43 @@ def test_collocations_export_the_map_and_the_pivot_in_view(open_app: Open, offer
     assert found == pytest.approx({name: float(value) for name, value in table[-1].items() if name != "pivot"})
 
 
+def test_compare_exports_both_sides_and_the_words_that_differ(open_app: Open, offers: dict[str, Callable]):
+    app = open_app(opened=["export"], head="2").switch_page("views/compare.py").run()
+    assert not app.exception
+    assert not app.error
+    for model in ask.engine().models.values():
+        assert model.digest in told(app)
+    assert told(app).count("head 2") == 2
+    name = "grace_hopper-base-grace_hopper-glied"
+    assert offers[next(file for file in offers if file.startswith(name) and file.endswith(".pdf"))]().startswith(
+        b"%PDF"
+    )
+    rows = list(csv.DictReader(io.StringIO(offers[f"{name}-The-words-that-differ.csv"]())))
+    assert {"left", "right", "left_own"} <= set(rows[0])
+    word = list(csv.DictReader(io.StringIO(offers[f"{name}-Base-word.csv"]())))
+    assert next(row for row in word if row["region"] == "1")["right"]  # its box
+
+
+def test_what_if_exports_the_change_and_the_curve(open_app: Open, offers: dict[str, Callable]):
+    app = open_app(opened=["export"], out="1,2").switch_page("views/whatif.py").run()
+    assert not app.exception
+    assert not app.error
+    assert kinds(app) == ["change", "curve"]
+    assert "without region 1" in told(app)
+    assert re.search("The log p of the first caption (falls|rises) by [0-9.]+;", told(app))
+    change = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-what-if.csv"]())))
+    assert {"word", "before", "after"} <= set(change[0])
+    assert offers["grace_hopper-glied-what-if-change.png"]().startswith(b"\x89PNG")
+    app = pick(app, "curve")
+    assert "taken away one after another" in told(app)
+    curve = next(make for file, make in offers.items() if "curve" in file and file.endswith(".csv"))()
+    counts = [int(row["regions taken away"]) for row in csv.DictReader(io.StringIO(curve))]
+    assert counts == list(range(len(counts)))
+    whole = open_app(opened=["export"]).switch_page("views/whatif.py").run()
+    assert "Picture" not in [box.label for box in whole.selectbox]  # nothing has changed: the curve alone
+    assert "taken away one after another" in told(whole)
+
+
 def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, Callable]):
     app = open_app(opened=["export"], prefix="dog dog", beam="2").switch_page("views/decoding.py").run()
     assert not app.exception

@@ -24,7 +24,7 @@ from glied.captions import DecodeOptions
 from glied.decode import caption
 from glied.replay import look_ahead, trace
 from glied.scene import Edit
-from glied.traces import Trace
+from glied.traces import Deletion, Trace
 
 MATHS = "$\\frac{"  # what matplotlib would take for a formula
 PHOTOGRAPH = Image.linear_gradient("L").convert("RGB").resize((100, 90))
@@ -43,7 +43,7 @@ def beam(name: str) -> tuple[Trace, tuple]:
 def pictures(name: str) -> dict[str, Still]:
     seen, nodes = beam(name)
     lifts = pd.DataFrame([[0.5, np.nan, 3.0], [1.0, 2.0, 0.2]], ["dog", HOSTILE], ["red", MATHS, "ball"])
-    curve = pd.DataFrame({"regions taken away": [0, 1, 2], "the most attended first": [-1.0, -2.0, -2.5], MATHS: -1.0})
+    deletion = Deletion((2, 0, 1), np.array([-1.0, -2.0, -2.5]), np.array([-1.0, -1.1, -1.0]))
     edit = Edit((0, 3), seen.attributes[:1], (HOSTILE,))
     found = {
         "word": stills.word_still(seen, 0, PHOTOGRAPH),
@@ -52,7 +52,7 @@ def pictures(name: str) -> dict[str, Still]:
         "pair": stills.pair_still([("Base", seen, 0, PHOTOGRAPH), (HOSTILE, seen, 1, PHOTOGRAPH)], 1),
         "alone": stills.pair_still([("Base", seen, 0, PHOTOGRAPH), ("GLIED", seen, None, PHOTOGRAPH)]),
         "change": stills.change_still("GLIED", seen, seen, seen, edit, PHOTOGRAPH),
-        "curve": stills.curve_still(seen, curve, HOSTILE),
+        "curve": stills.curve_still(seen, 0, "regions", deletion),
         "lifts": stills.lifts_still("Map", "A map.", lifts, source(seen), least=0.4),
         "pivot": stills.pivot_still(lifts.iloc[0], "dog", source(seen)),
     }
