@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def drawn(still: Still, kind: str, width: float = TWO) -> bytes:
         "pdf": {"Title": still.title, "Subject": still.caption, "CreationDate": None},
     }[kind]
     buffer = io.BytesIO()
-    looks = {"svg.fonttype": "none", "pdf.fonttype": 42, "font.family": FONT, "hatch.linewidth": THIN}
+    looks: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "font.family": FONT, "hatch.linewidth": THIN}
     with matplotlib.rc_context(looks):
         still.draw(width).savefig(buffer, format=kind, dpi=300, metadata=told)
     return buffer.getvalue()
@@ -69,8 +70,9 @@ def sheet(width: float, tall: float, *sources: str) -> Figure:
     foot = LINE * len(lines) + 4
     figure = Figure(figsize=(width, (tall + foot) / 72))
     for i, line in enumerate(reversed(lines)):
-        place = {"x": 0, "y": (2.5 + LINE * i) / (tall + foot)}
-        figure.text(**place, s=line, fontsize=SMALL, color=GREY, va="bottom", parse_math=False)
+        figure.text(
+            0, (2.5 + LINE * i) / (tall + foot), line, fontsize=SMALL, color=GREY, va="bottom", parse_math=False
+        )
     return figure
 
 

@@ -510,13 +510,18 @@ def _paint(
         x1, y1, x2, y2 = trace.boxes[i].tolist()
         share = float(weights[i] / weights.max())
         for colour, extra in (("black", 0.8), ("white", 0)):
-            pen = {"fill": False, "ec": colour, "lw": THIN + share + extra, "alpha": 0.4 + 0.6 * share}
+            pen: dict[str, Any] = {"fill": False, "ec": colour, "lw": THIN + share + extra, "alpha": 0.4 + 0.6 * share}
             axes.add_artist(Rectangle((x1, y1), x2 - x1, y2 - y1, **pen))
     unit = width / across  # pixels of the photograph in a point
     labels = OUTLINED if across > 150 else 2 if across > 100 else 1
     for tag in tags(trace, weights, labels, SMALL * unit, told):
         axes.add_artist(Rectangle((tag.x, tag.y), tag.wide, tag.tall, fc=INK, ec="none", lw=0, zorder=5))
-        place = {"x": tag.x + tag.wide / 2, "y": tag.y + tag.tall / 2, "ha": "center", "va": "center_baseline"}
+        place: dict[str, Any] = {
+            "x": tag.x + tag.wide / 2,
+            "y": tag.y + tag.tall / 2,
+            "ha": "center",
+            "va": "center_baseline",
+        }
         axes.text(**place, s=tag.text, fontsize=SMALL, color="white", parse_math=False, zorder=6)
 
 
@@ -611,7 +616,7 @@ def _lift_map(
         table, across = table.T, None
     rows, columns = table.shape
     names = [cut(str(name), SMALL, 0.3 * wide) for name in table.index]
-    heads = [cut(str(name), SMALL, 80) for name in table.columns]
+    heads = [cut(str(name), SMALL, 80.0) for name in table.columns]
     left = broadest(names, SMALL) + 4
     cell = min(24.0, (wide - left) / columns)
     tall = max(LINE, min(cell, 13.0))
@@ -719,10 +724,15 @@ def _beam(width: float, trace: Trace, nodes: tuple[Node, ...], pinned: int | Non
         bend = np.linspace(0, 1, 20)
         low, high = v + (7 if node.parent < 0 else 12.5), y - 5  # from under a word's probability to over the next word
         slide = bend**2 * (3 - 2 * bend)
-        line = {"color": colour, "lw": heavy, "zorder": 2 + node.best, "ls": (0, (3, 2)) if pale else "-"}
+        line: dict[str, Any] = {
+            "color": colour,
+            "lw": heavy,
+            "zorder": 2 + node.best,
+            "ls": (0, (3, 2)) if pale else "-",
+        }
         axes.plot(margin + u + slide * (x - u), low + bend * (high - low), **line)
         if node.id == pinned:
-            frame = {"fc": "none", "ec": MARKED, "lw": 1.5}
+            frame: dict[str, Any] = {"fc": "none", "ec": MARKED, "lw": 1.5}
             axes.add_patch(Rectangle((margin + x - broad / 2 + 1, y - 5.5), broad - 2, 18.5, **frame, zorder=4))
         bold = "bold" if node.best else "normal"
         axes.text(margin + x, y, said, color=colour, fontweight=bold, **text)

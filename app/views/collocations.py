@@ -157,7 +157,7 @@ elif (pairs := pair_table(report)).empty:
     )
 else:
     draw_agreement(report, pairs)
-    draw_grid(pairs)
-    draw_pairs(pairs)
+    draw_grid(report, pairs)
+    draw_pairs(report, pairs)
     draw_extremes(report, pairs)
     pick_figure_file()

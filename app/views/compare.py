@@ -124,8 +124,9 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
         on_choice=partial(choose, PAIR),
     )
     own, other, at = _in_view(left, right, step)
-    sides = [(side.title, side.photograph, side.trace) for side in (left, right)]
-    draw_compare_export(*sides, at, head, own is right, {"The words that differ": partial(differences, left, right)})
+    first, second = ((side.title, side.photograph, side.trace) for side in (left, right))
+    tables = {"The words that differ": partial(differences, left, right)}
+    draw_compare_export(first, second, at, head, own is right, tables)
     if captioners:
         draw_moves(own, other, at)
     else:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -150,32 +150,35 @@ def draw_collocations_export(
 
 
 @st.fragment
-def draw_lifts_export(key: str, title: str, foot: str, lifts: pd.DataFrame) -> None:
-    """Collocations over a data set: a map of them, its rows and columns in the order of their likeness.
-
-    Args:
-        key: of the popover, and the name of its files. `foot`: where the numbers come from.
-    """
+def draw_lifts_export(report: Mapping[str, Any], lifts: pd.DataFrame) -> None:
+    """Collocations over a data set: the map of mean lifts, its rows and columns in the order of their likeness."""
 
     def offer() -> None:
-        table = lifts.iloc[cluster(lifts).order]
-        caption = f"{title}: mean lift, as multiples of the even share. {foot}."
-        number = File("The map (CSV)", f"{key}.csv", lambda: table.rename_axis("pivot").to_csv())
-        _draw_offers(key, {"map": Picture("map", lifts_still(title, caption, table, foot))}, [number])
+        table, foot, name = lifts.iloc[cluster(lifts).order], _measured(report), f"{_safe(report['data'])}-collocations"
+        caption = f"Attribute collocations: which attributes (columns) each word (row, the pivot) calls up. {foot}."
+        picture = Picture("map", lifts_still("Attribute collocations over a data set", caption, table, foot))
+        _draw_offers(name, {"map": picture}, [File("The map (CSV)", f"{name}.csv", table.rename_axis("pivot").to_csv)])
 
-    _draw_popover(offer, f"export {key}")
+    _draw_popover(offer, "export map")
 
 
 @st.fragment
-def draw_pivot_export(key: str, pivot: str, foot: str, table: pd.DataFrame) -> None:
-    """One pivot of a data set. `key`, `foot`: as in `draw_lifts_export`; `table`: with columns attribute and lift."""
+def draw_pivot_export(report: Mapping[str, Any], pivot: str, table: pd.DataFrame) -> None:
+    """One pivot over a data set; `table` has columns attribute and lift."""
 
     def offer() -> None:
-        name = f"{key}-{_safe(pivot)}"
-        picture = Picture("pivot", pivot_still(table.set_index("attribute")["lift"], pivot, foot))
+        name = f"{_safe(report['data'])}-pivot-{_safe(pivot)}"
+        picture = Picture("bars", pivot_still(table.set_index("attribute")["lift"], pivot, _measured(report)))
         _draw_offers(name, {"pivot": picture}, [File("The pivot (CSV)", f"{name}.csv", lambda: as_csv(table))])
 
-    _draw_popover(offer, f"export {key}")
+    _draw_popover(offer, "export pivot")
+
+
+def _measured(report: Mapping[str, Any]) -> str:
+    """Where the collocations of a report come from, as `source` says of a trace."""
+    found = report["grounding"]
+    measured = f"means over {found['photographs']:,} photographs of {report['data']} {report['split']} and all heads"
+    return f"{report['title']}, checkpoint {report['checkpoint']}, Eq. (10), {measured}"
 
 
 @st.fragment
@@ -205,8 +208,7 @@ def draw_compare_export(
         word = (right if on_right else left)[2].words[step]
         pictures = {"word": Picture(f"{step + 1}-{_safe(word)}", pair_still(sides, head))}
         numbers = [
-            File(f"{title} (CSV)", f"{name}-{_safe(title)}.csv", lambda make=make: as_csv(make()))
-            for title, make in tables.items()
+            File(f"{title} (CSV)", f"{name}-{_safe(title)}.csv", partial(_csv, make)) for title, make in tables.items()
         ]
         numbers += [
             File(
@@ -279,7 +281,7 @@ def _draw_offers(name: str, pictures: Mapping[str, Picture], numbers: list[File]
         (chosen,) = keys
         st.markdown(f"**{plain(pictures[chosen].still.title)}**")
     part, still = pictures[chosen]
-    wide = pick_one("Width on paper", WIDTHS, "paper_width", persist_state="session")
+    wide = pick_one("Width on paper", WIDTHS, f"width of {' '.join(keys)}", persist_state="session")
     file = f"{name}-{part}" + ("" if WIDTHS[wide] == TWO else "-one-column")
     with st.container(horizontal=True):
         for kind in ("png", "svg", "pdf"):
@@ -343,6 +345,10 @@ def _numbers(
         File("Trace (.npz)", f"{name}.npz", lambda: trace.packed(photograph.jpeg)),
         File("Trace (JSON)", f"{name}.json", trace.json),
     ]
+
+
+def _csv(make: Callable[[], pd.DataFrame]) -> str:
+    return as_csv(make())
 
 
 def _word(trace: Trace, step: int, head: int) -> str:

@@ -129,7 +129,7 @@ def test_every_picture_has_files_of_both_widths_and_a_caption_to_copy(open_app: 
         assert "head 1" in told(app) or kind == "beam"
         captions.add(told(app))
     assert len(captions) == 6
-    app.segmented_control(key="paper_width").set_value("one column").run()
+    next(each for each in app.segmented_control if each.label == "Width on paper").set_value("one column").run()
     inches = {
         name: Image.open(io.BytesIO(offers[name]())).width / 300 for name in offers if "beam" in name and "png" in name
     }
@@ -212,6 +212,34 @@ def test_collocations_export_the_map_and_the_pivot_in_view(open_app: Open, offer
     lifts = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-pivot-red.csv"]())))
     found = {row["attribute"]: float(row["lift"]) for row in lifts}
     assert found == pytest.approx({name: float(value) for name, value in table[-1].items() if name != "pivot"})
+
+
+def test_a_data_set_exports_its_map_and_one_pivot(offers: dict[str, Callable]):
+    def script():
+        import pandas as pd
+
+        from app.widgets.export import draw_lifts_export, draw_pivot_export
+
+        report = {"title": "GLIED", "checkpoint": "abc", "data": "flickr8k", "split": "val"}
+        report["grounding"] = {"photographs": 1000}
+        lifts = pd.DataFrame([[3.0, None], [0.5, 2.0], [2.9, 0.9]], ["dog", "man", "cat"], ["grass", "red"])
+        draw_lifts_export(report, lifts)
+        draw_pivot_export(report, "dog", pd.DataFrame({"attribute": ["grass", "red"], "lift": [3.0, None]}))
+
+    app = AppTest.from_function(script)
+    for key in ("export map", "export pivot"):
+        app.session_state[key] = True
+    app.run()
+    assert not app.exception
+    over, one = (code.value for code in app.code)
+    assert "hatched" in over
+    for caption in (over, one):
+        assert "GLIED, checkpoint abc, Eq. (10), means over 1,000 photographs of flickr8k val and all heads" in caption
+    rows = list(csv.DictReader(io.StringIO(offers["flickr8k-collocations.csv"]())))
+    assert {row["pivot"] for row in rows} == {"dog", "man", "cat"}
+    assert [row["grass"] for row in rows] != ["3.0", "0.5", "2.9"]  # those alike side by side
+    assert "grass,3.0" in offers["flickr8k-pivot-dog.csv"]()
+    assert offers["flickr8k-pivot-dog-bars.pdf"]().startswith(b"%PDF")
 
 
 def test_compare_exports_both_sides_and_the_words_that_differ(open_app: Open, offers: dict[str, Callable]):
