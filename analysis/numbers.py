@@ -17,6 +17,7 @@ def percent(p: Number) -> str:
 
 def signed(v: Number, digits: int = 2) -> str:
     """A number with its sign, a true minus; none where it is written as 0, and a dash where it is unknown."""
+    v = float(v)
     if v != v:
         return "–"
     size = _fixed(abs(v), digits)

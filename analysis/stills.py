@@ -103,7 +103,7 @@ def pair_still(sides: Sequence[tuple[str, Trace, int | None, Image.Image]], head
     for name, trace, step, image in sides:
         function = feeding(trace.functions, "regions")
         if step is None or function is None:
-            told.append(f"{name} has no such word in “{trace.text}”")
+            told.append(f"{name} has no such word in “{trace.text}” (checkpoint {trace.checkpoint})")
             continue
         held = min(head, trace.heads)
         heading = f"{name}: {_said(trace, step)}"
@@ -679,6 +679,11 @@ def _shown(node: Node) -> str:
     return "●" if node.word == END and not node.best else spoken(node.word)
 
 
+def _broad(node: Node, text: str) -> float:
+    """How much room the word takes, or its probability below it."""
+    return max(breadth(text, SMALL, node.best), breadth(_chance(node.own), SMALL)) + 7
+
+
 def _beam_rows(nodes: tuple[Node, ...], wide: float, pinned: int | None) -> tuple[dict[int, Place], list[float]]:
     """Where each word stands for which there is room, and how far the row of each step reaches where one has none."""
     places: dict[int, Place] = {}
@@ -687,8 +692,11 @@ def _beam_rows(nodes: tuple[Node, ...], wide: float, pinned: int | None) -> tupl
         row = [node for node in nodes if node.step == step and (node.parent in places or not step)]
         row.sort(key=lambda n: (places[n.parent].x if step else 0, not n.best, -n.total))
         firm = [n for n in row if n.status != "dropped" or n.id == pinned]
-        texts = {n.id: cut(_shown(n), SMALL, (wide - 10) / max(len(firm), 4) - 10) for n in row}
-        broad = {n.id: max(breadth(texts[n.id], SMALL, n.best), breadth(_chance(n.own), SMALL)) + 7 for n in row}
+        texts = {n.id: _shown(n) for n in row}
+        broad = {n.id: _broad(n, texts[n.id]) for n in row}
+        if sum(broad[n.id] for n in firm) > wide - 10:  # long words give way
+            texts = {id: cut(text, SMALL, (wide - 10) / len(firm) - 10) for id, text in texts.items()}
+            broad = {n.id: _broad(n, texts[n.id]) for n in row}
         pale = sorted((n for n in row if n.status == "dropped" and n.id != pinned), key=lambda n: n.total)
         short = 0.0
         while pale and sum(broad[n.id] for n in row) + short > wide:

@@ -248,7 +248,7 @@ def test_compare_exports_both_sides_and_the_words_that_differ(open_app: Open, of
     assert not app.error
     for model in ask.engine().models.values():
         assert model.digest in told(app)
-    assert told(app).count("head 2") == 2
+    assert "head 2" in told(app)
     name = "grace_hopper-base-grace_hopper-glied"
     assert offers[next(file for file in offers if file.startswith(name) and file.endswith(".pdf"))]().startswith(
         b"%PDF"
