@@ -5,6 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from analysis.beam import Node, finished_table, node_table
+from analysis.numbers import percent, signed
 from app.components.tree import node_in, nodes_of, tree, words_in
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import BEAM, Question, Reading
@@ -60,7 +61,7 @@ def take_forced(photograph: Photograph) -> None:
     view. The whole page follows, not the tree alone."""
     if words := words_in((TREE.get() or {}).get("forced")):
         begin_with(photograph, words)
-        BRANCH.forget()
+        BRANCH.keep(("", (), False))  # whatever the address has pinned
         CHOICE.keep(replace(CHOICE.get(), trace="", step=len(words) - 1))  # of the trace that comes
         st.rerun()
 
@@ -135,7 +136,7 @@ def draw_captions(free: Reading, begun: Reading, prefix: tuple[str, ...], photog
         assert reading.decoded
         best = reading.decoded.captions[0]
         with column.container(border=True):
-            st.caption(f"{title}: log p {best.log_probability:.2f}, ranked by {best.score:.2f}")
+            st.caption(f"{title}: log p {signed(best.log_probability)}, ranked by {signed(best.score)}")
             st.text(best.text)
     st.button(
         "Back to the free caption", icon=":material/undo:", on_click=begin_with, args=(photograph, ()), key="free"
@@ -147,11 +148,9 @@ def draw_tables(reading: Reading) -> None:
     """The finished captions, and the whole tree, as tables."""
     nodes = nodes_of(reading)
     st.subheader("Captions that finished")
-    numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in ("log p", "ranked by", "log p so far")}
     st.dataframe(
-        finished_table(nodes),
+        finished_table(nodes).style.format({"log p": signed, "ranked by": signed}),
         hide_index=True,
-        column_config=numbers,
         alt="Captions that beam search finished, best first",
     )
     st.caption(
@@ -160,9 +159,8 @@ def draw_tables(reading: Reading) -> None:
     )
     with st.expander("The whole tree, as a table", icon=":material/table:"):
         st.dataframe(
-            node_table(nodes),
+            node_table(nodes).style.format({"probability": percent, "log p so far": signed}),
             hide_index=True,
-            column_config=numbers | {"probability": st.column_config.NumberColumn(format="percent")},
             alt="Every word that beam search weighed, step by step",
         )
 
