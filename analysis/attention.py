@@ -8,7 +8,8 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from glied.functions import AttentionFunction, Over, Role, feeding, find
+from analysis.numbers import percent
+from glied.functions import AttentionFunction, Over, Role, feeding, find, key_share
 from glied.traces import Trace
 from glied.vocabulary import FUNCTION_WORDS
 
@@ -85,6 +86,12 @@ def agreements(trace: Trace) -> Float[np.ndarray, "heads P senses"]:
     return np.stack([np.stack([agree(s.weights, s.falls) for s in senses(trace, head)], -1) for head in heads])
 
 
+def key_shares(trace: Trace) -> dict[str, float]:
+    """Name of an attention function -> how far its attention in this trace depends on the key alone
+    (`glied.functions.key_share`). Not of context attention: its keys are the words so far, others for each word."""
+    return {f.name: key_share(trace.attention[f.name]) for f in trace.functions if f.role != "context"}
+
+
 def region_names(trace: Trace) -> list[str]:
     """What to call each region: its label, else where it lies and its share of the photograph."""
     if trace.labels:
@@ -96,7 +103,7 @@ def region_names(trace: Trace) -> list[str]:
         across = ("left", "centre", "right")[int(min(x1 + x2, 1.999) / 2 * 3)]
         down = ("top", "middle", "bottom")[int(min(y1 + y2, 1.999) / 2 * 3)]
         place = "whole photograph" if wide and tall else down if wide else across if tall else f"{down} {across}"
-        names.append(place if wide and tall else f"{place} ({(x2 - x1) * (y2 - y1):.0%})")
+        names.append(place if wide and tall else f"{place} ({percent((x2 - x1) * (y2 - y1))})")
     return names
 
 

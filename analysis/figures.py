@@ -1,16 +1,12 @@
 """Tables -> Plotly figures. Plotly stops here."""
 
-from itertools import pairwise
-from textwrap import shorten
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from analysis.attention import lift, spoken
-from analysis.collocations import LEAST, Tree, log_lifts
-from analysis.groups import ALIKE, Groups, over_usual
+from analysis.attention import spoken
+from analysis.collocations import Tree, log_lifts
 
 # Blue below the even share, orange above: told apart with every common colour blindness.
 DIVERGING = [[0, "#1f5fa8"], [0.25, "#7fb0da"], [0.5, "#f2efe9"], [0.75, "#f0a35e"], [1, "#b4500a"]]
@@ -72,67 +68,6 @@ def collocation_map(
         yaxis=grid | _ticks(list(lifts.index)) | {"domain": [0, top], "range": [rows - 0.5, -0.5]},
         xaxis2=heights | {"domain": [min(right + 0.01, 1), 1]},
         yaxis2=heights | {"domain": [min(top + 0.01, 1), 1]},
-    )
-    return figure
-
-
-def group_map(shares: Float[np.ndarray, "N N"], groups: Groups, names: list[str], usual: bool = True) -> go.Figure:
-    """Region x region: how much each region (row) gathers from each (column), GLIED Eq. (9), on a log scale.
-
-    Args:
-        groups: the hierarchy that puts rows and columns in order, drawn above them; squares frame its groups.
-        usual: the scale is centred on what the average region gathers from that one, else on the even share.
-    """
-    order, N = groups.tree.order.tolist(), len(names)
-    shares = shares[np.ix_(order, order)]
-    found = lift(shares), over_usual(shares)
-    logs = np.log2(np.maximum(found[usual], LEAST))
-    numbered = [f"{i + 1} {names[i]}" for i in order]
-    reach = max(1, int(np.ceil(logs.max())))
-    ticks = np.arange(-reach, reach + 1, -(-reach // 3))
-    figure = go.Figure(
-        go.Heatmap(
-            z=logs,
-            customdata=np.stack([shares, *found], -1),
-            text=[[f"{own}<br>gathers from {other}" for other in numbered] for own in numbered],
-            hovertemplate="%{text}: %{customdata[0]:.1%}<br>%{customdata[1]:.2f} times the even share"
-            "<br>%{customdata[2]:.2f} times what is usual from there<extra></extra>",
-            colorscale=DIVERGING,
-            zmid=0,
-            zmin=-reach,
-            zmax=reach,
-            colorbar={
-                "tickvals": ticks,
-                "ticktext": [_times(t) for t in ticks.tolist()],
-                "thickness": 12,
-            },
-        )
-    )
-    forks = groups.tree.forks
-    figure.add_scatter(x=_path(forks[..., 0]), y=_path(forks[..., 1]), yaxis="y2", **TREE)
-    figure.add_shape(
-        type="line",
-        x0=-0.5,
-        x1=N - 0.5,
-        y0=1 - ALIKE,
-        y1=1 - ALIKE,
-        yref="y2",
-        line={"dash": "dot", "width": 1, "color": GREY},
-    )
-    ends = np.cumsum([len(members) for members in groups.members]) - 0.5
-    for first, last in pairwise([-0.5, *ends.tolist()]):
-        figure.add_shape(type="rect", x0=first, x1=last, y0=first, y1=last, line={"width": 2, "color": "#222"})
-    height = 15 * N + 70
-    grid = {"automargin": True, "showgrid": False, "zeroline": False, "tickfont": {"size": 10}}
-    figure.update_layout(
-        height=height + 60,
-        margin=MARGIN,
-        showlegend=False,
-        xaxis=grid | _ticks([]) | {"range": [-0.5, N - 0.5], "title": "gathered from, in the same order"},
-        yaxis=grid
-        | _ticks([shorten(name, 20, placeholder=" …") for name in numbered])
-        | {"range": [N - 0.5, -0.5], "domain": [0, 1 - 75 / height]},
-        yaxis2={"visible": False, "fixedrange": True, "rangemode": "tozero", "domain": [1 - 70 / height, 1]},
     )
     return figure
 

@@ -1,4 +1,8 @@
-"""Region groupings, GLIED Eq. (9) -> a hierarchy of the regions, groups in words, and a table of the regions."""
+"""Region groupings, GLIED Eq. (9) -> regions that gather alike, in order and in words, and a table of the regions.
+
+A region's group is its row of the groupings. Regions whose groups are alike are said to gather alike: that is a
+likeness of ours, and no second meaning of the word group.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,17 +15,18 @@ from scipy.spatial.distance import pdist
 
 from analysis.attention import looked, pooled, region_names, weights_of
 from analysis.collocations import LEAST, Tree, tree
+from analysis.numbers import percent
 from glied.traces import Trace
 
-ALIKE = 0.5  # the mean correlation at which regions still count as one group: ours, the paper cuts nothing
+ALIKE = 0.5  # the mean correlation from which regions gather alike: ours, the paper cuts nothing
 
 
-class Groups(NamedTuple):
+class Alike(NamedTuple):
     """The regions of a photograph by whom they gather from and who gathers from them.
 
     Attributes:
-        tree: their hierarchy; heights are 1 minus the mean correlation. `members`: the regions of each group, in the
-        order of the tree.
+        tree: their hierarchy; heights are 1 minus the mean correlation. `members`: the regions that gather alike,
+        together, in the order of the tree.
     """
 
     tree: Tree
@@ -42,14 +47,14 @@ def over_usual(shares: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N N"]:
     return shares / np.maximum(shares.mean(0), np.finfo(shares.dtype).tiny)
 
 
-def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Groups:
+def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Alike:
     """Joins regions that gather, more than usual, from the same regions, and that the same regions gather from.
 
     Average linkage over 1 minus the correlation of (row, column) of the logarithm of `over_usual`: symmetric, though
     `shares` is not. A region that gathers as usual from all correlates with none.
     """
     if len(shares) < 2:
-        return Groups(Tree(np.arange(len(shares)), np.zeros((0, 4, 2))), [list(range(len(shares)))])
+        return Alike(Tree(np.arange(len(shares)), np.zeros((0, 4, 2))), [list(range(len(shares)))])
     logs = np.log2(np.maximum(over_usual(shares.astype(float)), LEAST)).round(9)  # rounding errors are no likeness
     with np.errstate(invalid="ignore"):
         apart = pdist(np.hstack([logs, logs.T]), "correlation")
@@ -58,26 +63,26 @@ def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Groups:
     members: dict[int, list[int]] = {}
     for region in found.order.tolist():
         members.setdefault(int(group[region]), []).append(region)
-    return Groups(found, list(members.values()))
+    return Alike(found, list(members.values()))
 
 
-def described(shares: Float[np.ndarray, "N N"], groups: Groups, names: Sequence[str]) -> dict[str, str]:
-    """The groups in words: title -> its regions, what they gather from one another (not from
-    themselves), what the others gather from them. Regions that no other is like come last, together."""
+def described(shares: Float[np.ndarray, "N N"], alike: Alike, names: Sequence[str]) -> list[str]:
+    """Regions that gather alike, in words: which they are, what they gather from one another (not from themselves),
+    what the others gather from them. Regions that no other is like come last, together."""
     shares = shares - np.diag(shares.diagonal())  # what a region keeps of itself is no gathering
-    together = [members for members in groups.members if len(members) > 1]
-    alone = [region for members in groups.members if len(members) == 1 for region in members]
-    found = {}
-    for number, members in enumerate(together, 1):
+    together = [members for members in alike.members if len(members) > 1]
+    alone = [region for members in alike.members if len(members) == 1 for region in members]
+    found = []
+    for members in together:
         drawn, inside = shares[:, members].sum(1), np.isin(np.arange(len(shares)), members)
-        others = "" if inside.all() else f", the other regions {drawn[~inside].mean():.0%} from them"
-        told = f"On average they gather {drawn[inside].mean():.0%} from one another{others}."
-        found[f"Group {number}"] = f"{in_words(names, members)}. {told}"
-    return found | ({"Like no other": f"{in_words(names, alone)}."} if alone else {})
+        others = "" if inside.all() else f", the other regions {percent(drawn[~inside].mean())} from them"
+        told = f"On average they gather {percent(drawn[inside].mean())} from one another{others}."
+        found.append(f"{in_words(names, members)}. {told}")
+    return found + ([f"Like no other: {in_words(names, alone)}."] if alone else [])
 
 
 def in_words(names: Sequence[str], members: Sequence[int]) -> str:
-    """The regions of a group by name, the commonest first, numbered from 1: `dog (2, 5), grass (1)`."""
+    """Regions by name, the commonest first, numbered from 1: `dog (2, 5), grass (1)`."""
     numbers: dict[str, list[int]] = {}
     for region in sorted(members):
         numbers.setdefault(names[region], []).append(region + 1)
@@ -112,4 +117,4 @@ def most_sought(shares: Float[np.ndarray, "N N"], names: Sequence[str]) -> str:
 
 def _strongest(row: Float[np.ndarray, " N"], names: Sequence[str]) -> str:
     best = np.argsort(-row, kind="stable")[:3].tolist()
-    return ", ".join(f"{i + 1} {names[i]} {row[i]:.1%}" for i in best if row[i] > 0)
+    return ", ".join(f"{i + 1} {names[i]} {percent(row[i])}" for i in best if row[i] > 0)

@@ -139,7 +139,7 @@ def group_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def key_share_table(grounded: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Captioner x attention function: its key share (`glied.evaluation.grounding.key_share`); empty without any."""
+    """Captioner x attention function: its key share (`glied.functions.key_share`); empty without any."""
     return known_means(
         ({"captioner": title, "attention": titles.get(name, name)}, mean)
         for title, found in grounded.items()

@@ -106,18 +106,13 @@ def travelled() -> bool:
     return context is not None and context.is_history_navigation
 
 
-def redraws_a_part() -> bool:
-    """Whether this run redraws a part of the page and leaves the rest."""
-    context = get_script_run_ctx()
-    return context is not None and bool(context.fragment_ids_this_run)
-
-
 def start() -> Choice:
     """The choice that the address asked for when this session began, or last went back or forward; a toast for what
     makes no sense."""
     begun = START.get()
     if begun is None:
-        begun = Choice(step=_number("step", None), head=_number("head", 0) or 0)
+        region = _number("region", None)  # numbered from 1, as people see it
+        begun = Choice(step=_number("step", None), head=_number("head", 0) or 0, region=region - 1 if region else None)
         STARTS.keep(STARTS.get() + 1)
         START.keep(begun)
         CHOICE.keep(begun)
@@ -151,10 +146,19 @@ def chosen(trace: Trace) -> tuple[int, int]:
 
 
 def pinned(trace: Trace) -> int | None:
-    """The region of a trace that is pinned on its board."""
+    """The region of a trace that is pinned on its board, after `chosen`; the address names it."""
     choice = CHOICE.get()
-    held = choice.trace == trace.digest and choice.region is not None and choice.region < len(trace.boxes)
-    return choice.region if held else None
+    region = choice.region if choice.trace == trace.digest else None
+    if region is not None and region >= len(trace.boxes):
+        st.toast(f"The address asked for region {region + 1}, of which there are {len(trace.boxes)}; none is pinned.")
+        CHOICE.keep(replace(choice, region=None))
+        region = None
+    text = None if region is None else str(region + 1)
+    if text is None:
+        st.query_params.pop("region", None)
+    elif st.query_params.get("region") != text:
+        st.query_params["region"] = text
+    return region
 
 
 def choose(board: Key[Sent]) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
 Over = Literal["regions", "attributes", "words"]
 Role = Literal["grouping", "pivot", "context", "global", "local"]
 
@@ -57,3 +60,16 @@ def find(functions: Sequence[AttentionFunction], over: Over, *roles: Role) -> At
 def feeding(functions: Sequence[AttentionFunction], over: Over) -> AttentionFunction | None:
     """The function over such keys from which the word is chosen at last."""
     return find(functions, over, "global", "local")
+
+
+def key_share(weights: Float[np.ndarray, "k Q K"]) -> float:
+    """How far attention depends on the key alone: the share of the variance of log attention, centred by query, that
+    the means of the keys explain; mean over heads. 1: every query attends alike. NaN where attention is even."""
+    logs = np.log(np.maximum(weights.astype(np.float64), np.finfo(np.float32).tiny))
+    logs -= logs.mean(2, keepdims=True)
+    variance = (logs * logs).mean((1, 2))
+    varied = variance > 1e-9
+    if not varied.any():
+        return float("nan")
+    explained = (logs.mean(1) ** 2).mean(1)
+    return float((explained[varied] / variance[varied]).mean())

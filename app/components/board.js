@@ -8,7 +8,9 @@ const memory = (window.gliedBoards ??= {
   look: "fine",
   itself: true,
   beyond: true,
+  all: false,
   steps: {},
+  pins: {},
 })
 
 export default function ({ data: sent, parentElement, setStateValue }) {
@@ -28,16 +30,18 @@ export default function ({ data: sent, parentElement, setStateValue }) {
 
   // ---- what is in view
   if (memory.start !== data.start.count)
-    Object.assign(memory, { start: data.start.count, head: data.start.head, steps: {} }) // Back or Forward
+    Object.assign(memory, { start: data.start.count, head: data.start.head, steps: {}, pins: {} }) // Back or Forward
   const remembered = data.digest in memory.steps
-  const starting = Object.keys(memory.steps).length ? null : data.start.step
+  const starting = Object.keys(memory.steps).length ? {} : data.start
   const paired = data.partner in memory.steps ? data.pairs.indexOf(memory.steps[data.partner]) : -1
-  let step = memory.steps[data.digest] ?? (paired >= 0 ? paired : (starting ?? data.first))
+  let step = memory.steps[data.digest] ?? (paired >= 0 ? paired : (starting.step ?? data.first))
   step = Math.min(step, data.words.length - 1)
   memory.head = Math.min(memory.head, data.heads)
   memory.steps[data.digest] = step
-  let pinned = null // region
+  let pinned = memory.pins[data.digest] ?? starting.region ?? null // region
+  if (pinned >= N) pinned = null
   let hovered = null // region
+  let second = null // region: the column of the matrix under the pointer
   let attribute = null // hovered or pinned attribute chip
   let pinnedAttribute = null
   let timer = null
@@ -49,9 +53,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
 
   // What the average region gathers from each region, by head.
   const usuals = {}
-  const usual = () =>
-    (usuals[memory.head] ??= data.boxes
-      .map((_, region) => pooled(data.groups, memory.head, region))
+  const usual = (head = memory.head) =>
+    (usuals[head] ??= data.boxes
+      .map((_, region) => pooled(data.groups, head, region))
       .reduce((sums, shares) => sums.map((sum, i) => sum + shares[i] / N), Array(N).fill(0)))
   const asShares = (weights) => {
     const sum = weights.reduce((a, b) => a + b, 0) || 1
@@ -59,22 +63,19 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   }
   // A region's group: what it gathers from each region; by default only what exceeds the usual, for some regions are
   // sought by all.
-  function groupOf(region) {
-    const shares = pooled(data.groups, memory.head, region).map((share, i) =>
-      memory.itself || i !== region ? share : 0,
-    )
-    return asShares(memory.beyond ? shares.map((share, i) => Math.max(0, share - usual()[i])) : shares)
+  function groupOf(region, head = memory.head) {
+    const shares = pooled(data.groups, head, region).map((share, i) => (memory.itself || i !== region ? share : 0))
+    return asShares(memory.beyond ? shares.map((share, i) => Math.max(0, share - usual(head)[i])) : shares)
   }
-  const timesUsual = (region, i) =>
-    `${(pooled(data.groups, memory.head, region)[i] / Math.max(usual()[i], 1e-9)).toFixed(1)}×`
+  const ofUsual = (region, i) => times(pooled(data.groups, memory.head, region)[i] / Math.max(usual()[i], 1e-9))
   // How the photograph is marked beside the weights themselves.
   function marks() {
     const region = query()
     const grouped = mode() === "groups" && (attribute ?? pinnedAttribute) === null
     const share = (i) => pooled(data.groups, memory.head, region)[i]
-    const told = (i) => `${percent(share(i))}, ${timesUsual(region, i)}`
+    const told = (i) => `${percent(share(i))}, ${ofUsual(region, i)}`
     const of = grouped && memory.beyond ? { told, most: "furthest beyond the usual" } : {}
-    return { marked: marked(), dashed: hovered !== null, ...of }
+    return { marked: marked(), dashed: hovered !== null, second, ...of }
   }
   function shown() {
     const seen = attribute ?? pinnedAttribute
@@ -95,20 +96,14 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     change: () => choose(+slider.value),
   })
   const place = make("span")
+  const named = ["Mean of heads", ...Array.from({ length: data.heads }, (_, i) => `Head ${i + 1}`)]
   const heads = make(
     "select",
     {
       "aria-label": "Attention head",
-      change: () => {
-        memory.head = +heads.value
-        draw()
-        tell({ head: memory.head })
-        commit()
-      },
+      change: () => chooseHead(+heads.value),
     },
-    ...["Mean of heads", ...Array.from({ length: data.heads }, (_, i) => `Head ${i + 1}`)].map((name, i) =>
-      make("option", { value: i }, name),
-    ),
+    ...named.map((name, i) => make("option", { value: i }, name)),
   )
   const tabs = (names, get, set) => {
     const group = make(
@@ -130,7 +125,8 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       ),
     )
     group.update = () => [...group.children].forEach((b) => b.setAttribute("aria-pressed", b.value === get()))
-    return group
+    group.update()
+    return rove(group)
   }
   const cite = (text, name) => text + (data.cited[name] && `: ${data.cited[name]}`)
   const modeTabs = tabs(
@@ -164,6 +160,16 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       memory.beyond = value === "beyond"
     },
   )
+  const allTabs = tabs(
+    {
+      one: ["One region", "The group of the region under the pointer"],
+      all: ["All regions", "What every region gathers from every other, as a matrix"],
+    },
+    () => (memory.all ? "all" : "one"),
+    (value) => {
+      memory.all = value === "all"
+    },
+  )
   const itself = make("input", {
     type: "checkbox",
     change: () => {
@@ -179,11 +185,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     make("div", {}, play, slider, place),
     make("div", {}, heads),
     ...(data.coarse ? [lookTabs] : []),
-    ...(modes.length > 1 ? [beyondTabs, itselfLabel] : []),
+    ...(modes.length > 1 ? [allTabs, beyondTabs, itselfLabel] : []),
     displaySettings(),
   )
 
-  const { stage, legend, crop, at, visit, paint, paintBoxes } = photograph(data, {
+  const { stage, legend, photo, crop, at, visit, paint, paintBoxes, paintSmall } = photograph(data, {
     tabindex: 0,
     role: "application",
     "aria-label": `${data.alt}. ${N} regions: arrow keys move, plus and minus change the size, Enter pins, Escape clears.`,
@@ -194,26 +200,28 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     keydown: press,
   })
   const readout = make("p", { class: "readout", "aria-live": "polite" })
-  const minis = make(
-    "div",
-    { class: "minis", role: "group", "aria-label": "All regions" },
-    ...data.boxes.map((_, i) =>
-      make(
-        "button",
-        {
-          "aria-label": `Region ${i + 1}, ${data.names[i]}`,
-          title: `${i + 1}: ${data.names[i]}`,
-          ...visited(
-            () => point(i),
-            () => {
-              if (hovered === i) point(null)
+  const minis = rove(
+    make(
+      "div",
+      { class: "minis", role: "group", "aria-label": "All regions" },
+      ...data.boxes.map((_, i) =>
+        make(
+          "button",
+          {
+            "aria-label": `Region ${i + 1}, ${data.names[i]}`,
+            title: `${i + 1}: ${data.names[i]}`,
+            ...visited(
+              () => point(i),
+              () => {
+                if (hovered === i) point(null)
+              },
+            ),
+            click: () => {
+              hold(pinned === i ? null : i)
             },
-          ),
-          click: () => {
-            hold(pinned === i ? null : i)
           },
-        },
-        crop(i, 38),
+          crop(i, 38),
+        ),
       ),
     ),
   )
@@ -223,44 +231,90 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
       (data.labels.length ? " What a region is called is its detector’s guess." : ""),
   )
-  const chips = make(
-    "div",
-    { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
-    ...data.attributes.map((word, i) =>
-      make(
-        "button",
-        {
-          style: `--score: ${Math.round(45 * data.scores[i])}%`,
-          title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
-          ...visited(
-            () => {
-              attribute = i
+  const chips = rove(
+    make(
+      "div",
+      { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
+      ...data.attributes.map((word, i) =>
+        make(
+          "button",
+          {
+            style: `--score: ${Math.round(45 * data.scores[i])}%`,
+            title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
+            ...visited(
+              () => {
+                attribute = i
+                draw()
+              },
+              () => {
+                if (attribute === i) {
+                  attribute = null
+                  draw()
+                }
+              },
+            ),
+            click: () => {
+              pinnedAttribute = pinnedAttribute === i ? null : i
               draw()
             },
-            () => {
-              if (attribute === i) {
-                attribute = null
-                draw()
-              }
-            },
-          ),
-          click: () => {
-            pinnedAttribute = pinnedAttribute === i ? null : i
-            draw()
           },
-        },
-        word + " ",
-        make("small", {}, data.scores[i].toFixed(2)),
+          word + " ",
+          make("small", {}, data.scores[i].toFixed(2)),
+        ),
       ),
     ),
   )
   const panel = make("div", { class: "panel" })
+  // ---- all heads at a glance
+  const side = 150
+  const small = { width: width > height ? side : Math.round((side * width) / height) }
+  small.height = Math.round((small.width * height) / width)
+  const glances = named.map((name, head) =>
+    make(
+      "button",
+      { click: () => chooseHead(head) },
+      make("canvas", { ...small, "aria-hidden": "true" }),
+      make("b", {}, name),
+      make("span"),
+    ),
+  )
+  const glance = make(
+    "details",
+    {
+      class: "glance",
+      toggle: () => {
+        if (glance.open === view.glance) return
+        setView({ glance: glance.open })
+      },
+    },
+    make("summary", {}, "All heads at a glance"),
+    rove(make("div", { role: "group", "aria-label": "All heads; choose one" }, ...glances)),
+  )
+  glance.repaint = () => {
+    glance.open = view.glance
+    if (!view.glance) return
+    const lines = named.map((_, head) =>
+      mode() === "groups" ? groupOf(query(), head) : pooled(look() === "coarse" ? data.coarse : data.fine, head, step),
+    )
+    paintSmall(
+      glances.map((button) => button.firstChild),
+      lines,
+    )
+    glances.forEach((button, head) => {
+      button.setAttribute("aria-pressed", head === memory.head)
+      const [most] = ranked(lines[head], 1)
+      button.lastChild.textContent = `${most + 1} ${data.names[most]}`
+    })
+  }
+  follow(glance)
+  if (!photo.complete) photo.addEventListener("load", () => glance.repaint(), { once: true })
+
   const board = make(
     "div",
     { class: "board" },
     words,
     controls,
-    make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys), panel),
+    make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys, glance), panel),
     make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
     chips,
   )
@@ -299,7 +353,47 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     ranked(weights, 6).map((i) =>
       row(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls ? falls[i] : undefined, "", crop(i, 34)),
     )
-  const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
+  const heading = (text, note = "", help = "") => make("h4", { title: help }, text, make("em", {}, note))
+  // How far an attention depends on its key alone: here, and over the data set of a report.
+  function keyShares(kinds, what) {
+    const known = Object.entries(kinds).filter(([name]) => data.key_shares[name] != null)
+    const said = known.map(([name, over]) => {
+      const usually = data.reported[name]
+      return `${data.key_shares[name].toFixed(2)} over ${over}${usually === undefined ? "" : ` (${data.reported.over}: ${usually.toFixed(2)})`}`
+    })
+    if (!said.length) return []
+    return [
+      make(
+        "p",
+        { class: "note" },
+        `Key share ${said.join(", ")}: how much of this attention its key alone decides; at 1 every ${what} attends alike.`,
+      ),
+    ]
+  }
+  // What the word before this one read, of the words so far; also as bars under the caption.
+  const readWords = () => (data.context && step > 0 ? pooled(data.context, memory.head, step).slice(0, step + 1) : null)
+  const bars = make("input", { type: "checkbox", change: () => setView({ read: bars.checked }) })
+  const barsLabel = make("label", {}, bars, "under the caption")
+  function drawRead() {
+    const read = view.read && mode() === "word" ? readWords() : null
+    const reach = read && Math.max(...read)
+    ;[...words.children].forEach((b, t) =>
+      b.style.setProperty("--read", `${read?.[t + 1] ? (100 * read[t + 1]) / reach : 0}%`),
+    )
+    bars.checked = view.read
+  }
+  words.repaint = drawRead
+  follow(words)
+  function wordRows() {
+    const read = readWords()
+    if (!read) return []
+    const name = (j) => (j ? `${j} ${data.words[j - 1]}` : "(start)")
+    const help = `Context attention${data.cited.context && `, ${data.cited.context}`}: the word before this one reads the words so far`
+    return [
+      heading("Earlier words it read", barsLabel, help),
+      ...ranked(read, 4).map((j) => row(name(j), read[j], Math.max(...read))),
+    ]
+  }
 
   function drawWordPanel(weights) {
     const read = data.read && pooled(data.read, memory.head, step),
@@ -308,7 +402,8 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       attributeFalls = data.attribute_falls[step]
     const rho = data.agreement[memory.head][step] ?? []
     const likely = data.alternatives[step],
-      chances = data.alternative_log_probabilities[step].map(Math.exp)
+      chances = data.alternative_log_probabilities[step].map(Math.exp),
+      others = Math.max(0, 1 - chances.reduce((a, b) => a + b, 0))
     const title = `“${data.words[step]}”`
     const correlation = (value, what) => `${value === null ? "unknown" : signed(value)} over ${what}`
     panel.replaceChildren(
@@ -340,8 +435,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
             ),
           ]
         : []),
+      ...keyShares({ [look()]: "regions", read: "attributes" }, "word"),
+      ...wordRows(),
       heading("What it might have said here", "probability"),
       ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")),
+      row("any other or (unknown)", others, chances[0]),
     )
   }
 
@@ -356,16 +454,61 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       ...ranked(weights, 6)
         .filter((i) => weights[i] > 0)
         .map((i) =>
-          row(`${i + 1} ${data.names[i]}`, shares[i], Math.max(...shares), timesUsual(region, i), "", crop(i, 34)),
+          row(`${i + 1} ${data.names[i]}`, shares[i], Math.max(...shares), ofUsual(region, i), "", crop(i, 34)),
         ),
       make(
         "p",
         { class: "note" },
         `Region distilling${data.cited.groups && `, ${data.cited.groups}`}: the regions this one is enriched with before any word is said. Shares sum to 100 %. 1× of the usual: as much as the average region of the photograph takes.`,
       ),
+      ...keyShares({ groups: "regions" }, "region"),
       heading("Attributes seen in this region", "probability here"),
       ...ranked(seen, 8).map((m) => row(data.attributes[m], seen[m], Math.max(...seen, 1e-6))),
     )
+  }
+
+  // The matrix stays as it is while the pointer moves over it.
+  let matrix = null
+  function drawMatrixPanel() {
+    const of = `${memory.head} ${memory.beyond}`
+    if (matrix?.of !== of || !matrix.isConnected) {
+      const shares = data.boxes.map((_, region) => pooled(data.groups, memory.head, region))
+      const found = data.alike.heads[memory.head]
+      const even = Array(N).fill(1 / N)
+      matrix = drawMatrix(
+        { shares, usual: memory.beyond ? usual() : even, found, cut: data.alike.cut, names: data.names },
+        (row, column) => {
+          second = column
+          point(row)
+        },
+        hold,
+      )
+      matrix.of = of
+      panel.replaceChildren(
+        make("h3", {}, "What each gathers from each"),
+        make(
+          "p",
+          { class: "note" },
+          `A row is a region’s group, a column a region it gathers from${data.cited.groups && ` (${data.cited.groups})`}. 1× is ${memory.beyond ? "what the average region takes of that one" : "an even share"}.`,
+        ),
+        matrix.legend,
+        matrix,
+        make(
+          "details",
+          {},
+          make("summary", {}, "Regions that gather alike"),
+          make("ul", {}, ...found.told.map((text) => make("li", {}, text))),
+          make(
+            "p",
+            { class: "note" },
+            `They stand side by side, framed where their mean correlation beyond the usual is ${data.alike.from} or more: the dotted line in the tree, our cut. It says that the captioner treats them alike, not that they gather from one another, are one object, or that a word depends on them.`,
+          ),
+        ),
+        ...keyShares({ groups: "regions" }, "region"),
+      )
+      matrix.fit()
+    }
+    matrix.mark(query(), second)
   }
 
   function drawReadout(weights) {
@@ -383,13 +526,15 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       return
     }
     if (seen === null && mode() === "groups") {
-      const share = pooled(data.groups, memory.head, query())[region]
-      readout.textContent = `Region ${region + 1} (${data.names[region]}): ${percent(share)} of the group of region ${query() + 1}, ${timesUsual(query(), region)} what is usual.`
+      const from = second ?? region
+      const share = pooled(data.groups, memory.head, region)[from]
+      const whom = from === region ? "itself" : `region ${from + 1} (${data.names[from]})`
+      readout.textContent = `Region ${region + 1} (${data.names[region]}) gathers ${percent(share)} from ${whom}, ${ofUsual(region, from)} what is usual from there, ${times(share * N)} the even share.`
       return
     }
     const fall = seen === null && mode() === "word" ? data.region_falls[step]?.[region] : null
     readout.textContent =
-      `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${(weights[region] * N).toFixed(1)}× the even share.` +
+      `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${times(weights[region] * N)} the even share.` +
       (fall == null
         ? ""
         : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`)
@@ -415,11 +560,13 @@ export default function ({ data: sent, parentElement, setStateValue }) {
         return button
       }),
     )
+    rove(words)
   }
 
   function draw() {
     const weights = shown()
     ;[...words.children].forEach((b, t) => b.setAttribute("aria-pressed", t === step && mode() === "word"))
+    if (!words.contains(words.getRootNode().activeElement)) words.stopAt(words.children[step])
     slider.value = step
     place.textContent = `${step + 1} of ${data.words.length}`
     heads.value = memory.head
@@ -427,14 +574,18 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     modeTabs.update()
     lookTabs.update()
     beyondTabs.update()
-    for (const part of [beyondTabs, itselfLabel]) part.style.display = mode() === "groups" ? "" : "none"
+    allTabs.update()
+    for (const part of [allTabs, beyondTabs, itselfLabel]) part.style.display = mode() === "groups" ? "" : "none"
     lookTabs.style.display = mode() === "word" ? "" : "none"
     ;[...chips.children].forEach((b, i) => b.setAttribute("aria-pressed", i === pinnedAttribute))
     paint(weights, marks())
     drawMinis(weights)
     drawReadout(weights)
-    if (mode() === "groups") drawGroupPanel(groupOf(query()))
-    else drawWordPanel(regionWeights())
+    drawRead()
+    glance.repaint()
+    if (mode() !== "groups") drawWordPanel(regionWeights())
+    else if (memory.all) drawMatrixPanel()
+    else drawGroupPanel(groupOf(query()))
   }
 
   // ---- what a person does
@@ -461,6 +612,12 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     tell({ step })
     if (done) commit()
   }
+  function chooseHead(head) {
+    memory.head = head
+    draw()
+    tell({ head })
+    commit()
+  }
   function toggle() {
     if (timer) return stop()
     timer = setInterval(() => choose((step + 1) % data.words.length, false), 1100)
@@ -476,9 +633,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     play.setAttribute("aria-label", "Play the caption")
   }
 
+  let drawnSecond = null
   function point(region, told = false) {
-    if (region === hovered) return
+    if (region === hovered && second === drawnSecond) return
     hovered = region
+    drawnSecond = second
     if (mode() === "groups") draw()
     else {
       const weights = shown()
@@ -491,11 +650,12 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   // Pins a region, or none; Export then offers its group.
   function hold(region) {
     const other = region !== pinned
-    pinned = region
+    memory.pins[data.digest] = pinned = region
     draw()
-    if (other && data.groups && !data.partner) commit()
+    if (other && !data.partner) commit()
   }
   function hover(event) {
+    second = null
     if (event.pointerType !== "touch") point(at(event)[0] ?? null)
   }
   function pin(event) {

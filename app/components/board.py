@@ -9,30 +9,45 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from analysis.attention import agreements, cited, first_step, region_names, spoken
+from analysis.attention import agreements, cited, first_step, key_shares, region_names, spoken
 from analysis.diff import align
+from analysis.groups import ALIKE, cluster_regions, described, groupings
+from app.engine.reports import reported_key_shares
 from app.photographs.photograph import Photograph
 from app.state import STARTS, Key, Sent, start
-from glied.functions import feeding, find
+from glied.functions import AttentionFunction, feeding, find
 from glied.traces import Trace
 
 HERE = Path(__file__).parent
-PHOTO, PHOTO_CSS = (HERE / "photo.js").read_text(), (HERE / "photo.css").read_text()
+ROVE = (HERE / "rove.js").read_text()
+PHOTO, PHOTO_CSS = ROVE + (HERE / "photo.js").read_text(), (HERE / "photo.css").read_text()
 _board = st.components.v2.component(
-    "glied_board", css=PHOTO_CSS + (HERE / "board.css").read_text(), js=PHOTO + (HERE / "board.js").read_text()
+    "glied_board",
+    css=PHOTO_CSS + "".join((HERE / f"{name}.css").read_text() for name in ("matrix", "board")),
+    js=PHOTO + "".join((HERE / f"{name}.js").read_text() for name in ("matrix", "board")),
 )
 
 
 def board(
     trace: Trace, photograph: Photograph, key: Key[Sent], on_choice: Callable[[], None], partner: Trace | None = None
 ) -> None:
-    """Draws the board of a trace; `on_choice` is called after every click on a word or head, which `app.state.choose`
-    takes over. `partner` is the trace of the board beside it, which then moves along."""
+    """Draws the board of a trace; `on_choice` is called after every choice of a word, head or region, which
+    `app.state.choose` takes over. `partner` is the trace of the board beside it, which then moves along."""
     first = start()
-    begun = {"step": first.step, "head": first.head, "count": STARTS.get()}
+    begun = {"step": first.step, "head": first.head, "region": first.region, "count": STARTS.get()}
     drawn = {"digest": trace.digest, "partner": partner.digest if partner else None, "trace": packed(trace, partner)}
-    shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun}
+    title, shares = reported_key_shares(trace.checkpoint)
+    reported = {name: round(shares[f.name], 2) for name, f in functions(trace).items() if f and f.name in shares}
+    shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun, "reported": reported | {"over": title}}
     _board(key=key.name, data=drawn | shown, on_choice_change=on_choice)
+
+
+def functions(trace: Trace) -> dict[str, AttentionFunction | None]:
+    """The attention functions that the board draws, as it calls them."""
+    groups, coarse = (find(trace.functions, "regions", role) for role in ("grouping", "global"))
+    fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
+    coarse, context = (None if coarse == fine else coarse), find(trace.functions, "words", "context")
+    return {"groups": groups, "coarse": coarse, "fine": fine, "read": read, "context": context}
 
 
 @lru_cache(maxsize=16)
@@ -43,9 +58,7 @@ def packed(trace: Trace, partner: Trace | None) -> str:
 
 def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
     """All that the board draws on the photograph, for every word, head and region."""
-    groups, coarse = (find(trace.functions, "regions", role) for role in ("grouping", "global"))
-    fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
-    drawn = {"groups": groups, "coarse": None if coarse == fine else coarse, "fine": fine, "read": read}
+    drawn, shares = functions(trace), key_shares(trace)
     pairs = align(trace.words, partner.words) if partner else None
     return {
         "size": trace.size,
@@ -63,6 +76,12 @@ def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
         "heads": trace.heads,
         "cited": {name: cited(trace, function) for name, function in drawn.items()},
         **{name: rounded(trace.attention[function.name]) if function else None for name, function in drawn.items()},
+        "key_shares": {
+            name: None if np.isnan(shares[f.name]) else round(shares[f.name], 2)
+            for name, f in drawn.items()
+            if f and f.name in shares
+        },
+        "alike": None if partner else alike(trace),
         "region_falls": rounded(trace.region_falls),
         "attribute_falls": rounded(trace.attribute_falls),
         "agreement": rounded(agreements(trace), 2),
@@ -70,6 +89,22 @@ def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
         "pairs": pairs.left if pairs else None,
         "differs": pairs.left_differs if pairs else None,
     }
+
+
+def alike(trace: Trace) -> dict[str, Any] | None:
+    """Which regions gather alike: by the mean over heads and by each head, the order of the regions, the joints of
+    their tree, where those that gather alike end, and who they are. None of a captioner without groupings."""
+    names, found = region_names(trace), []
+    for head in range(trace.heads + 1):
+        if (shares := groupings(trace, head)) is None:
+            return None
+        known = cluster_regions(shares)
+        ends = np.cumsum([len(members) for members in known.members]).tolist()
+        forks = rounded(known.tree.forks, 3)
+        found.append(
+            {"order": known.tree.order.tolist(), "forks": forks, "ends": ends, "told": described(shares, known, names)}
+        )
+    return {"heads": found, "cut": 1 - ALIKE, "from": ALIKE}
 
 
 def rounded(array: np.ndarray, digits: int = 5) -> list:

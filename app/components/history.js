@@ -1,9 +1,14 @@
-// Streamlit makes an entry in the browser's history of every change of the address. Here only another page or another
-// photograph of the gallery is one, so that Back leads to the view before; a word, a head or an edit replaces its entry.
+// Streamlit makes an entry in the browser's history of every change of the address. Here only another page is one, and what
+// a person's act changed of the view: photograph, word, head, pinned region, words to begin with. So Back undoes that;
+// what the app then adds to the address, and what else changes, replaces its entry.
+const VIEW = { photo: false, step: false, head: false, region: true, prefix: true, pin: true } // whether it may be absent
+
 export default function () {
   if (window.gliedHistory) return
   const place = (window.gliedHistory = { stood: location.href })
   const { pushState, replaceState } = history
+  let acted = false // since the address last changed
+  for (const kind of ["pointerdown", "keydown", "input"]) window.addEventListener(kind, () => (acted = true), true)
   // On its way to another page Streamlit writes into the address of the page it leaves: that one's last that stood for
   // a moment is put back.
   let timer = null
@@ -12,18 +17,26 @@ export default function () {
   }
   const write = (how, state, url) => {
     how.call(history, state, "", url)
+    acted = false
     clearTimeout(timer)
     timer = setTimeout(stand, 500)
   }
+  const views = (from, to) =>
+    Object.entries(VIEW).some(
+      ([name, absent]) =>
+        from.searchParams.get(name) !== to.searchParams.get(name) && (absent || from.searchParams.has(name)),
+    )
   history.replaceState = (state, _, url) => write(replaceState, state, url)
   history.pushState = (state, _, url) => {
     const from = new URL(location.href),
-      to = new URL(url, from),
-      shown = from.searchParams.get("photo")
+      to = new URL(url, from)
     if (from.pathname !== to.pathname) {
       if (new URL(place.stood).pathname === from.pathname) replaceState.call(history, {}, "", place.stood)
       write(pushState, state, url)
-    } else write(shown && to.search && shown !== to.searchParams.get("photo") ? pushState : replaceState, state, url)
+    } else write(acted && from.search && to.search && views(from, to) ? pushState : replaceState, state, url)
   }
-  window.addEventListener("popstate", stand)
+  window.addEventListener("popstate", () => {
+    acted = false
+    stand()
+  })
 }

@@ -10,9 +10,10 @@ _history = st.components.v2.component("glied_history", js=Path(__file__).with_na
 
 
 def follow_history() -> None:
-    """Another page or photograph of the gallery makes an entry in the browser's history, and nothing else does; where
-    Back or Forward was pressed, a word and head in the address win over those that the session remembers."""
+    """Another page, photograph, word, head, pinned region or forced beginning makes an entry in the browser's history,
+    and nothing else does; where Back or Forward was pressed, a word, head and region in the address win over those
+    that the session remembers."""
     with st.container(key="history"):
         _history(key="history_of_the_browser")
-    if travelled() and {"step", "head"} & set(st.query_params):
+    if travelled() and {"step", "head", "region"} & set(st.query_params):
         START.forget()

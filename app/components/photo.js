@@ -4,6 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg"
 const COLUMNS = 96
 const FILLED = 5 // regions that are filled and outlined, at most
+const SECOND = "#e58fc0" // the outline of a second region that is marked
 const VEIL = 0.65 // what is painted where none of them lies, as if it were so many times the even share
 // Told apart with every common colour blindness, and in print.
 const PALETTES = {
@@ -25,16 +26,20 @@ const PALETTES = {
 }
 const HEATS = { boxes: "top regions", map: "map of all" }
 // How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (both in
-// percent) that is filled and outlined, whether outlines have labels. The browser remembers it.
+// percent) that is filled and outlined, whether outlines have labels; whether all heads are at a glance, and whether the
+// caption tells the words that were read. The browser remembers it.
 const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
-const usualView = { palette: "warm", heat: "boxes", opacity: 62, threshold: 3, labels: true }
+const usualView = { palette: "warm", heat: "boxes", opacity: 62, threshold: 3, labels: true, glance: false, read: true }
 const view = (window.gliedView ??= { ...usualView, ...remembered() })
 
 function remembered() {
+  const flag = (value) => typeof value === "boolean"
   const known = {
     palette: (value) => Object.hasOwn(PALETTES, value),
     heat: (value) => Object.hasOwn(HEATS, value),
-    labels: (value) => typeof value === "boolean",
+    labels: flag,
+    glance: flag,
+    read: flag,
   }
   const within = (value, [least, most]) => Number.isFinite(value) && value >= least && value <= most
   const holds = (name, value) => known[name]?.(value) ?? (name in LIMITS && within(value, LIMITS[name]))
@@ -83,6 +88,7 @@ function percent(p) {
   if (p > 0 && p < 0.0005) return "< 0.1 %"
   return `${(100 * p).toFixed(p > 0 && p < 0.0995 ? 1 : 0)} %`
 }
+const times = (x) => `${x.toFixed(1)}×`
 function signed(v, digits = 2) {
   if (v == null) return "–"
   const size = Math.abs(v).toFixed(digits)
@@ -150,8 +156,9 @@ function displaySettings() {
 }
 
 // `data` has photo (a URL), alt, size, boxes and labels; `attributes` go to the element, `stage`.
-//   paint(weights, { marked, dashed, told, most }): the regions of most weight, and the marked one in blue; told(i) is
-//     what the label of a region says of it, most what the right end of the legend means
+//   paint(weights, { marked, dashed, second, told, most }): the regions of most weight, the marked one in blue and a
+//     second in pink; told(i) is what the label of a region says of it, most what the right end of the legend means
+//   paintSmall(canvases, lines): one small copy for each line of weights
 //   at(event): the regions there, smallest first; among equals the one whose centre is nearest
 //   crop(i, size): a small picture of a region; legend: what the colours mean
 function photograph(data, attributes = {}) {
@@ -215,12 +222,13 @@ function photograph(data, attributes = {}) {
     return found
   }
 
-  function paintHeat(weights, most) {
+  const lifts = (weights) =>
+    view.heat === "boxes" ? fill(weights) : spread(weights).map((v, i) => (even[i] ? v / even[i] : 0))
+  const reachOf = (lift) => Math.max(1, Math.log2(Math.max(...lift)))
+  function paintHeat(at, lift, reach) {
     const ramp = PALETTES[view.palette],
       cover = view.opacity / 100
-    const lift = view.heat === "boxes" ? fill(weights) : spread(weights).map((v, i) => (even[i] ? v / even[i] : 0))
-    const reach = Math.max(1, Math.log2(Math.max(...lift)))
-    const context = canvas.getContext("2d")
+    const context = at.getContext("2d")
     const pixels = context.createImageData(COLUMNS, rows)
     lift.forEach((value, i) => {
       const log = Math.log2(Math.max(value, 1e-3)),
@@ -231,8 +239,6 @@ function photograph(data, attributes = {}) {
       pixels.data[4 * i + 3] = log > 0 ? 255 * cover * t ** 0.7 : 255 * Math.min(cover, -0.5 * log)
     })
     context.putImageData(pixels, 0, 0)
-    scale.style.background = `linear-gradient(90deg, #222, #aaa 33%, ${ramp.map((c) => `rgb(${c})`).join(", ")})`
-    right.textContent = most ?? `${(2 ** reach).toFixed(1)}× the even share, which the mark shows`
   }
 
   function outline(i, colour, thick, opacity, dash) {
@@ -281,20 +287,22 @@ function photograph(data, attributes = {}) {
   }
 
   let painted = null // with which weights and marks
-  function paintBoxes(weights, { marked = null, dashed = false, told, most } = {}) {
-    painted = [weights, { marked, dashed, told, most }]
+  function paintBoxes(weights, { marked = null, dashed = false, second = null, told, most } = {}) {
+    painted = [weights, { marked, dashed, second, told, most }]
     const zoom = (stage.clientWidth || 500) / width // once, before anything changes: to read it lays the page out
     svg.replaceChildren()
     tags.replaceChildren()
     const taken = [],
       reach = Math.max(...weights)
-    const others = top(weights).filter((i) => i !== marked)
+    const others = top(weights).filter((i) => i !== marked && i !== second)
     const named = (i) => (data.labels[i] ? `${data.labels[i]} ` : "") + (told ? told(i) : percent(weights[i]))
     for (const i of [...others].reverse())
       outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
+    if (second !== null) outline(second, SECOND, 4, 1)
     if (marked !== null) outline(marked, "#56b4e9", 4, 1, dashed ? "8 5" : "")
     if (!view.labels) return
     if (marked !== null) label(marked, named(marked), taken, zoom, "query")
+    if (second !== null && second !== marked) label(second, named(second), taken, zoom, "second")
     for (const i of others) label(i, named(i), taken, zoom)
   }
 
@@ -337,11 +345,28 @@ function photograph(data, attributes = {}) {
   }
 
   function paint(weights, marks = {}) {
-    paintHeat(weights, marks.most)
+    const lift = lifts(weights),
+      reach = reachOf(lift)
+    paintHeat(canvas, lift, reach)
+    const ramp = PALETTES[view.palette].map((c) => `rgb(${c})`).join(", ")
+    scale.style.background = `linear-gradient(90deg, #222, #aaa 33%, ${ramp})`
+    right.textContent = marks.most ?? `${times(2 ** reach)} the even share, which the mark shows`
     paintBoxes(weights, marks)
+  }
+  // Small copies of the photograph, a canvas for each line of weights, all on one scale.
+  function paintSmall(canvases, lines) {
+    const each = lines.map(lifts),
+      reach = Math.max(...each.map(reachOf))
+    const heat = make("canvas", { width: COLUMNS, height: rows })
+    canvases.forEach((small, i) => {
+      paintHeat(heat, each[i], reach)
+      const context = small.getContext("2d")
+      if (photo.complete && photo.naturalWidth) context.drawImage(photo, 0, 0, small.width, small.height)
+      context.drawImage(heat, 0, 0, small.width, small.height)
+    })
   }
   stage.repaint = () => painted && paint(...painted)
   follow(stage)
 
-  return { stage, legend, crop, at, visit, paint, paintBoxes }
+  return { stage, legend, photo, crop, at, visit, paint, paintBoxes, paintSmall }
 }

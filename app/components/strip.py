@@ -11,7 +11,9 @@ from glied.errors import GliedError
 
 HERE = Path(__file__).parent
 _strip = st.components.v2.component(
-    "glied_strip", css=(HERE / "strip.css").read_text(), js=(HERE / "strip.js").read_text()
+    "glied_strip",
+    css=(HERE / "strip.css").read_text(),
+    js=(HERE / "rove.js").read_text() + (HERE / "strip.js").read_text(),
 )
 
 

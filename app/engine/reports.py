@@ -43,6 +43,19 @@ def comparable(left: str, right: str) -> list[tuple[Images, Images]]:
     return [(pair[0]["images"], pair[1]["images"]) for pair in read if len(pair) == 2 and alike(*pair)]
 
 
+def reported_key_shares(checkpoint: str) -> tuple[str, dict[str, float]]:
+    """The mean key share of each attention function of the captioner of this digest, over the first data set and split
+    whose report has them, and which that is; empty where none has."""
+    running = engine()
+    names = [name for name, each in running.models.items() if each.digest == checkpoint]
+    for title, kind in report_files(running.folder).items() if names else ():
+        report = report_or_why(running.folder, names[0], kind)
+        shares = {} if isinstance(report, str) else report.get("grounding", {}).get("key_share", {})
+        if shares:
+            return title, {function: mean["mean"] for function, mean in shares.items()}
+    return "", {}
+
+
 def report_or_why(folder: Path, name: str, kind: str = "") -> Mapping[str, Any] | str:
     """The report of a captioner; where there is none, a sentence that says why and what to do.
 

@@ -1,15 +1,24 @@
 """Tables that can be sorted, searched and taken away as CSV."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 
-def show_table(table: pd.DataFrame, alt: str, file: str, columns: Mapping[str, Any] | None = None) -> None:
-    """A table, and the same as a file; `columns` say how those of them that it has are written."""
-    st.dataframe(table, hide_index=True, alt=alt, column_config=dict(columns or {}), placeholder="–")
+def show_table(
+    table: pd.DataFrame,
+    alt: str,
+    file: str,
+    columns: Mapping[str, Any] | None = None,
+    written: Mapping[str, Callable[[float], str]] | None = None,
+) -> None:
+    """A table, and the same as a file; `columns` say how those of them that it has are shown, `written` how their
+    numbers are written, which are sorted as numbers all the same."""
+    known = {name: write for name, write in (written or {}).items() if name in table}
+    shown = table.style.format(known, na_rep="–") if known else table  # type: ignore[arg-type]
+    st.dataframe(shown, hide_index=True, alt=alt, column_config=dict(columns or {}), placeholder="–")
     offer_csv(table, file)
 
 

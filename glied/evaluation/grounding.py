@@ -25,7 +25,7 @@ from glied.errors import GliedError
 from glied.evaluation.evaluate import Scenes
 from glied.evaluation.metrics import interval, rank_correlation
 from glied.evaluation.recall import MATCH
-from glied.functions import Functions, Over, feeding, find
+from glied.functions import Functions, Over, feeding, find, key_share
 from glied.images import open_image
 from glied.model import Inputs
 from glied.regions.boxes import iou
@@ -157,16 +157,6 @@ def grouping_lift(
                 if same.any():
                     lifts["same" + kind].append(lift[q, same].mean().item())
     return lifts
-
-
-def key_share(weights: Float[Tensor, "k Q K"]) -> float:
-    """How far attention depends on the key alone: the share of the variance of log attention, centred by query, that
-    the means of the keys explain; mean over heads. 1: every query attends alike. NaN where attention is even."""
-    logs = weights.double().clamp_min(torch.finfo(torch.float).tiny).log()
-    logs = logs - logs.mean(2, keepdim=True)
-    variance = logs.square().mean((1, 2))
-    share = logs.mean(1).square().mean(1) / variance
-    return share[variance > 1e-9].mean().item()
 
 
 def count_partners(weights: Float[Tensor, "N N"]) -> int:
@@ -358,7 +348,7 @@ def measure_key_share(view: View, functions: Functions) -> dict[str, list[float]
     words of one caption, so that no key meets the queries of all."""
     read = [weights for _, weights in (*view.people, view.own)]
     names = [f.name for f in functions if f.role != "context"]
-    return {name: [key_share(torch.cat([weights[name] for weights in read], 1))] for name in names}
+    return {name: [key_share(torch.cat([weights[name] for weights in read], 1).numpy())] for name in names}
 
 
 def measure_falls(

@@ -8,14 +8,15 @@ import pytest
 import tiny
 from jaxtyping import TypeCheckError
 
-from analysis import attention, figures, groups
+from analysis import attention, groups
 from analysis.beam import beam_nodes
 from analysis.diff import align, evidence_table
+from analysis.numbers import percent, signed, times
 from analysis.page import Account, page
 from glied.captions import DecodeOptions
 from glied.decode import caption
 from glied.evaluation.metrics import rank_correlation
-from glied.functions import AttentionFunction, find
+from glied.functions import AttentionFunction, find, key_share
 from glied.replay import look_ahead, trace
 from glied.traces import Trace
 
@@ -67,6 +68,13 @@ def test_any_captioner_is_read_by_its_declaration_alone(name: str):
     assert ("Attribute collocations" in written) == (find(made.functions, "attributes", "pivot") is not None)
 
 
+def test_key_shares_are_of_every_function_but_the_context(traces: dict[str, Trace]):
+    for made in traces.values():
+        found = attention.key_shares(made)
+        assert found.keys() == {f.name for f in made.functions if f.role != "context"}
+        assert all(found[name] == key_share(made.attention[name]) for name in found)
+
+
 def test_equations_are_cited_where_a_captioner_has_them(traces: dict[str, Trace]):
     glied = traces["glied"]
     assert attention.cited(glied, find(glied.functions, "regions", "grouping")) == "GLIED Eq. (9)"
@@ -98,7 +106,7 @@ def test_agreement_is_spearmans(weights: list[float], falls: list[float], expect
 def test_regions_are_called_by_label_or_place():
     boxes = np.array([[0, 0, 100, 90], [0, 0, 40, 90], [60, 60, 100, 90], [0, 60, 100, 90]], np.float32)
     found = replace(trace(tiny.checkpoint(), tiny.scene(4), ["dog"]), size=(100, 90), boxes=boxes)
-    assert attention.region_names(found) == ["whole photograph", "left (40%)", "bottom right (13%)", "bottom (33%)"]
+    assert attention.region_names(found) == ["whole photograph", "left (40 %)", "bottom right (13 %)", "bottom (33 %)"]
     assert attention.region_names(replace(found, labels=("cat", "dog", "sky", "grass")))[2] == "sky"
 
 
@@ -171,34 +179,18 @@ def test_one_region_is_a_group_and_two_even_ones_are_two():
     assert sorted(groups.cluster_regions(np.full((2, 2), 0.5)).members) == [[0], [1]]
 
 
-def test_groups_are_told_in_words():
+def test_regions_that_gather_alike_are_told_in_words():
     shares = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
     names = ["grass", "dog", "grass"]
     tree = groups.cluster_regions(shares).tree
-    assert groups.described(shares, groups.Groups(tree, [[0, 2], [1]]), names) == {
-        "Group 1": "grass (1, 3). On average they gather 15% from one another, the other regions 70% from them.",
-        "Like no other": "dog (2).",
-    }
-    assert groups.described(shares, groups.Groups(tree, [[0, 1, 2]]), names) == {
-        "Group 1": "grass (1, 3), dog (2). On average they gather 50% from one another."
-    }
-    assert groups.most_sought(shares, names) == "1 grass 43.3%, 3 grass 30.0%, 2 dog 26.7%"
-
-
-@pytest.mark.parametrize("usual", [True, False])
-def test_group_map_shows_shares_in_the_order_of_the_tree(usual: bool):
-    shares, _ = blocks(4.0)
-    found = groups.cluster_regions(shares)
-    figure = figures.group_map(shares, found, ["dog"] * len(shares), usual)
-    heat, order = figure.data[0], found.tree.order
-    assert heat.text[1][2] == f"{order[1] + 1} dog<br>gathers from {order[2] + 1} dog"
-    share = shares[order[1], order[2]]
-    scale = shares[:, order[2]].mean() if usual else 1 / len(shares)
-    assert heat.z[1][2] == pytest.approx(np.log2(share / scale))
-    assert heat.customdata[1][2][0] == pytest.approx(share)
-    assert heat.zmin == -heat.zmax
-    frames = [shape for shape in figure.layout.shapes if shape.type == "rect"]
-    assert [shape.x1 - shape.x0 for shape in frames] == [len(members) for members in found.members]
+    assert groups.described(shares, groups.Alike(tree, [[0, 2], [1]]), names) == [
+        "grass (1, 3). On average they gather 15 % from one another, the other regions 70 % from them.",
+        "Like no other: dog (2).",
+    ]
+    assert groups.described(shares, groups.Alike(tree, [[0, 1, 2]]), names) == [
+        "grass (1, 3), dog (2). On average they gather 50 % from one another."
+    ]
+    assert groups.most_sought(shares, names) == "1 grass 43 %, 3 grass 30 %, 2 dog 27 %"
 
 
 def test_region_table_holds_box_attention_fall_and_group(traces: dict[str, Trace]):
@@ -213,10 +205,25 @@ def test_region_table_holds_box_attention_fall_and_group(traces: dict[str, Trace
     best = max((i for i in range(5) if i != 3), key=lambda i: row[i])
     partners = table["group partners"][3].split(", ")
     assert partners[0].startswith(f"{best + 1} ")
-    assert partners[0].endswith(f"{row[best]:.1%}")
+    assert partners[0].endswith(percent(row[best]))
     assert len(partners) == 3
     assert not any(partner.startswith("4 ") for partner in partners)
     base = replace(traces["base"], region_falls=np.zeros((0, 5)), attribute_falls=np.zeros((0, 4)))
     found = groups.region_table(base, 1)
     assert found["fall"].isna().all()
     assert not {"own share", "group partners"} & set(found)
+
+
+def test_numbers_are_written_one_way():
+    shares = {
+        0.0: "0 %",
+        0.0004: "< 0.1 %",
+        0.0005: "0.1 %",
+        0.0994: "9.9 %",
+        0.0995: "10 %",
+        0.125: "13 %",
+        1.0: "100 %",
+    }
+    assert {p: percent(p) for p in shares} == shares
+    assert [signed(v) for v in (-0.004, -0.005, 0.0, 1.684, float("nan"))] == ["0.00", "−0.01", "0.00", "+1.68", "–"]
+    assert (signed(-0.0123, 3), times(1.25)) == ("−0.012", "1.3×")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import HOSTILE
 from PIL import Image
@@ -61,38 +62,25 @@ def fine(app: AppTest) -> bool:
     return not app.exception and not app.error
 
 
-def test_explore_shows_the_board_the_groups_and_the_tables(explore: Open):
+def test_explore_shows_the_board_with_its_groups_and_the_tables(explore: Open):
     app = explore()
     assert fine(app)
     assert len(app.get("bidi_component")) == 3
-    assert len(app.get("plotly_chart")) == 1
     assert app.selectbox(key="photo").value == "grace_hopper"
     word, regions = (table.value for table in app.dataframe)
     assert set(word["kind"]) == {"region", "attribute"}
     assert len(regions) == len(board(app)["boxes"]) == (word["kind"] == "region").sum()
-    (told,) = (text.value for text in app.markdown if text.value.startswith("- **"))
-    numbers = re.findall(r"\d+(?=(?:, \d+)*\\\))", told)
-    assert sorted(map(int, numbers)) == regions["region"].tolist()
-
-
-def test_the_group_matrix_is_on_either_scale_and_follows_the_head(explore: Open):
-    def drawn(app: AppTest) -> str:
-        return app.get("plotly_chart")[0].proto.spec
-
-    app = explore()
-    found = [drawn(app), drawn(app.segmented_control(key="group_scale").set_value("an even share").run())]
-    app.session_state["choice"] = Choice(app.session_state["choice"].trace, 0, 2)
-    found.append(drawn(app.run()))
-    assert fine(app)
-    assert len(set(found)) == 3
-    assert any("head 2, as chosen above" in text.value for text in app.caption)
+    for each in board(app)["alike"]["heads"]:
+        numbers = re.findall(r"\d+(?=(?:, \d+)*\))", " ".join(each["told"]))
+        assert sorted(map(int, numbers)) == regions["region"].tolist()
+    assert any("All regions seek some" in text.value for text in app.caption)
 
 
 def test_base_says_that_it_has_no_groups(explore: Open):
     app = explore(model="Base")
     assert fine(app)
-    assert "Base has no groupings" in app.info[0].value
-    assert not app.get("plotly_chart")
+    assert any("Base has no groupings" in text.value for text in app.caption)
+    assert board(app)["alike"] is None
     assert "group partners" not in app.dataframe[1].value
 
 
@@ -113,13 +101,12 @@ def test_about_shows_every_equation_and_checkpoint(open_app: Open):
     assert len(app.table) == 3
 
 
-def test_word_head_scale_and_page_never_run_a_model(explore: Open, runs: list[str]):
+def test_word_head_and_page_never_run_a_model(explore: Open, runs: list[str]):
     app = explore()
     assert len(runs) == 1
     for step, head in ((0, 0), (1, 2), (2, 1)):
         app.session_state["choice"] = Choice(app.session_state["choice"].trace, step, head)
         assert fine(app.run())
-    app.segmented_control(key="group_scale").set_value("an even share").run()
     app.switch_page("views/about.py").run()
     app.switch_page("views/explore.py").run()
     assert len(runs) == 1
@@ -146,7 +133,7 @@ def test_photograph_and_captioner_stay_from_page_to_page(explore: Open):
     assert app.selectbox(key="photo").value == "coffee"
     app.switch_page("views/explore.py").run()
     assert app.selectbox(key="photo").value == "coffee"
-    assert "Base has no groupings" in app.info[0].value
+    assert any("Base has no groupings" in text.value for text in app.caption)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +146,8 @@ def test_photograph_and_captioner_stay_from_page_to_page(explore: Open):
         ({"head": "9"}, 1),
         ({"model": "Nobody"}, 1),
         ({"model": "Base"}, 0),
+        ({"region": "99"}, 1),
+        ({"region": "x"}, 1),
         ({"step": "1", "head": "2", "photo": "rocket"}, 0),
     ],
 )
@@ -169,10 +158,42 @@ def test_an_address_that_makes_no_sense_falls_back_with_a_toast(explore: Open, a
 
 
 def test_an_address_opens_the_word_and_head_it_names(explore: Open):
-    app = explore(photo="chelsea", step="2", head="1")
-    assert board(app)["start"] == {"step": 2, "head": 1, "count": 1}
+    app = explore(photo="chelsea", step="2", head="1", region="3")
+    assert board(app)["start"] == {"step": 2, "head": 1, "region": 2, "count": 1}
     choice = app.session_state["choice"]
-    assert (choice.step, choice.head) == (2, 1)
+    assert (choice.step, choice.head, choice.region) == (2, 1, 2)
+    assert app.query_params["region"] == "3"
+
+
+def test_the_address_names_the_pinned_region_while_it_is_pinned(explore: Open):
+    app = explore(photo="chelsea")
+    assert "region" not in app.query_params
+    digest = app.session_state["choice"].trace
+    app.session_state["choice"] = Choice(digest, 1, 0, 4)
+    assert app.run().query_params["region"] == "5"
+    app.session_state["choice"] = Choice(digest, 1, 0, None)
+    assert "region" not in app.run().query_params
+
+
+def test_word_and_head_come_along_to_pages_without_a_board(explore: Open):
+    app = explore(photo="chelsea", step="3", head="2")
+    for page in ("decoding", "collocations"):
+        app.switch_page(f"views/{page}.py").run()
+        assert fine(app)
+        assert (app.query_params["step"], app.query_params["head"]) == ("3", "2")
+        assert app.selectbox(key="head_chosen").value == 2
+    assert app.pills[0].value == 4  # the word itself is the input of the next
+    app.selectbox(key="head_chosen").set_value(1).run()
+    assert app.session_state["choice"].head == 1
+    assert app.switch_page("views/explore.py").run().query_params["head"] == "1"
+
+
+def test_a_value_that_is_not_offered_is_told(open_app: Open):
+    app = open_app(scope="zzz").switch_page("views/collocations.py").run()
+    assert fine(app)
+    assert [toast.value for toast in app.toast] == [
+        "The address asked for the scope “zzz”, which is not here; the usual one is shown."
+    ]
 
 
 def test_an_address_to_which_the_browser_goes_back_wins_over_the_session(
@@ -184,10 +205,10 @@ def test_an_address_to_which_the_browser_goes_back_wins_over_the_session(
     assert app.run().query_params["step"] == "0"
     for module in (state, history):
         monkeypatch.setattr(module, "travelled", lambda: True)
-    app.query_params.update(step="3", head="2")
+    app.query_params.update(step="3", head="2", region="2")
     app.run()
     assert fine(app)
-    assert board(app)["start"] == {"step": 3, "head": 2, "count": 2}
+    assert board(app)["start"] == {"step": 3, "head": 2, "region": 1, "count": 2}
     assert (app.session_state["choice"].step, app.session_state["choice"].head) == (3, 2)
 
 
@@ -280,8 +301,11 @@ def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
         found = payload(trace, partner)
         assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace, partner))
         assert found["first"] == first_step(trace)
+        assert np.array(found["context"]).shape == (trace.heads, len(trace.words), len(trace.words))
+        assert found["key_shares"].keys() == ({"fine", "read"} if partner else {"groups", "coarse", "fine", "read"})
         assert found["read"][1][2] == pytest.approx(trace.attention["a" if partner else "al"][1, 2].tolist(), abs=1e-4)
     assert found["groups"] is None
+    assert found["alike"] is None
     assert found["pairs"] == tuple(range(len(trace.words)))
     assert not any(found["differs"])
 
@@ -383,11 +407,11 @@ def test_a_photograph_unlike_those_learned_from_is_called_so(explore: Open, monk
 def test_what_is_empty_in_the_address_is_the_usual_and_goes(explore: Open, open_app: Open):
     app = explore(model="", step="", photo="")
     assert fine(app)
-    assert app.get("plotly_chart")
+    assert board(app)["alike"]
     assert set(app.query_params) == {"photo", "step", "head"}
     app = open_app(beam="", prefix="").switch_page("views/decoding.py").run()
     assert fine(app)
-    assert set(app.query_params) == {"photo"}
+    assert set(app.query_params) == {"photo", "step", "head"}
     assert not open_app(page="", search="").query_params.get("page")
 
 

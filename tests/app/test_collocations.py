@@ -200,7 +200,7 @@ def test_a_photograph_shows_its_map_and_the_ranks_of_a_pivot(open_app: Open):
     assert any("has no report yet" in caption.value for caption in app.caption)
     before = cells(app)
     assert np.isfinite(before).all()
-    app.selectbox(key="distilling_head").set_value(1).run()
+    app.selectbox(key="head_chosen").set_value(1).run()
     assert not np.array_equal(cells(app), before)
     app.segmented_control(key="order").set_value("by score").run()
     assert len(figure(app)["data"]) == 1

@@ -45,7 +45,7 @@ def changes(page: Page) -> list[str]:
 
 def stood(page: Page) -> None:
     """Waits until the address has stood long enough for Back to lead to it."""
-    settled(page).wait_for_function("window.gliedHistory.stood === location.href")
+    settled(page).wait_for_function("window.gliedHistory?.stood === location.href")
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -148,44 +148,6 @@ def test_an_address_restores_the_view(open_page: Open):
     assert again.get_by_label("Attention head").first.input_value() == "2"
 
 
-def test_a_word_redraws_no_groups_and_a_head_does(open_page: Open):
-    page = open_page("explore?photo=camera&step=1")
-    answers: list = []
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: answers.append(frame)))
-    page.reload()
-    settled(page).get_by_text("What the chosen word looked at, as a table").click()
-    said = words(page).split()
-    expect(page.get_by_text(f"The word is “{said[1]}”, number 2")).to_be_visible()
-    answers.clear()
-    page.locator(".words button").nth(4).click()
-    expect(page.get_by_text(f"The word is “{said[4]}”, number 5")).to_be_visible()
-    settled(page)
-    assert answers
-    assert not [frame for frame in answers if b"Before any word is said" in frame]
-    page.get_by_label("Attention head").first.select_option("2")
-    expect(page.get_by_text("head 2, as chosen above")).to_be_visible()
-    assert [frame for frame in answers if b"Before any word is said" in frame]
-
-
-@pytest.mark.parametrize("control", ["Attention head", "Word of the caption", "words"])
-def test_a_control_that_is_held_never_kills_the_page(open_page: Open, control: str):
-    """Streamlit's cache of messages lost some of those that faster clicks interrupted."""
-    page = open_page("explore?photo=camera&step=1")
-    at = page.get_by_label(control).first
-    for tap in range(80):
-        if control == "words":
-            page.locator(".words button").nth(tap % 5).click()
-        else:
-            at.press("ArrowDown" if tap % 16 < 8 else "ArrowUp")
-        page.wait_for_timeout(250)  # what is tested: four a second, whatever the page has answered
-    settled(page)
-    expect(page.get_by_text("Connection error")).to_have_count(0)
-    page.locator(".words button").nth(3).click()
-    expect(page).to_have_url(re.compile(r"step=3"))
-    page.get_by_text("What the chosen word looked at, as a table").click()
-    expect(page.get_by_text(re.compile("The word is .*, number 4 of"))).to_be_visible()
-
-
 def test_back_leads_to_the_photograph_and_the_page_before_as_they_were(open_page: Open):
     page = open_page()
     page.get_by_role("link", name="Explore").first.click()
@@ -204,14 +166,18 @@ def test_back_leads_to_the_photograph_and_the_page_before_as_they_were(open_page
     stood(page)
     page.go_back(wait_until="commit")
     expect(page.get_by_role("radio", name="Base", exact=True)).to_be_checked()
-    assert "photo=camera" in page.url
+    expect(page).to_have_url(re.compile("photo=camera&step=5"))
+    settled(page).go_back(wait_until="commit")
+    expect(page).to_have_url(re.compile("photo=camera&step=(?!5)"))
     settled(page).go_back(wait_until="commit")
     expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=3"))
     expect(page.locator(".words button").nth(3)).to_have_attribute("aria-pressed", "true")
     settled(page).go_back(wait_until="commit")
+    expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=(?!3)"))
+    settled(page).go_back(wait_until="commit")
     expect(page.locator(".tile").first).to_be_visible()
     settled(page).go_forward(wait_until="commit")
-    expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=3"))
+    expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=(?!3)"))
 
 
 def test_uploads_good_and_bad(open_page: Open, tmp_path):

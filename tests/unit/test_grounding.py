@@ -28,7 +28,6 @@ from glied.evaluation.grounding import (
     fall,
     ground,
     grouping_lift,
-    key_share,
     locate,
     pointing,
 )
@@ -69,19 +68,6 @@ def test_groups_of_entities() -> None:
     assert found["others_beyond"] == pytest.approx([2, 1 / usual[2], (1 + 1 / usual[0.8]) / 2])
     assert found["near_beyond"] == pytest.approx([0.4, 1 / usual[0.4], (1 / usual[0.4] + 1 / usual[0.8]) / 2])
     assert not any(grouping_lift(weights, overlap, boxes, Spoken([], [], {})).values())
-
-
-def test_key_share() -> None:
-    key = torch.tensor([0.6, 0.3, 0.1]).expand(1, 4, 3)
-    assert key_share(key) == pytest.approx(1), "whatever the query"
-    own = (torch.eye(3) * 0.7 + 0.1)[None]
-    assert key_share(own[:, [2, 0, 1]]) == pytest.approx(0), "every query its own key"
-    assert key_share(torch.cat([own, key[:, :3]])) == pytest.approx(0.5), "the mean over heads"
-    assert math.isnan(key_share(torch.full((2, 3, 4), 0.25)))
-    # log attention 0 -2 and 0 0: by query +1 -1 and 0 0, by key 0.5 -0.5
-    mixed = torch.tensor([[0.0, -2.0], [0.0, 0.0]]).softmax(1)[None]
-    assert key_share(mixed) == pytest.approx(0.25 / 0.5)
-    assert key_share(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])) == pytest.approx(1), "also where attention is 0"
 
 
 def test_top_partners() -> None:
