@@ -79,18 +79,18 @@ def in_view(reading: Reading, step: int) -> tuple[Node, bool]:
     else the caption's at `step`. The address names a pinned word by all words up to it."""
     nodes, trace = {node.words: node for node in nodes_of(reading)}, reading.trace
     last = len(trace.words) - 1
-    kept, asked = BRANCH.get(), st.query_params.get("pin")
-    if asked and (kept is None or travelled()):
+    kept, asked = BRANCH.get(), st.query_params.get("pin", "")
+    if kept is None or travelled():
         words = tuple(asked.split())
         if words in nodes:
             step = min(nodes[words].step, last)
             CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=step))
             st.query_params["step"] = str(step)
-        else:
+        elif asked:
             st.toast("The address asked for a word that this search has not weighed; one of the caption is shown.")
         kept = (trace.digest, words, True)
         BRANCH.keep(kept)
-    digest, words, pinned = kept or ("", (), False)
+    digest, words, pinned = kept
     node = nodes.get(words) if digest == trace.digest else None
     if node is None or min(node.step, last) != step:  # another word was chosen elsewhere
         node, pinned = next(node for node in nodes.values() if node.best and node.step == step), False
