@@ -19,7 +19,7 @@ from PIL import Image
 from analysis import stills
 from analysis.attention import looked
 from analysis.beam import beam_nodes
-from analysis.paper import ONE, TWO, Still, drawn, source
+from analysis.paper import ONE, SMALL, TWO, Still, breadth, drawn, source
 from glied.captions import DecodeOptions
 from glied.decode import caption
 from glied.replay import look_ahead, trace
@@ -146,7 +146,7 @@ def test_two_captioners_are_seen_on_one_scale():
 def test_edges_of_the_beam_go_from_word_to_word_and_the_end_is_said_once():
     seen, nodes = beam("glied")
     for width in (ONE, TWO):
-        places, _ = stills._beam_rows(nodes, 72 * width - 20, None)
+        places, _ = stills._beam_rows(nodes, 72 * width - breadth("88", SMALL) - 6, None)
         (axes,) = stills.beam_still(seen, nodes).draw(width).axes
         words = [text for text in axes.texts if text.get_text() not in ("…",)]
         assert [text.get_text() for text in words].count("(end)") == 1
