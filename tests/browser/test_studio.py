@@ -279,7 +279,7 @@ def test_a_pinned_word_of_the_beam_is_in_the_address_and_stays_in_view(open_page
     expect(page).not_to_have_url(re.compile(r"pin="))
     settled(page)
     expect(title).to_have_text(said)  # not the first word
-    page.get_by_label("Head").focus()
+    page.get_by_role("combobox", name="Head").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
