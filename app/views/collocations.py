@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from analysis.attention import first_step, spoken
+from analysis.attention import spoken
 from analysis.collocations import cluster, lift_table, pair_table, ranked
 from analysis.figures import collocation_map
 from app.engine.ask import engine, traced, warn_if_unlike
@@ -14,9 +14,10 @@ from app.engine.engine import Question
 from app.engine.reports import report_or_why
 from app.panels.collocations import COLUMNS, draw_agreement, draw_extremes, draw_grid, draw_map, draw_pairs
 from app.photographs.photograph import Photograph
+from app.state import chosen
 from app.texts import plain
 from app.widgets.export import draw_collocations_export
-from app.widgets.pick import pick_figure_file, pick_model, pick_one, pick_photograph, pick_report_set
+from app.widgets.pick import pick_figure_file, pick_head, pick_model, pick_one, pick_photograph, pick_report_set
 from app.widgets.tables import show_table
 from glied.errors import GliedError
 from glied.functions import find
@@ -49,18 +50,6 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
     )
     pivot = draw_pivot(trace, asked, lifts, model)
     draw_collocations_export(photograph, trace, asked, head, pivot, order == "by likeness", least)
-
-
-def pick_head(trace: Trace) -> int:
-    """0 for the mean over heads."""
-    return st.selectbox(
-        "Head",
-        range(trace.heads + 1),
-        format_func=lambda head: f"head {head}" if head else "mean of the heads",
-        key="distilling_head",
-        bind="query-params",
-        width=180,
-    )
 
 
 def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Trace]:
@@ -97,7 +86,7 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
     pivot = st.pills(
         "Pivot word",
         range(len(words)),
-        default=len(words) - 1 if asked else min(first_step(trace) + 1, len(words) - 1),
+        default=len(words) - 1 if asked else min(chosen(trace)[0] + 1, len(words) - 1),
         required=True,
         key=f"pivot {trace.digest} {' '.join(asked)}",
         format_func=lambda t: plain(lifts.index[t]),
