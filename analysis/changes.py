@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.attention import spoken
 from analysis.diff import align
-from glied.traces import Trace
+from glied.functions import Over
+from glied.traces import Deletion, Trace
 
 
 def change_table(before: Trace, after: Trace) -> pd.DataFrame:
@@ -56,5 +57,16 @@ def caption_table(typed: Sequence[str], said: Trace, own: Trace) -> pd.DataFrame
             "own_log_p": [
                 float(own.log_probabilities[t]) if has else float("nan") for t, has in zip(partners, known, strict=True)
             ],
+        }
+    )
+
+
+def deletion_table(over: Over, deletion: Deletion) -> pd.DataFrame:
+    """The log p of a word after so many regions or attributes are taken away, by which come first."""
+    return pd.DataFrame(
+        {
+            f"{over} taken away": range(len(deletion.most_first)),
+            "the most attended first": deletion.most_first.astype(float),
+            "the least attended first": deletion.least_first.astype(float),
         }
     )

@@ -8,14 +8,24 @@ from html import escape
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.attention import attention_table, looked, senses, spoken, weights_of
 from analysis.beam import Node, finished_table
 from analysis.collocations import lift_table
 from analysis.groups import ALIKE, cluster_regions, groupings, in_words
-from analysis.stills import OUTLINED, beam_still, collocations_still, drawn, groups_still, heat_of, tags, tinted
+from analysis.numbers import percent, signed, times
+from analysis.paper import Still, drawn
+from analysis.stills import (
+    OUTLINED,
+    beam_still,
+    collocations_still,
+    groups_still,
+    heat_of,
+    strongest,
+    tags,
+    tinted,
+)
 from glied.traces import Trace
 
 MOST = 6  # regions, and attributes, of each word
@@ -34,17 +44,18 @@ STYLE = """
 body { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; color: var(--text); background: var(--ground);
   font: 1rem/1.55 system-ui, sans-serif }
 h1, h2, h3 { line-height: 1.25 } h2 { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem }
-a { color: var(--link) } img { border-radius: 6px }
+a { color: var(--link) } img { max-width: 100%; border-radius: 6px }
 figure { margin: 1rem 0 } figcaption, .note { font-size: .875rem }
-.wide { overflow-x: auto }
+nav ul { columns: 2; margin: .3rem 0; padding-left: 1.2rem }
+summary { cursor: pointer; font-size: .875rem }
+.wide { overflow-x: auto } .shown { max-width: 34rem }
 .said { font-size: 1.35rem; margin: .3rem 0 } .said small { font-size: .9rem }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding: .4rem 0 }
 th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; overflow-wrap: anywhere }
-.word { display: grid; gap: 0 1.5rem; border-top: 1px solid var(--line) }
-.word h4 { grid-column: 1 / -1; margin: 1rem 0 0; font-size: 1.2rem } .word small { font-weight: 400 }
-@media (min-width: 48rem) { .word { grid-template-columns: 3fr 2fr } }
-svg { display: block; width: 100%; max-height: 34rem; border-radius: 6px }
+.words { display: grid; gap: 0 1rem; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)) }
+.words figure { margin: .3rem 0 } .words h4 { margin: .8rem 0 0; font-size: 1.1rem } .words small { font-weight: 400 }
+svg { display: block; width: 100%; max-height: 30rem; border-radius: 6px }
 @media print { section { break-inside: avoid } }
 """
 HEAD = f"""<!doctype html>
@@ -75,17 +86,21 @@ def page(title: str, alt: str, credit: str, address: str, photograph: bytes, acc
         accounts: name of each captioner -> what it said.
     """
     trace = next(iter(accounts.values())).trace
+    told = [_account(f"c{i}", name, account) for i, (name, account) in enumerate(accounts.items(), 1)]
     parts = [
         f"<h1>{escape(title)}</h1>",
+        '<div class="shown">',
         _drawing(trace, alt, f'<image id="photograph" href="{_url(photograph, "jpeg")}" {_whole(trace)}/>', credit),
+        "</div>",
         *(_said(name, account.trace) for name, account in accounts.items()),
         _address(address),
-        "<h2>How to read this</h2><ul>",
+        _contents(accounts),
+        '<h2 id="read">How to read this</h2><ul>',
         *(f"<li>{escape(note)}</li>" for note in NOTES),
         "</ul>",
-        *(part for name, account in accounts.items() for part in _account(name, account)),
+        *(part for parts in told for part in parts),
         _attributes(trace),
-        "<h2>Where this comes from</h2>",
+        '<h2 id="sources">Where this comes from</h2>',
         _table(_sources(accounts), "Checkpoints: the first digits of the SHA-256 of their files"),
     ]
     return HEAD + f"<title>GLIED Studio: {escape(title)}</title></head><body><main>" + "\n".join(parts) + END
@@ -93,7 +108,7 @@ def page(title: str, alt: str, credit: str, address: str, photograph: bytes, acc
 
 def _said(name: str, trace: Trace) -> str:
     total = float(trace.log_probabilities.sum())
-    return f'<p class="said"><b>{escape(name)}:</b> {escape(trace.text)} <small>(log p {total:.2f})</small></p>'
+    return f'<p class="said"><b>{escape(name)}:</b> {escape(trace.text)} <small>(log p {_number(total)})</small></p>'
 
 
 def _address(address: str) -> str:
@@ -102,30 +117,51 @@ def _address(address: str) -> str:
     return f'<p class="note">In the app that made this page: <a href="{escape(address)}">{escape(address)}</a></p>'
 
 
-def _account(name: str, account: Account) -> list[str]:
+def _contents(accounts: Mapping[str, Account]) -> str:
+    """Links to the parts of the page."""
+    links = [("read", "How to read this")]
+    for i, (name, account) in enumerate(accounts.items(), 1):
+        links += [(f"c{i}-{part}", f"{name}: {title}") for part, title in _parts(account.trace).items()]
+    links += [("attributes", "The attributes of the photograph"), ("sources", "Where this comes from")]
+    items = "".join(f'<li><a href="#{id}">{escape(title)}</a></li>' for id, title in links)
+    return f'<nav aria-label="Contents"><b>Contents</b><ul>{items}</ul></nav>'
+
+
+def _parts(trace: Trace) -> dict[str, str]:
+    """What is told of a captioner: the end of its id -> its title."""
+    parts = {"words": "where it looked, word by word", "beam": "beam search"}
+    parts |= {"groups": "region groups"} if groupings(trace) is not None else {}
+    pivots = weights_of(trace, "attributes", "pivot") is not None
+    return parts | ({"collocations": "attribute collocations"} if pivots else {})
+
+
+def _account(id: str, name: str, account: Account) -> list[str]:
     """All about one captioner."""
     trace = account.trace
+    titles = {part: f'<h3 id="{id}-{part}">{title.capitalize()}</h3>' for part, title in _parts(trace).items()}
     parts = [
         f"<h2>{escape(name)}: {escape(trace.text)}</h2>",
-        _table(finished_table(account.nodes), "The captions that the beam ended with; the ranking allows for length"),
-        "<h3>Beam search</h3>",
-        _still(beam_still(trace, account.nodes), "Beam search as a tree: " + _beam_in_words(account)),
-        "<h3>Where it looked, word by word</h3>",
+        titles["words"],
+        '<div class="words">',
         *(_word(name, trace, step) for step in range(len(trace.words))),
+        "</div>",
+        titles["beam"],
+        _table(finished_table(account.nodes), "The captions that the beam ended with; the ranking allows for length"),
+        _still(beam_still(trace, account.nodes), "Beam search as a tree: " + _beam_in_words(account)),
     ]
     if (shares := groupings(trace)) is not None:
         members = cluster_regions(shares).members
         names = trace.labels or ("region",) * len(trace.boxes)
         parts += [
-            "<h3>Region groupings</h3>",
-            _still(groups_still(trace), "Heat map of what each region gathers from each; the groups follow as a list"),
+            titles["groups"],
+            _still(groups_still(trace), "Heat map of what each region gathers from each; those alike follow as a list"),
             f"<p>Regions that gather and are gathered from alike (mean correlation {ALIKE} or more, our cut):</p><ul>",
             *(f"<li>{escape(in_words(names, each))}</li>" for each in members),
             "</ul>",
         ]
-    if weights_of(trace, "attributes", "pivot") is not None:
+    if "collocations" in titles:
         parts += [
-            "<h3>Attribute collocations</h3>",
+            titles["collocations"],
             _still(collocations_still(trace), "Heat map of collocations; the strongest follow as a table"),
             _table(_strongest(trace), "What each input word calls up most, as multiples of the even share"),
         ]
@@ -134,7 +170,7 @@ def _account(name: str, account: Account) -> list[str]:
 
 def _word(name: str, trace: Trace, step: int) -> str:
     """One word: the photograph as it saw it, its regions and attributes with shares and falls."""
-    word, p = spoken(trace.words[step]), np.exp(trace.log_probabilities[step])
+    word, p = spoken(trace.words[step]), percent(np.exp(trace.log_probabilities[step]))
     found = attention_table(trace, step)
     tables = []
     for kind, *_ in senses(trace):
@@ -142,14 +178,15 @@ def _word(name: str, trace: Trace, step: int) -> str:
         if kind == "region":
             rows["name"] = rows["region"].astype(str) + " " + rows["name"]
         del rows["region"]
-        rows["attention"] = rows["attention"].map("{:.1%}".format)
-        rows["fall"] = rows["fall"].round(2) + 0.0  # no -0.00
+        rows["attention"] = rows["attention"].map(percent)
+        rows["fall"] = rows["fall"].map(lambda fall: signed(fall, 3))
         tables.append(_table(rows.rename(columns={"name": kind}), f"{kind}s".capitalize()))
     top = found[found["kind"] == "region"].head(3)
-    seen = ", ".join(f"{each} {share:.0%}" for each, share in zip(top["name"], top["attention"], strict=True))
+    seen = ", ".join(f"{each} {percent(share)}" for each, share in zip(top["name"], top["attention"], strict=True))
     return (
-        f'<section class="word"><h4>{step + 1}. {escape(word)} <small>(p {p:.2f})</small></h4>'
-        f"{_seen(trace, step, f'Where {name} looked for “{word}”: {seen}')}<div>{''.join(tables)}</div></section>"
+        f"<section><h4>{step + 1}. {escape(word)} <small>({p})</small></h4>"
+        f"{_seen(trace, step, f'Where {name} looked for “{word}”: {seen}')}"
+        f"{_folded('Regions and attributes', ''.join(tables))}</section>"
     )
 
 
@@ -160,28 +197,27 @@ def _seen(trace: Trace, step: int, alt: str) -> str:
     heat = heat_of(trace, weights)
     buffer = io.BytesIO()
     Image.fromarray((255 * tinted(heat, heat.max())).astype(np.uint8)).save(buffer, "PNG")
-    size = 0.024 * trace.size[0]
+    size = 0.034 * trace.size[0]
     drawn = [
         '<use href="#photograph"/>',
         f'<image href="{_url(buffer.getvalue(), "png")}" {_whole(trace)}/>',
     ]
-    found = tags(trace, weights, OUTLINED, size)
-    for tag in found:
-        x1, y1, x2, y2 = trace.boxes[tag.region].tolist()
-        share = weights[tag.region] / weights.max()
+    for i in reversed(strongest(weights, OUTLINED)):
+        x1, y1, x2, y2 = trace.boxes[i].tolist()
+        share = weights[i] / weights.max()
         for colour, extra in (("#000", 2), ("#fff", 0)):
             drawn.append(
                 f'<rect x="{x1:.0f}" y="{y1:.0f}" width="{x2 - x1:.0f}" height="{y2 - y1:.0f}" fill="none" '
                 f'stroke="{colour}" stroke-width="{1 + 2 * share + extra:.1f}" '
                 f'stroke-opacity="{0.4 + 0.6 * share:.2f}" vector-effect="non-scaling-stroke"/>'
             )
-    for tag in found:
+    for tag in tags(trace, weights, 3, size):
         drawn.append(
-            f'<rect x="{tag.x:.0f}" y="{tag.y:.0f}" width="{tag.wide:.0f}" height="{tag.tall:.0f}" fill-opacity=".7"/>'
-            f'<text x="{tag.x + 0.35 * size:.0f}" y="{tag.y + 1.2 * size:.0f}" font-size="{size:.1f}" fill="#fff">'
+            f'<rect x="{tag.x:.0f}" y="{tag.y:.0f}" width="{tag.wide:.0f}" height="{tag.tall:.0f}"/>'
+            f'<text x="{tag.x + 0.35 * size:.0f}" y="{tag.y + 1.1 * size:.0f}" font-size="{size:.1f}" fill="#fff">'
             f"{escape(tag.text)}</text>"
         )
-    scale = f"Warm: up to {max(2, heat.max()):.1f} times the even share; dark: below it."
+    scale = f"Warm: up to {times(max(2.0, heat.max()))} the even share; dark: below it."
     return _drawing(trace, alt, "".join(drawn), scale)
 
 
@@ -205,13 +241,21 @@ def _strongest(trace: Trace) -> pd.DataFrame:
     rows = []
     for pivot, lifts in lift_table(trace, {}).iterrows():
         best = lifts.sort_values(ascending=False, kind="stable").head(5)
-        rows.append((pivot, ", ".join(f"{word} {value:.1f}×" for word, value in best.items())))
+        rows.append((pivot, ", ".join(f"{word} {times(value)}" for word, value in best.items())))
     return pd.DataFrame(rows, columns=["input word", "attributes"])
 
 
 def _attributes(trace: Trace) -> str:
     table = pd.DataFrame({"attribute": trace.attributes, "probability": trace.attribute_scores.astype(float)})
-    return "<h2>The attributes of the photograph</h2>" + _table(table, "What their detector found, the likeliest first")
+    table["probability"] = table["probability"].map(percent)
+    found = _table(table, "What their detector found, the likeliest first")
+    title = f"All {len(table)}: {', '.join(map(escape, trace.attributes[:8]))} …"
+    return '<h2 id="attributes">The attributes of the photograph</h2>' + _folded(title, found)
+
+
+def _folded(title: str, inside: str) -> str:
+    """HTML that opens when its title is chosen."""
+    return f"<details><summary>{title}</summary>{inside}</details>"
 
 
 def _sources(accounts: Mapping[str, Account]) -> pd.DataFrame:
@@ -228,15 +272,21 @@ def _sources(accounts: Mapping[str, Account]) -> pd.DataFrame:
 def _table(table: pd.DataFrame, title: str) -> str:
     """Every cell escaped; numbers with two decimals, what is unknown as a dash."""
     cells = table.to_html(
-        index=False, border=0, justify="left", escape=True, na_rep="–", float_format="{:.2f}".format, classes=[]
+        index=False, border=0, justify="left", escape=True, na_rep="–", float_format=_number, classes=[]
     )
     return f'<div class="wide">{cells.replace(">", f"><caption>{escape(title)}</caption>", 1)}</div>'
 
 
-def _still(figure: Figure, alt: str) -> str:
-    """A figure as a picture that scrolls where it is wider than the page."""
-    url = _url(drawn(figure, "svg"), "svg+xml")
-    return f'<figure class="wide" tabindex="0"><img src="{url}" alt="{escape(alt)}"></figure>'
+def _number(value: float) -> str:
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
+
+
+def _still(still: Still, alt: str) -> str:
+    """A picture over its caption, as wide as the page at most."""
+    url = _url(drawn(still, "svg"), "svg+xml")
+    caption = f"<figcaption>{escape(still.caption)}</figcaption>"
+    return f'<figure><img src="{url}" alt="{escape(alt)}">{caption}</figure>'
 
 
 def _url(data: bytes, kind: str) -> str:

@@ -78,6 +78,7 @@ FIGURE_FILE: Key[str | None] = Key("figure_file", None)
 POINT: Key[str | None] = Key("point", None)  # photograph of the data set
 PIVOT: Key[str | None] = Key("pivot", None)
 BEGINNING: Key[tuple[str, tuple[str, ...]] | None] = Key("beginning", None)  # photograph, words to begin with
+BRANCH: Key[tuple[str, tuple[str, ...], bool] | None] = Key("branch", None)  # of Decoding: see its `in_view`
 HISTORY: Key[History | None] = Key("history", None)  # of What if
 HISTORIES: Key[Mapping[str, History]] = Key("histories", {})  # of other photographs, the oldest first
 MADE: Key[int | None] = Key("made", None)  # changes that the browser has counted

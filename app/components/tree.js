@@ -2,9 +2,10 @@
 
 const END = "<eos>"
 const ROW = 32,
-  TOP = 8,
+  TOP = 28,
   GAP = 46,
   EDGE = 26 // pixels: of a line, above the first, between columns, before the first
+const REST = 150 // milliseconds: what is in view is told once it rests
 
 const said = (word) => (word === END ? "(end)" : word)
 
@@ -15,16 +16,18 @@ function vector(tag, attributes = {}, ...children) {
   return node
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data: sent, parentElement, setTriggerValue }) {
   const old = parentElement.querySelector(".beam")
-  const drawn = data.digest + data.alt
+  const drawn = sent.tree + sent.alt + sent.start.count
   if (old?.drawn === drawn) {
     old.send = setTriggerValue
+    old.renew(sent)
     return old.leave
   }
   old?.leave()
   old?.remove()
 
+  let data = sent
   const nodes = data.nodes.map(([parent, step, word, total, own, status, outlook], id) => ({
     id,
     parent,
@@ -46,13 +49,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   // ---- what is in view
   let step = steps - 1
-  let resting = nodes[data.best[Math.min(data.first, data.best.length - 1)]] // shown while nothing is pointed at
+  let resting = nodes[data.start.node] // shown while nothing is pointed at
   let roving = resting // the one in the tab order
   let pointed = null
-  let pinned = null
+  let pinned = data.start.pinned ? resting : null
   let seen = null // drawn below the tree
   let timer = null
   let frame = null
+  let sending = null
   const inView = () => pointed ?? pinned ?? resting
   // Candidates come in the order of their rank: the first that was kept leads; at the last step the caption has won.
   const leader = (s) => (s === steps - 1 ? winner : (nodes.find((n) => n.step === s && n.status === "kept") ?? winner))
@@ -63,6 +67,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const family = getComputedStyle(parentElement.host ?? parentElement).getPropertyValue("--st-font") || "sans-serif"
   const wide = (text, font) => ((pen.font = `${font} ${family}`), pen.measureText(text).width)
   let x = EDGE
+  const columns = [] // where the words of each step lie, from left to right
   for (let s = 0; s < steps; s++) {
     const column = nodes.filter((n) => n.step === s)
     column.sort(
@@ -75,9 +80,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
       n.wide =
         Math.ceil(wide(said(n.word), "600 14px") + wide(percent(n.p), "11px")) + 24 + (n.status === "finished" ? 12 : 0)
     })
-    x += Math.max(...column.map((n) => n.wide)) + GAP
+    columns.push([x, x + Math.max(...column.map((n) => n.wide))])
+    x = columns[s][1] + GAP
   }
-  const tall = 2 * TOP + ROW * (1 + Math.max(...nodes.map((n) => n.row)))
+  const tall = TOP + 8 + ROW * (1 + Math.max(...nodes.map((n) => n.row)))
 
   // ---- elements: the tree
   const edges = vector("g", { "aria-hidden": "true" }, vector("circle", { cx: 8, cy: TOP + 13, r: 5, class: "start" }))
@@ -119,6 +125,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
       n.item.addEventListener(name, act)
     return n.item
   })
+  const numbers = columns.map(([left, right], s) =>
+    vector("text", { x: (left + right) / 2, y: 16, class: "number", "aria-hidden": "true" }, s + 1),
+  )
   const svg = vector(
     "svg",
     {
@@ -127,11 +136,17 @@ export default function ({ data, parentElement, setTriggerValue }) {
       role: "tree",
       "aria-label": "Tree of beam search: arrow keys move, Enter pins, Escape unpins",
     },
+    ...numbers,
     edges,
     ...items,
   )
   svg.addEventListener("keydown", press)
-  const scroller = make("div", { class: "scroller" }, svg)
+  const scroller = make("div", { class: "scroller", scroll: hint }, svg)
+  const later = make("button", {
+    class: "later",
+    click: () => scroller.scrollBy({ left: 0.8 * scroller.clientWidth, behavior: glide() }),
+  })
+  const shelf = make("div", { class: "shelf" }, scroller, later)
 
   // ---- elements: the controls
   const play = make("button", { class: "round", "aria-label": "Play the search", title: "Play", click: toggle }, "▶")
@@ -186,7 +201,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     "div",
     { class: "beam" },
     controls,
-    scroller,
+    shelf,
     make(
       "p",
       { class: "note keys" },
@@ -356,6 +371,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     resting = node
     drawTree()
     drawDetail()
+    tell()
   }
   function go(s) {
     step = s
@@ -365,6 +381,20 @@ export default function ({ data, parentElement, setTriggerValue }) {
     drawTree()
     drawDetail()
     reach(resting)
+    if (!timer) tell()
+  }
+  // The page follows: its address names the word, and Export has its pictures.
+  function tell() {
+    clearTimeout(sending)
+    sending = setTimeout(() => beam.send("choice", { node: resting.id, pinned: pinned !== null }), REST)
+  }
+  const glide = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth")
+  // Says at the right edge which steps lie beyond it.
+  function hint() {
+    const edge = scroller.scrollLeft + scroller.clientWidth
+    const cut = columns.findIndex(([, right]) => right > edge)
+    later.hidden = cut < 0
+    later.textContent = `${cut + 1 < steps ? `steps ${cut + 1} to ${steps}` : `step ${steps}`} →`
   }
   // Scrolls the tree, and nothing but the tree, until a word is in view.
   function reach(node) {
@@ -373,7 +403,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (left < scroller.scrollLeft || right > scroller.scrollLeft + scroller.clientWidth)
       scroller.scrollTo({
         left: left - scroller.clientWidth / 3,
-        behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+        behavior: glide(),
       })
   }
   function press(event) {
@@ -399,15 +429,21 @@ export default function ({ data, parentElement, setTriggerValue }) {
       pinned = null
       drawTree()
       drawDetail()
+      tell()
     } else return
     event.preventDefault()
   }
   function toggle() {
-    if (timer) return stop()
+    if (timer) {
+      stop()
+      return tell()
+    }
     go(step === steps - 1 ? 0 : step + 1)
     timer = setInterval(() => {
       go(step + 1)
-      if (step === steps - 1) stop()
+      if (step < steps - 1) return
+      stop()
+      tell()
     }, 1100)
     play.textContent = "❚❚"
     play.setAttribute("aria-label", "Pause")
@@ -425,12 +461,23 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   beam.drawn = drawn
   beam.send = setTriggerValue
+  // The same tree, seen by another head.
+  beam.renew = (next) => {
+    if (next.digest === data.digest) return
+    data = next
+    drawDetail()
+  }
+  const resized = new ResizeObserver(hint)
   beam.leave = () => {
     stop()
+    clearTimeout(sending)
     cancelAnimationFrame(frame)
+    resized.disconnect()
   }
   parentElement.append(beam)
   drawTree()
   drawDetail()
+  resized.observe(scroller)
+  requestAnimationFrame(() => reach(inView()))
   return beam.leave
 }

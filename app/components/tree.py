@@ -11,11 +11,11 @@ from typing import Any
 import streamlit as st
 
 from analysis.attention import cited, pooled, region_names
-from analysis.beam import beam_nodes, revisits
+from analysis.beam import Node, beam_nodes, revisits
 from app.components.board import PHOTO, PHOTO_CSS, rounded
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
-from app.state import TREE
+from app.state import STARTS, TREE
 from glied.functions import feeding, find
 
 HERE = Path(__file__).parent
@@ -26,13 +26,34 @@ _tree = st.components.v2.component(
 
 
 def tree(
-    reading: Reading, photograph: Photograph, forced: int, on_forced: Callable[[], None], step: int = 0, head: int = 0
+    reading: Reading,
+    photograph: Photograph,
+    node: Node,
+    pinned: bool,
+    head: int,
+    on_forced: Callable[[], None],
+    on_choice: Callable[[], None],
 ) -> None:
-    """Draws the tree of a decoded caption, whose first `forced` words were set; a click on "decode on" or an
-    alternative arrives as {"prefix": words} in `forced` of what TREE holds. At first the word of `step` is shown, with
-    attention of `head` (0: the mean of all)."""
-    shown = {"photo": photograph.url, "alt": photograph.alt}
-    _tree(key=TREE.name, data=payload(reading, forced, step, head) | shown, on_forced_change=on_forced)
+    """Draws the tree of a decoded caption, at first with one of its words in view, with the attention of `head` (0: the
+    mean of all). In what TREE holds, a click on "decode on" or an alternative arrives as {"prefix": words} in `forced`,
+    and another word in view as {"node": its id, "pinned": whether it stays} in `choice`."""
+    start = {"node": node.id, "pinned": pinned, "count": STARTS.get()}
+    shown = {"photo": photograph.url, "alt": photograph.alt, "start": start}
+    _tree(
+        key=TREE.name,
+        data=payload(reading, head) | shown,
+        on_forced_change=on_forced,
+        on_choice_change=on_choice,
+    )
+
+
+def nodes_of(reading: Reading) -> tuple[Node, ...]:
+    """The words that the beam behind a caption weighed, those marked that it was made to begin with."""
+    assert reading.decoded
+    assert reading.decoded.history
+    assert reading.outlook
+    forced = len(reading.question.prefix)
+    return beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook, forced)
 
 
 def words_in(sent: object) -> tuple[str, ...]:
@@ -43,22 +64,26 @@ def words_in(sent: object) -> tuple[str, ...]:
     return ()
 
 
+def node_in(sent: object, nodes: tuple[Node, ...]) -> tuple[Node, bool] | None:
+    """The word that a browser sent as the one in view, and whether it is pinned; None if there is no such word."""
+    match sent:
+        case {"node": int(id), "pinned": bool(pinned)} if 0 <= id < len(nodes):
+            return nodes[id], pinned
+    return None
+
+
 def _is_word(text: object) -> bool:
     return isinstance(text, str) and text.split() == [text] and len(text) <= LONGEST
 
 
 @lru_cache(maxsize=16)
-def payload(reading: Reading, forced: int, step: int = 0, head: int = 0) -> dict[str, Any]:
+def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
     """All that the tree draws but the photograph: its nodes, and the attention at each, of a head or the mean (0)."""
-    trace, decoded, outlook = reading.trace, reading.decoded, reading.outlook
-    assert decoded
-    assert decoded.history
+    trace, outlook, nodes = reading.trace, reading.outlook, nodes_of(reading)
     assert outlook
-    nodes = beam_nodes(decoded.history, decoded.captions[0].words, outlook, forced)
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
     assert fine
-    regions = pooled(outlook.attention[fine.name], head)
     found: dict[str, Any] = {
         "size": trace.size,
         "boxes": rounded(trace.boxes, 1),
@@ -67,22 +92,28 @@ def payload(reading: Reading, forced: int, step: int = 0, head: int = 0) -> dict
         "attributes": trace.attributes,
         "nodes": [[n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook] for n in nodes],
         "best": [n.id for n in nodes if n.best],
-        "forced": forced,
-        "first": step,
-        "head": head,
-        "fine": rounded(regions),
-        "read": rounded(pooled(outlook.attention[read.name], head)) if read else None,
+        "forced": len(reading.question.prefix),
         "cited": {"coarse": cited(trace, coarse), "fine": cited(trace, fine)},
-        "coarse": None,
-        "revisits": None,
         "alternatives": outlook.alternatives,
         "alternative_log_probabilities": rounded(outlook.alternative_log_probabilities),
         "region_falls": rounded(trace.region_falls),
         "attribute_falls": rounded(trace.attribute_falls),
     }
+    regions = pooled(outlook.attention[fine.name], head)
+    seen: dict[str, Any] = {
+        "head": head,
+        "fine": rounded(regions),
+        "read": rounded(pooled(outlook.attention[read.name], head)) if read else None,
+        "coarse": None,
+        "revisits": None,
+    }
     if coarse and coarse != fine:
         groups = pooled(outlook.attention[coarse.name], head)
         moved, gained, lost = revisits(groups, regions)
-        found["coarse"] = rounded(groups)
-        found["revisits"] = list(zip(rounded(moved), gained.tolist(), lost.tolist(), strict=True))
-    return found | {"digest": hashlib.sha256(json.dumps(found).encode()).hexdigest()}
+        seen["coarse"] = rounded(groups)
+        seen["revisits"] = list(zip(rounded(moved), gained.tolist(), lost.tolist(), strict=True))
+    return found | seen | {"tree": _digest(found), "digest": _digest(found | seen)}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

@@ -12,6 +12,7 @@ from analysis.figures import collocation_map, lift_against_pmi
 from app.photographs.gallery import MOST, Entry, entries, folder, thumbnail
 from app.state import PIVOT, SCATTER, choose_point
 from app.texts import plain
+from app.widgets.export import draw_lifts_export, draw_pivot_export
 from app.widgets.pick import figure_config
 from app.widgets.tables import offer_csv, show_table
 from glied.errors import GliedError
@@ -77,7 +78,7 @@ def draw_agreement(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
 
 
 @st.fragment
-def draw_grid(pairs: pd.DataFrame) -> None:
+def draw_grid(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     """Pivots by attributes, both in order of likeness."""
     known = frequent(pairs)
     pivots = st.multiselect(
@@ -103,14 +104,16 @@ def draw_grid(pairs: pd.DataFrame) -> None:
         f"these pivots, the {ATTRIBUTES} whose lifts differ most are shown; the trees join rows, and columns, that are "
         "alike."
     )
+    draw_lifts_export(report, grid)
 
 
 @st.fragment
-def draw_pairs(pairs: pd.DataFrame) -> None:
+def draw_pairs(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     """Any pivot of the report, by itself and among all others."""
     st.subheader("One pivot")
     pivot = st.selectbox("Pivot", frequent(pairs), key=PIVOT.name, bind="query-params", width=240)
     draw_pairs_of(pairs, pivot)
+    draw_pivot_export(report, pivot, pairs[pairs["pivot"] == pivot].drop(columns="pivot"))
     st.subheader("Learned, or merely frequent?")
     draw_scatter(pairs, pivot)
 

@@ -16,6 +16,7 @@ from app.panels.collocations import COLUMNS, draw_agreement, draw_extremes, draw
 from app.photographs.photograph import Photograph
 from app.state import chosen
 from app.texts import plain
+from app.widgets.export import draw_collocations_export
 from app.widgets.pick import pick_figure_file, pick_head, pick_model, pick_one, pick_photograph, pick_report_set
 from app.widgets.tables import show_table
 from glied.errors import GliedError
@@ -47,7 +48,8 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
         collocation_map(lifts, across=None if order == "by score" else cluster(lifts.T), least=least),
         "Heat map of attribute collocations: pivot words by attributes of the photograph",
     )
-    draw_pivot(trace, asked, lifts, model)
+    pivot = draw_pivot(trace, asked, lifts, model)
+    draw_collocations_export(photograph, trace, asked, head, pivot, order == "by likeness", least)
 
 
 def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Trace]:
@@ -78,9 +80,8 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         return {}
 
 
-@st.fragment
-def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> None:
-    """The attributes of one pivot, beside what the captions say."""
+def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> int:
+    """The attributes of one pivot, beside what the captions say; which row of the map it is."""
     words = [*trace.inputs, *asked]
     pivot = st.pills(
         "Pivot word",
@@ -108,6 +109,7 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
             "in fewer than 20 photographs of the report."
         )
     st.caption(" ".join(said))
+    return pivot
 
 
 with st.container(horizontal=True, vertical_alignment="center"):
@@ -144,7 +146,7 @@ elif (pairs := pair_table(report)).empty:
     )
 else:
     draw_agreement(report, pairs)
-    draw_grid(pairs)
-    draw_pairs(pairs)
+    draw_grid(report, pairs)
+    draw_pairs(report, pairs)
     draw_extremes(report, pairs)
     pick_figure_file()

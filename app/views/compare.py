@@ -27,6 +27,7 @@ from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
 from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, start
 from app.texts import plain, without_minus_zero
+from app.widgets.export import draw_compare_export
 from app.widgets.pick import RL, forget_empty, pick_model, pick_one, pick_photograph, show_gallery, warn_of_unknown
 from app.widgets.tables import show_table
 from glied.evaluation.report import COMPARED
@@ -123,6 +124,9 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
         on_choice=partial(choose, PAIR),
     )
     own, other, at = _in_view(left, right, step)
+    first, second = ((side.title, side.photograph, side.trace) for side in (left, right))
+    tables = {"The words that differ": partial(differences, left, right)}
+    draw_compare_export(first, second, at, head, own is right, tables)
     if captioners:
         draw_moves(own, other, at)
     else:

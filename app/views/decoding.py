@@ -1,15 +1,18 @@
 """Decoding: beam search step by step, what it looked at before every word, where it goes from words of your own."""
 
+from dataclasses import replace
+
 import streamlit as st
 
-from analysis.beam import beam_nodes, finished_table, node_table
-from app.components.tree import tree, words_in
+from analysis.beam import Node, finished_table, node_table
+from analysis.numbers import percent, signed
+from app.components.tree import node_in, nodes_of, tree, words_in
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import BEAM, Question, Reading
 from app.photographs.photograph import Photograph
-from app.state import BEGINNING, TREE, chosen, travelled
+from app.state import BEGINNING, BRANCH, CHOICE, TREE, chosen, travelled
 from app.texts import plain
-from app.widgets.export import draw_export
+from app.widgets.export import draw_decoding_export
 from app.widgets.pick import pick_head, pick_model, pick_one, pick_photograph, show_gallery
 from glied.errors import GliedError
 
@@ -54,9 +57,65 @@ def begin_with(photograph: Photograph, words: tuple[str, ...]) -> None:
 
 
 def take_forced(photograph: Photograph) -> None:
-    """Takes over what was clicked in the tree; nothing from a browser is trusted."""
+    """Takes over what was clicked in the tree; nothing from a browser is trusted. The last of the words stays in
+    view. The whole page follows, not the tree alone."""
     if words := words_in((TREE.get() or {}).get("forced")):
         begin_with(photograph, words)
+        BRANCH.keep(("", (), False))  # whatever the address has pinned
+        CHOICE.keep(replace(CHOICE.get(), trace="", step=len(words) - 1))  # of the trace that comes
+        st.rerun()
+
+
+def take_choice(reading: Reading) -> None:
+    """Takes over which word of the tree is in view; nothing from a browser is trusted."""
+    if found := node_in((TREE.get() or {}).get("choice"), nodes_of(reading)):
+        (node, pinned), trace = found, reading.trace
+        BRANCH.keep((trace.digest, node.words, pinned))
+        CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=min(node.step, len(trace.words) - 1)))
+
+
+def in_view(reading: Reading, step: int) -> tuple[Node, bool]:
+    """The word of the tree that is in view, and whether it is pinned: the one chosen there, else that of the address,
+    else the caption's at `step`. The address names a pinned word by all words up to it."""
+    nodes, trace = {node.words: node for node in nodes_of(reading)}, reading.trace
+    last = len(trace.words) - 1
+    kept, asked = BRANCH.get(), st.query_params.get("pin", "")
+    if kept is None or travelled():
+        words = tuple(asked.split())
+        if words in nodes:
+            step = min(nodes[words].step, last)
+            CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=step))
+            st.query_params["step"] = str(step)
+        elif asked:
+            st.toast("The address asked for a word that this search has not weighed; one of the caption is shown.")
+        kept = (trace.digest, words, True)
+        BRANCH.keep(kept)
+    digest, words, pinned = kept
+    node = nodes.get(words) if digest == trace.digest else None
+    if node is None or min(node.step, last) != step:  # another word was chosen elsewhere
+        node, pinned = next(node for node in nodes.values() if node.best and node.step == step), False
+    if pinned:
+        st.query_params["pin"] = " ".join(node.words)
+    else:
+        st.query_params.pop("pin", None)
+    return node, pinned
+
+
+@st.fragment
+def draw_tree(reading: Reading, photograph: Photograph) -> None:
+    """The tree, and the pictures and tables of what is in view there."""
+    step, head = chosen(reading.trace)
+    node, pinned = in_view(reading, step)
+    tree(
+        reading,
+        photograph,
+        node,
+        pinned,
+        head,
+        on_forced=lambda: take_forced(photograph),
+        on_choice=lambda: take_choice(reading),
+    )
+    draw_decoding_export(photograph, reading, node, pinned, head)
 
 
 def decode(photograph: Photograph, model: str, beam: int, prefix: tuple[str, ...]) -> tuple[Reading, tuple[str, ...]]:
@@ -77,7 +136,7 @@ def draw_captions(free: Reading, begun: Reading, prefix: tuple[str, ...], photog
         assert reading.decoded
         best = reading.decoded.captions[0]
         with column.container(border=True):
-            st.caption(f"{title}: log p {best.log_probability:.2f}, ranked by {best.score:.2f}")
+            st.caption(f"{title}: log p {signed(best.log_probability)}, ranked by {signed(best.score)}")
             st.text(best.text)
     st.button(
         "Back to the free caption", icon=":material/undo:", on_click=begin_with, args=(photograph, ()), key="free"
@@ -85,18 +144,13 @@ def draw_captions(free: Reading, begun: Reading, prefix: tuple[str, ...], photog
     st.caption("Log p counts the forced words too: it says how likely the captioner finds the whole sentence.")
 
 
-def draw_tables(reading: Reading, forced: int) -> None:
+def draw_tables(reading: Reading) -> None:
     """The finished captions, and the whole tree, as tables."""
-    assert reading.decoded
-    assert reading.decoded.history
-    assert reading.outlook
-    nodes = beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook, forced)
+    nodes = nodes_of(reading)
     st.subheader("Captions that finished")
-    numbers = {name: st.column_config.NumberColumn(format="%.2f") for name in ("log p", "ranked by", "log p so far")}
     st.dataframe(
-        finished_table(nodes),
+        finished_table(nodes).style.format({"log p": signed, "ranked by": signed}),
         hide_index=True,
-        column_config=numbers,
         alt="Captions that beam search finished, best first",
     )
     st.caption(
@@ -105,9 +159,8 @@ def draw_tables(reading: Reading, forced: int) -> None:
     )
     with st.expander("The whole tree, as a table", icon=":material/table:"):
         st.dataframe(
-            node_table(nodes),
+            node_table(nodes).style.format({"probability": percent, "log p so far": signed}),
             hide_index=True,
-            column_config=numbers | {"probability": st.column_config.NumberColumn(format="percent")},
             alt="Every word that beam search weighed, step by step",
         )
 
@@ -117,6 +170,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     photograph = pick_photograph()
     model = pick_model()
     beam = pick_beam()
+    place = st.empty()
 st.caption(
     "Beam search writes a caption word by word: at each step it extends the hypotheses it has kept, and keeps the "
     "likeliest. Play it, look at any word, or set a word yourself and let the captioner go on from there."
@@ -129,10 +183,9 @@ if prefix:
 else:
     st.query_params.pop("prefix", None)
 warn_if_unlike(reading.trace)
-step, _ = chosen(reading.trace)
-head = pick_head(reading.trace)
-tree(reading, photograph, len(prefix), lambda: take_forced(photograph), step, head)
-draw_export(photograph, reading, step, head)
-draw_tables(reading, len(prefix))
+with place:
+    pick_head(reading.trace)
+draw_tree(reading, photograph)
+draw_tables(reading)
 if photograph.credit:
     st.caption(f"{photograph.title}: {photograph.credit}")

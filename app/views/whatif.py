@@ -23,6 +23,7 @@ from app.state import (
     travelled,
 )
 from app.texts import plain, without_minus_zero
+from app.widgets.export import draw_whatif_export
 from app.widgets.pick import pick_model, pick_photograph, show_gallery
 from glied.errors import GliedError
 from glied.scene import AS_IT_IS, Edit
@@ -121,19 +122,22 @@ def look_at(photograph: Photograph, model: str, before: Trace, edit: Edit) -> Af
 def draw_scene(photograph: Photograph, model: str, before: Trace, vocabulary: Vocabulary, after: After | None) -> None:
     """The photograph and its attributes, to be struck out or added to, beside the changed scene."""
     view, over = chosen(before), taken_away(before)
+    title, edit = engine().titles[model], _history().now.edit
+    curve = over, engine().deletion(photograph, model, before.words[:-1], view[0], over)
     removal(
         before,
         photograph,
-        engine().titles[model],
-        _history().now.edit,
+        title,
+        edit,
         after,
         view,
-        (over, engine().deletion(photograph, model, before.words[:-1], view[0], over)),
+        curve,
         on_edit=lambda: _take(before, vocabulary),
         on_choice=lambda: choose(REMOVAL),
     )
     if refused := REFUSED_WORD.get():
         st.warning(plain(refused), icon=":material/error:")
+    draw_whatif_export(photograph, title, before, edit, after, view[0], curve)
 
 
 def draw_history(trace: Trace) -> None:

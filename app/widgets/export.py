@@ -1,70 +1,308 @@
-"""What a person can take away: pictures, tables, the trace, a report; and a trace that someone else has sent."""
+"""What a person can take away, as it is on screen: pictures for papers, tables, the trace, a report."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import pandas as pd
 import streamlit as st
-from matplotlib.figure import Figure
 
 from analysis.attention import attention_table, looked, spoken
-from analysis.beam import Node, beam_nodes
+from analysis.beam import END, Node, node_table
+from analysis.changes import change_table, deletion_table
+from analysis.collocations import cluster, lift_table, ranked
+from analysis.diff import align
 from analysis.page import Account, page
-from analysis.stills import beam_still, caption_still, collocations_still, drawn, group_still, groups_still, word_still
+from analysis.paper import ONE, TWO, Still, drawn, source
+from analysis.stills import (
+    beam_still,
+    caption_still,
+    change_still,
+    collocations_still,
+    curve_still,
+    group_still,
+    groups_still,
+    lifts_still,
+    pair_still,
+    pivot_still,
+    word_still,
+)
+from app.components.removal import After
+from app.components.tree import nodes_of
 from app.engine.ask import engine
 from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
 from app.photographs.gallery import entries, folder
 from app.photographs.photograph import Photograph
 from app.texts import plain
-from glied.functions import find
+from app.widgets.pick import pick_one
+from app.widgets.tables import as_csv
+from glied.functions import Over, find
+from glied.scene import Edit
+from glied.traces import Deletion, Trace
 
-HEIGHT = 540  # pixels of the downloads, about
+HEIGHT = 480  # pixels of the downloads, about
+WIDTHS = {"two columns": TWO, "one column": ONE}
+MIMES = {
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "pdf": "application/pdf",
+    "csv": "text/csv",
+    "npz": "application/octet-stream",
+    "json": "application/json",
+    "html": "text/html",
+}
+
+
+class File(NamedTuple):
+    """A file to take away: what its button says, what it is called, and what makes it when it is clicked."""
+
+    label: str
+    name: str
+    make: Callable[[], str | bytes]
+
+
+class Picture(NamedTuple):
+    """A still, and what its files are called."""
+
+    name: str
+    still: Still
+
+
+# ---- what each page offers
 
 
 @st.fragment
 def draw_export(photograph: Photograph, reading: Reading, step: int, head: int, region: int | None = None) -> None:
-    """A popover of downloads, each made when it is clicked; `region`: whose group is among the pictures."""
-    place = st.popover("Export", icon=":material/download:", key="export", on_change="rerun")
+    """Explore: the word, the caption, groups and collocations; `region`: whose group, by default that of the region
+    that the word looked at most."""
+
+    def offer() -> None:
+        trace = reading.trace
+        pictures = _of_words(trace, photograph, step, head)
+        if find(trace.functions, "regions", "grouping"):
+            own = int(looked(trace, head)[step].argmax()) if region is None else region
+            pictures["group"] = Picture(f"group-of-region-{own + 1}", group_still(trace, own, photograph.image, head))
+            pictures["groups"] = Picture("groups", groups_still(trace, head))
+        if find(trace.functions, "attributes", "pivot"):
+            pictures["collocations"] = Picture("collocations", collocations_still(trace, head))
+        if reading.decoded:
+            pictures["beam"] = Picture("beam", beam_still(trace, nodes_of(reading)))
+        _draw_offers(_named(photograph, trace), pictures, _numbers(photograph, trace, step, head))
+        _draw_report(photograph, reading)
+
+    _draw_popover(offer)
+
+
+@st.fragment
+def draw_decoding_export(photograph: Photograph, reading: Reading, node: Node, pinned: bool, head: int) -> None:
+    """Decoding: the beam as it stands, and where the word in view looked; `pinned`: whether it is framed."""
+
+    def offer() -> None:
+        trace, nodes = reading.trace, nodes_of(reading)
+        seen = trace if node.best else _begun(photograph, trace, node, falls=False)
+        pictures = {"beam": Picture("beam", beam_still(trace, nodes, node.id if pinned else None))}
+        pictures |= _of_words(seen, photograph, node.step, head, whole=trace)
+        name = _named(photograph, trace)
+        measured = (lambda: trace) if node.best else partial(_begun, photograph, trace, node, falls=True)
+        numbers = _numbers(photograph, trace, node.step, head, measured, spoken(node.word))
+        tree = File("The tree (CSV)", f"{name}-beam.csv", lambda: as_csv(node_table(nodes)))
+        _draw_offers(name, pictures, [tree, *numbers])
+        _draw_report(photograph, reading)
+
+    _draw_popover(offer)
+
+
+@st.fragment
+def draw_collocations_export(
+    photograph: Photograph,
+    trace: Trace,
+    asked: Mapping[str, Trace],
+    head: int,
+    pivot: int,
+    likeness: bool,
+    least: float,
+) -> None:
+    """Collocations of a photograph: the map in its order, with the words asked, less what is hidden; and one row.
+
+    Args:
+        asked: as in `lift_table`. `pivot`: the row in view. `likeness`, `least`: as in `lifts_still`.
+    """
+
+    def offer() -> None:
+        lifts, name = lift_table(trace, asked, head), _named(photograph, trace)
+        word = spoken([*trace.inputs, *asked][pivot])
+        foot = source(trace, [find(trace.functions, "attributes", "pivot")], head)
+        falls = trace.attribute_falls[pivot].astype(float) if pivot < len(trace.attribute_falls) else None
+        row = f"{name}-pivot-{_safe(word)}"
+        pictures = {
+            "map": Picture("collocations", collocations_still(trace, head, asked, likeness, least)),
+            "pivot": Picture(f"pivot-{_safe(word)}", pivot_still(lifts.iloc[pivot], word, foot)),
+        }
+        numbers = [
+            File("The map (CSV)", f"{name}-collocations.csv", lambda: lifts.rename_axis("pivot").to_csv()),
+            File("The pivot (CSV)", f"{row}.csv", lambda: as_csv(ranked(lifts.iloc[pivot], word, None, falls))),
+        ]
+        _draw_offers(name, pictures, numbers)
+
+    _draw_popover(offer)
+
+
+@st.fragment
+def draw_lifts_export(report: Mapping[str, Any], lifts: pd.DataFrame) -> None:
+    """Collocations over a data set: the map of mean lifts, its rows and columns in the order of their likeness."""
+
+    def offer() -> None:
+        table, foot, name = lifts.iloc[cluster(lifts).order], _measured(report), f"{_safe(report['data'])}-collocations"
+        caption = f"Attribute collocations: which attributes (columns) each word (row, the pivot) calls up. {foot}."
+        picture = Picture("map", lifts_still("Attribute collocations over a data set", caption, table, foot))
+        _draw_offers(name, {"map": picture}, [File("The map (CSV)", f"{name}.csv", table.rename_axis("pivot").to_csv)])
+
+    _draw_popover(offer, "export map")
+
+
+@st.fragment
+def draw_pivot_export(report: Mapping[str, Any], pivot: str, table: pd.DataFrame) -> None:
+    """One pivot over a data set; `table` has columns attribute and lift."""
+
+    def offer() -> None:
+        name = f"{_safe(report['data'])}-pivot-{_safe(pivot)}"
+        picture = Picture("bars", pivot_still(table.set_index("attribute")["lift"], pivot, _measured(report)))
+        _draw_offers(name, {"pivot": picture}, [File("The pivot (CSV)", f"{name}.csv", lambda: as_csv(table))])
+
+    _draw_popover(offer, "export pivot")
+
+
+def _measured(report: Mapping[str, Any]) -> str:
+    """Where the collocations of a report come from, as `source` says of a trace."""
+    found = report["grounding"]
+    measured = f"means over {found['photographs']:,} photographs of {report['data']} {report['split']} and all heads"
+    return f"{report['title']}, checkpoint {report['checkpoint']}, Eq. (10), {measured}"
+
+
+@st.fragment
+def draw_compare_export(
+    left: tuple[str, Photograph, Trace],
+    right: tuple[str, Photograph, Trace],
+    step: int,
+    head: int,
+    on_right: bool = False,
+    tables: Mapping[str, Callable[[], pd.DataFrame]] = {},
+) -> None:
+    """Compare: where both sides looked for the word in view, on one scale, and the tables of the page.
+
+    Args:
+        left, right: what each side is called, its photograph and its trace. `step`: the word in view of the left side,
+        of the right one if `on_right`. `tables`: what each is called -> what makes it.
+    """
+
+    def offer() -> None:
+        pairs = align(left[2].words, right[2].words)
+        at = (pairs.right[step], step) if on_right else (step, pairs.left[step])
+        sides = [
+            (title, trace, None if own < 0 else own, photograph.image)
+            for (title, photograph, trace), own in zip((left, right), at, strict=True)
+        ]
+        name = "-".join(dict.fromkeys(_named(photograph, trace) for _, photograph, trace in (left, right)))
+        word = (right if on_right else left)[2].words[step]
+        pictures = {"word": Picture(f"{step + 1}-{_safe(word)}", pair_still(sides, head))}
+        numbers = [
+            File(f"{title} (CSV)", f"{name}-{_safe(title)}.csv", partial(_csv, make)) for title, make in tables.items()
+        ]
+        numbers += [
+            File(
+                f"“{spoken(t.words[own])}”, {side} (CSV)",
+                f"{name}-{_safe(side)}-word.csv",
+                partial(_word, t, own, head),
+            )
+            for side, t, own, _ in sides
+            if own is not None
+        ]
+        _draw_offers(name, pictures, numbers)
+
+    _draw_popover(offer)
+
+
+@st.fragment
+def draw_whatif_export(
+    photograph: Photograph,
+    title: str,
+    before: Trace,
+    edit: Edit,
+    after: After | None,
+    step: int,
+    curve: tuple[Over, Deletion],
+) -> None:
+    """What if: the photograph with what was struck, both captions and the fall of every word; the deletion curve.
+
+    Args:
+        title: of the captioner. `after`: None before a change. `step`, `curve`: the word in view, and what becomes of
+        it as these are taken away.
+    """
+
+    def offer() -> None:
+        name, (over, deletion) = f"{_named(photograph, before)}-what-if", curve
+        word = f"{step + 1}-{_safe(before.words[step])}"
+        pictures, numbers = {}, []
+        if after:
+            still = change_still(title, before, after.said, after.replayed, edit, photograph.image)
+            pictures["change"] = Picture("change", still)
+            numbers.append(
+                File("The change (CSV)", f"{name}.csv", lambda: as_csv(change_table(before, after.replayed)))
+            )
+        pictures["curve"] = Picture(f"curve-{word}", curve_still(before, step, over, deletion))
+        table = partial(deletion_table, over, deletion)
+        numbers.append(File("The curve (CSV)", f"{name}-curve-{word}.csv", lambda: as_csv(table())))
+        _draw_offers(name, pictures, numbers)
+
+    _draw_popover(offer)
+
+
+# ---- the popover
+
+
+def _draw_popover(draw: Callable[[], None], key: str = "export") -> None:
+    """Downloads that are laid out when they are asked for, each made when it is clicked."""
+    place = st.popover("Export", icon=":material/download:", key=key, on_change="rerun")
     with place:
         if place.open:
-            _draw_offers(photograph, reading, step, head, region)
+            draw()
         else:
             st.space(HEIGHT)  # it opens where there is room for what comes
 
 
-def _draw_offers(photograph: Photograph, reading: Reading, step: int, head: int, region: int | None) -> None:
-    trace = reading.trace
-    name = f"{_safe(photograph.id)}-{_name_of(trace.checkpoint) or trace.architecture}"
-    st.markdown(f"**Pictures** of “{plain(spoken(trace.words[step]))}” and of the caption")
-    for title, (part, make) in _figures(photograph, reading, step, head, region).items():
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(title, width="stretch")
-            _offer("PNG", f"{name}-{part}.png", "image/png", partial(_draw, make, "png"))
-            _offer("SVG", f"{name}-{part}.svg", "image/svg+xml", partial(_draw, make, "svg"))
-            _offer("PDF", f"{name}-{part}.pdf", "application/pdf", partial(_draw, make, "pdf"))
+def _draw_offers(name: str, pictures: Mapping[str, Picture], numbers: list[File]) -> None:
+    keys = list(pictures)
+    if len(keys) > 1:
+        titles = {key: pictures[key].still.title for key in keys}
+        chosen = st.selectbox("Picture", keys, format_func=titles.__getitem__, key=f"picture of {' '.join(keys)}")
+    else:
+        (chosen,) = keys
+        st.markdown(f"**{plain(pictures[chosen].still.title)}**")
+    part, still = pictures[chosen]
+    wide = pick_one("Width on paper", WIDTHS, f"width of {' '.join(keys)}", persist_state="session")
+    file = f"{name}-{part}" + ("" if WIDTHS[wide] == TWO else "-one-column")
+    with st.container(horizontal=True):
+        for kind in ("png", "svg", "pdf"):
+            _offer(kind.upper(), f"{file}.{kind}", MIMES[kind], partial(drawn, still, kind, WIDTHS[wide]))
+    st.caption("Its caption, to copy; the file holds it too. Put the picture in as it is: it has its size on paper.")
+    st.code(still.caption, language=None, wrap_lines=True)
     st.markdown("**Numbers**")
     with st.container(horizontal=True):
-        word = f"{name}-{step + 1}-{_safe(trace.words[step])}"
-        _offer(
-            "The word (CSV)",
-            f"{word}.csv",
-            "text/csv",
-            lambda: attention_table(trace, step, head).to_csv(index=False),
-        )
-        _offer("Trace (.npz)", f"{name}.npz", "application/octet-stream", lambda: trace.packed(photograph.jpeg))
-        _offer("Trace (JSON)", f"{name}.json", "application/json", trace.json)
-    st.caption(
-        "The .npz file holds the photograph too: whoever gets it can open it on the page Explore, without a model."
-    )
-    st.markdown("**All of it**")
+        for label, file, make in numbers:
+            _offer(label, file, MIMES[file.rsplit(".", 1)[1]], make)
+
+
+def _draw_report(photograph: Photograph, reading: Reading) -> None:
     running, address = engine(), _address(photograph)
     _offer(
         "Report of the photograph (HTML)",
         f"{_safe(photograph.id)}.html",
-        "text/html",
+        MIMES["html"],
         lambda: _report(running, photograph, reading, address),
     )
+    st.caption("A .npz file holds the photograph too: whoever gets it can open it on Explore, without a model.")
 
 
 def _offer(label: str, name: str, mime: str, make: Callable[[], str | bytes]) -> None:
@@ -73,49 +311,68 @@ def _offer(label: str, name: str, mime: str, make: Callable[[], str | bytes]) ->
     )
 
 
-def _figures(
-    photograph: Photograph, reading: Reading, step: int, head: int, region: int | None
-) -> dict[str, tuple[str, Callable[[], Figure]]]:
-    """Title -> what its files are called, and how it is drawn."""
-    trace = reading.trace
+# ---- what it is made of
+
+
+def _of_words(
+    trace: Trace, photograph: Photograph, step: int, head: int, whole: Trace | None = None
+) -> dict[str, Picture]:
+    """One word, and every word of the `whole` caption, if that is another."""
     word = f"{step + 1}-{_safe(trace.words[step])}"
-    found: dict[str, tuple[str, Callable[[], Figure]]] = {
-        "Where the word looked": (word, lambda: word_still(trace, step, photograph.image, head)),
-        "Where every word looked": ("words", lambda: caption_still(trace, photograph.image, head)),
+    return {
+        "word": Picture(word, word_still(trace, step, photograph.image, head)),
+        "words": Picture("words", caption_still(whole or trace, photograph.image, head)),
     }
-    if find(trace.functions, "regions", "grouping"):
-        own = int(looked(trace, head)[step].argmax()) if region is None else region
-        part = f"group-of-region-{own + 1}"
-        found[f"The group of region {own + 1}"] = (part, lambda: group_still(trace, own, photograph.image, head))
-        found["Region groupings"] = ("groups", lambda: groups_still(trace, head))
-    if find(trace.functions, "attributes", "pivot"):
-        found["Attribute collocations"] = ("collocations", lambda: collocations_still(trace, head))
-    if reading.decoded:
-        found["Beam search"] = ("beam", lambda: beam_still(trace, _nodes(reading)))
-    return found
 
 
-def _draw(make: Callable[[], Figure], kind: str) -> bytes:
-    return drawn(make(), kind)
+def _numbers(
+    photograph: Photograph,
+    trace: Trace,
+    step: int,
+    head: int,
+    measured: Callable[[], Trace] | None = None,
+    word: str = "",
+) -> list[File]:
+    """The table of one word, and the trace. `measured`: gives the trace that has the `word`, if that is another."""
+    name = _named(photograph, trace)
+    own = measured or (lambda: trace)
+    return [
+        File(
+            "The word (CSV)",
+            f"{name}-{step + 1}-{_safe(word or trace.words[step])}.csv",
+            lambda: _word(own(), step, head),
+        ),
+        File("Trace (.npz)", f"{name}.npz", lambda: trace.packed(photograph.jpeg)),
+        File("Trace (JSON)", f"{name}.json", trace.json),
+    ]
 
 
-def _nodes(reading: Reading) -> tuple[Node, ...]:
-    assert reading.decoded
-    assert reading.decoded.history
-    assert reading.outlook
-    return beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook)
+def _csv(make: Callable[[], pd.DataFrame]) -> str:
+    return as_csv(make())
+
+
+def _word(trace: Trace, step: int, head: int) -> str:
+    return attention_table(trace, step, head).to_csv(index=False)
+
+
+def _begun(photograph: Photograph, trace: Trace, node: Node, falls: bool) -> Trace:
+    """The trace of the words of a beam up to one that is none of the caption's."""
+    running = engine()
+    model = _name_of(trace.checkpoint, running)
+    assert model  # the page has just asked it
+    words = tuple(word for word in node.words if word != END)
+    return running.read(photograph, model, Question(words=words, falls=falls), most=KEPT).trace
 
 
 def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
-    """The report of a photograph by Base and GLIED, of the same training as the caption in view, both asked what that
+    """The report of a photograph by GLIED and Base, of the same training as the caption in view, both asked what that
     captioner was asked: the beam and the words to begin with."""
     own = _name_of(shown.trace.checkpoint, running)
     pairs = [pair for pair in running.pairs.values() if own in pair]
-    glied, base = pairs[0] if pairs else next(iter(running.pairs.values()))
     accounts = {}
-    for model in (base, glied):
+    for model in pairs[0] if pairs else next(iter(running.pairs.values())):
         reading = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
-        accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, _nodes(reading))
+        accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, nodes_of(reading))
     return page(photograph.title, photograph.alt, photograph.credit, address, photograph.jpeg, accounts)
 
 
@@ -129,8 +386,13 @@ def _address(photograph: Photograph) -> str:
     """Where this app shows a photograph of the gallery; empty for a person's own."""
     if photograph.id not in {entry.id for entry in entries(folder())[0]}:
         return ""
-    home = (st.context.url or "").rstrip("/").removesuffix("/explore").removesuffix("/decoding")  # pages with exports
+    home = (st.context.url or "").rstrip("/").removesuffix("/explore").removesuffix("/decoding")  # pages with reports
     return f"{home}/explore?{urlencode({'photo': photograph.id})}"
+
+
+def _named(photograph: Photograph, trace: Trace) -> str:
+    """What files about a photograph and its captioner are called."""
+    return f"{_safe(photograph.id)}-{_name_of(trace.checkpoint) or trace.architecture}"
 
 
 def _name_of(checkpoint: str, running: Engine | None = None) -> str | None:

@@ -9,10 +9,11 @@ from conftest import HOSTILE
 from streamlit.testing.v1 import AppTest
 
 from analysis.beam import END
-from app.components.tree import payload, words_in
+from app.components.tree import node_in, nodes_of, payload, words_in
 from app.engine.ask import engine
 from app.engine.engine import Question, Reading
 from app.photographs.gallery import entries, open_entry
+from app.state import Choice
 
 Open = Callable[..., AppTest]
 SMALL = "a dog"
@@ -94,6 +95,63 @@ def test_a_chosen_beginning_is_decoded_and_written_into_the_address(decoding: Op
     assert not [text for text in [*app.caption, *app.markdown] if HOSTILE in text.value]  # escaped in Markdown
 
 
+def in_view(app: AppTest) -> tuple[list[str], bool]:
+    """The words up to the one in view, and whether it is pinned."""
+    found = drawn(app)
+    words, id = [], found["start"]["node"]
+    while id >= 0:
+        id, _, word, *_ = found["nodes"][id]
+        words.insert(0, word)
+    return words, found["start"]["pinned"]
+
+
+def test_the_word_in_view_is_that_of_the_address_and_of_the_other_pages(decoding: Open, open_app: Open):
+    app = decoding(step="1", prefix=SMALL)
+    assert in_view(app) == (SMALL.split(), False)
+    app = open_app(prefix=SMALL)
+    digest = read("glied", Question(prefix=("a", "dog"))).trace.digest
+    app.session_state["start"] = app.session_state["choice"] = Choice(digest, step=1)
+    app.switch_page("views/decoding.py").run()
+    assert in_view(app) == (SMALL.split(), False)
+    assert app.query_params["step"] in ("1", ["1"])
+
+
+def test_a_pinned_word_of_the_tree_is_in_the_address_and_comes_back_from_it(decoding: Open):
+    reading = read("glied", Question())
+    node = next(node for node in nodes_of(reading) if not node.best and node.step == 2)
+    step = str(min(2, len(reading.trace.words) - 1))
+    app = decoding(pin=" ".join(node.words))
+    assert fine(app)
+    assert in_view(app) == (list(node.words), True)
+    assert app.query_params["step"] in (step, [step])
+    app.selectbox(key="head_chosen").select(2).run()
+    assert fine(app)
+    assert in_view(app) == (list(node.words), True)
+    assert drawn(app)["head"] == 2
+    app.segmented_control(key="beam").set_value(1).run()  # another search, in which the word is not pinned
+    assert not in_view(app)[1]
+    assert "pin" not in app.query_params
+    app = decoding(pin="zebra zebra")
+    assert (len(app.toast), in_view(app)[1]) == (1, False)
+    assert not app.run().toast
+
+
+def test_what_the_tree_sends_is_checked(open_app: Open):
+    open_app()
+    nodes = nodes_of(read("glied", Question()))
+    for nonsense in (None, {}, {"node": len(nodes), "pinned": True}, {"node": -1, "pinned": True}, {"node": "1"}, 5):
+        assert node_in(nonsense, nodes) is None
+    assert node_in({"node": 1, "pinned": True}, nodes) == (nodes[1], True)
+
+
+def test_after_decode_on_the_last_word_that_was_set_is_in_view(decoding: Open):
+    app = decoding()
+    app.session_state["beginning"] = (open_entry(entries()[0][0]).key, ("a", "dog", "red"))
+    app.session_state["choice"] = Choice(step=2)
+    app.run()
+    assert in_view(app) == (["a", "dog", "red"], False)
+
+
 def test_another_photograph_begins_freely(decoding: Open):
     app = decoding(prefix=SMALL)
     app.selectbox(key="photo").select("coffee").run()
@@ -157,24 +215,28 @@ def test_what_a_browser_sends_is_checked(sent: object):
 def test_payload_is_a_function_of_the_reading(open_app: Open, model: str, prefix: tuple[str, ...]):
     open_app()
     reading = read(model, Question(beam=5, prefix=prefix))
-    found = payload(reading, len(prefix))
+    found = payload(reading)
     payload.cache_clear()
-    assert json.dumps(found, allow_nan=False) == json.dumps(payload(reading, len(prefix)))
-    assert found["digest"] != payload(read(model, Question(beam=2, prefix=prefix)), len(prefix))["digest"]
+    assert json.dumps(found, allow_nan=False) == json.dumps(payload(reading))
+    other, seen = payload(read(model, Question(beam=2, prefix=prefix))), payload(reading, 2)
+    assert found["forced"] == len(prefix)
+    assert other["tree"] != found["tree"] == seen["tree"]  # another head sees the same tree
+    assert len({each["digest"] for each in (found, other, seen)}) == 3
 
 
-def test_each_node_gets_the_mean_attention_before_it(open_app: Open):
+@pytest.mark.parametrize("head", [0, 2])
+def test_each_node_gets_the_attention_before_it(open_app: Open, head: int):
     open_app()
     for model, (fine_name, read_name) in {"glied": ("vl", "al"), "base": ("v", "a")}.items():
         reading = read(model, Question(beam=3))
-        found = payload(reading, 0)
+        found = payload(reading, head)
         assert reading.outlook
         for parent, _, _, _, own, status, row in found["nodes"]:
             before = reading.outlook.prefixes[row]
             assert (len(before) == 0) == (parent == -1)
-            attention = reading.outlook.attention
-            np.testing.assert_allclose(found["fine"][row], attention[fine_name][:, row].mean(0), atol=1e-4)
-            np.testing.assert_allclose(found["read"][row], attention[read_name][:, row].mean(0), atol=1e-4)
+            for weights, name in ((found["fine"][row], fine_name), (found["read"][row], read_name)):
+                attention = reading.outlook.attention[name][:, row]
+                np.testing.assert_allclose(weights, attention[head - 1] if head else attention.mean(0), atol=1e-4)
             assert own <= 0
             assert status in ("kept", "finished", "dropped")
         if model == "glied":

@@ -21,6 +21,8 @@ from test_stills import beam
 from test_uploads import encoded
 
 from analysis.page import Account, page
+from analysis.paper import ONE, TWO
+from app.components.tree import nodes_of
 from app.engine import ask
 from app.engine import engine as services
 from app.engine.engine import Question
@@ -84,44 +86,197 @@ def explore(open_app: Open, **address: str) -> AppTest:
     return app
 
 
+def kinds(app: AppTest) -> list[str]:
+    """The pictures that the page offers, by what they are called inside."""
+    (box,) = (box for box in app.selectbox if box.label == "Picture")
+    return box.proto.id.split("picture of ")[1].split()
+
+
+def pick(app: AppTest, kind: str) -> AppTest:
+    """The page with another picture chosen."""
+    return next(box for box in app.selectbox if box.label == "Picture").set_value(kind).run()
+
+
+def told(app: AppTest) -> str:
+    """The caption offered for the picture in view."""
+    (found,) = app.code
+    return found.value
+
+
 def test_everything_is_offered(open_app: Open):
     app = explore(open_app)
-    expected = ["PNG", "SVG", "PDF"] * 6 + [
+    assert offered(app) == [
+        "PNG",
+        "SVG",
+        "PDF",
         "The word (CSV)",
         "Trace (.npz)",
         "Trace (JSON)",
         "Report of the photograph (HTML)",
     ]
-    assert offered(app) == expected
+    assert kinds(app) == ["word", "words", "group", "groups", "collocations", "beam"]
     app.segmented_control(key="model").set_value("base").run()
-    assert offered(app).count("SVG") == 3  # Base has neither groups nor collocations
+    assert kinds(app) == ["word", "words", "beam"]  # Base has neither groups nor collocations
+
+
+def test_every_picture_has_files_of_both_widths_and_a_caption_to_copy(open_app: Open, offers: dict[str, Callable]):
+    app = explore(open_app, head="1")
+    captions = set()
+    for kind in kinds(app):
+        app = pick(app, kind)
+        assert not app.exception
+        assert ask.engine().models["glied"].digest in told(app)
+        assert "head 1" in told(app) or kind == "beam"
+        captions.add(told(app))
+    assert len(captions) == 6
+    next(each for each in app.segmented_control if each.label == "Width on paper").set_value("one column").run()
+    inches = {
+        name: Image.open(io.BytesIO(offers[name]())).width / 300 for name in offers if "beam" in name and "png" in name
+    }
+    assert inches == {
+        "grace_hopper-glied-beam.png": pytest.approx(TWO, abs=0.01),
+        "grace_hopper-glied-beam-one-column.png": pytest.approx(ONE, abs=0.01),
+    }
 
 
 def test_every_download_is_what_its_name_says(open_app: Open, offers: dict[str, Callable]):
     explore(open_app)
-    assert len(offers) == 22
+    assert len(offers) == 7
     for name, make in offers.items():
         assert re.fullmatch(r"grace_hopper(-glied)?[A-Za-z0-9_-]*\.(png|svg|pdf|csv|npz|json|html)", name), name
-        if name.endswith((".png", ".svg", ".pdf")):
-            continue  # test_stills draws them
         made = make()
         if name.endswith(".csv"):
             rows = list(csv.DictReader(io.StringIO(made)))
             assert {row["kind"] for row in rows} == {"region", "attribute"}
             assert sum(float(row["attention"]) for row in rows) == pytest.approx(2, abs=1e-4)
+            numbers = [row["region"] for row in rows if row["kind"] == "region"]
+            assert sorted(map(int, numbers)) == list(range(1, len(numbers) + 1))
+            assert all(row["left"] for row in rows if row["kind"] == "region")
         elif name.endswith(".json"):
             assert json.loads(made)["format"] == "glied-trace-2"
         elif name.endswith(".npz"):
             shared = shared_from(made)
             assert max(shared.photograph.image.size) <= 900
             assert shared.trace.inputs[0] == "<bos>"
-        else:
+        elif name.endswith(".html"):
             read = Reader(made)
             assert ("a", {"href": "/explore?photo=grace_hopper"}) in read.elements
             for digest in (model.digest for model in ask.engine().models.values()):
                 assert digest in read.text
-    assert offers["grace_hopper-glied-beam.png"]().startswith(b"\x89PNG")
-    assert b"<svg" in offers["grace_hopper-glied-words.svg"]()
+        else:
+            begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[name.rsplit(".", 1)[1]]
+            assert made.startswith(begins)
+
+
+def test_decoding_exports_the_beam_as_it_stands_and_the_word_that_is_pinned(
+    open_app: Open, offers: dict[str, Callable]
+):
+    open_app()
+    reading = ask.engine().read(open_entry(entries()[0][0]), "glied", Question(beam=2, prefix=("a", "dog")))
+    node = next(node for node in nodes_of(reading) if not node.best and node.step == 3 and node.word != "<eos>")
+    app = open_app(opened=["export"], prefix="a dog", beam="2", head="2", pin=" ".join(node.words))
+    app = app.switch_page("views/decoding.py").run()
+    assert not app.exception
+    assert not app.error
+    assert kinds(app)[0] == "beam"
+    assert "with 2 hypotheses kept, made to begin with “a dog”" in told(app)
+    assert "framed the word asked" in told(app)
+    app = pick(app, "word")
+    assert f"before it said “{node.word}”" in told(app)
+    assert "head 2" in told(app)
+    made = next(make for name, make in offers.items() if name.startswith("grace_hopper-glied-4-") and "csv" in name)()
+    rows = [row for row in csv.DictReader(io.StringIO(made)) if row["kind"] == "region"]
+    assert reading.outlook
+    weights = reading.outlook.attention["vl"][1, node.outlook]
+    for row in rows:
+        assert float(row["attention"]) == pytest.approx(weights[int(row["region"]) - 1], abs=1e-4)
+        assert row["fall"]
+    tree = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-beam.csv"]())))
+    assert len(tree) == len(nodes_of(reading))
+
+
+def test_collocations_export_the_map_and_the_pivot_in_view(open_app: Open, offers: dict[str, Callable]):
+    app = open_app(opened=["export"], ask="red", order="by score", least="0.5")
+    app = app.switch_page("views/collocations.py").run()
+    assert not app.exception
+    assert not app.error
+    assert kinds(app) == ["map", "pivot"]
+    assert "+ marks words asked" in told(app)
+    assert "below 0.5× are left empty" in told(app)
+    assert "side by side" not in told(app)
+    table = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-collocations.csv"]())))
+    assert [row["pivot"] for row in table][-1] == "+ red"
+    app = pick(app, "pivot")
+    assert "“red” calls up" in told(app)
+    assert offers["grace_hopper-glied-pivot-red.svg"]().startswith(b"<?xml")
+    lifts = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-pivot-red.csv"]())))
+    found = {row["attribute"]: float(row["lift"]) for row in lifts}
+    assert found == pytest.approx({name: float(value) for name, value in table[-1].items() if name != "pivot"})
+
+
+def test_a_data_set_exports_its_map_and_one_pivot(offers: dict[str, Callable]):
+    def script():
+        import pandas as pd
+
+        from app.widgets.export import draw_lifts_export, draw_pivot_export
+
+        report = {"title": "GLIED", "checkpoint": "abc", "data": "flickr8k", "split": "val"}
+        report["grounding"] = {"photographs": 1000}
+        lifts = pd.DataFrame([[3.0, None], [0.5, 2.0], [2.9, 0.9]], ["dog", "man", "cat"], ["grass", "red"])
+        draw_lifts_export(report, lifts)
+        draw_pivot_export(report, "dog", pd.DataFrame({"attribute": ["grass", "red"], "lift": [3.0, None]}))
+
+    app = AppTest.from_function(script)
+    for key in ("export map", "export pivot"):
+        app.session_state[key] = True
+    app.run()
+    assert not app.exception
+    over, one = (code.value for code in app.code)
+    assert "hatched" in over
+    for caption in (over, one):
+        assert "GLIED, checkpoint abc, Eq. (10), means over 1,000 photographs of flickr8k val and all heads" in caption
+    rows = list(csv.DictReader(io.StringIO(offers["flickr8k-collocations.csv"]())))
+    assert {row["pivot"] for row in rows} == {"dog", "man", "cat"}
+    assert [row["grass"] for row in rows] != ["3.0", "0.5", "2.9"]  # those alike side by side
+    assert "grass,3.0" in offers["flickr8k-pivot-dog.csv"]()
+    assert offers["flickr8k-pivot-dog-bars.pdf"]().startswith(b"%PDF")
+
+
+def test_compare_exports_both_sides_and_the_words_that_differ(open_app: Open, offers: dict[str, Callable]):
+    app = open_app(opened=["export"], head="2").switch_page("views/compare.py").run()
+    assert not app.exception
+    assert not app.error
+    for model in ask.engine().models.values():
+        assert model.digest in told(app)
+    assert "head 2" in told(app)
+    name = "grace_hopper-base-grace_hopper-glied"
+    assert offers[next(file for file in offers if file.startswith(name) and file.endswith(".pdf"))]().startswith(
+        b"%PDF"
+    )
+    rows = list(csv.DictReader(io.StringIO(offers[f"{name}-The-words-that-differ.csv"]())))
+    assert {"left", "right", "left_own"} <= set(rows[0])
+    word = list(csv.DictReader(io.StringIO(offers[f"{name}-Base-word.csv"]())))
+    assert next(row for row in word if row["region"] == "1")["right"]  # its box
+
+
+def test_what_if_exports_the_change_and_the_curve(open_app: Open, offers: dict[str, Callable]):
+    app = open_app(opened=["export"], out="1,2").switch_page("views/whatif.py").run()
+    assert not app.exception
+    assert not app.error
+    assert kinds(app) == ["change", "curve"]
+    assert "without region 1" in told(app)
+    assert re.search("The log p of the first caption (falls|rises) by [0-9.]+;", told(app))
+    change = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-what-if.csv"]())))
+    assert {"word", "before", "after"} <= set(change[0])
+    assert offers["grace_hopper-glied-what-if-change.png"]().startswith(b"\x89PNG")
+    app = pick(app, "curve")
+    assert "taken away one after another" in told(app)
+    curve = next(make for file, make in offers.items() if "curve" in file and file.endswith(".csv"))()
+    counts = [int(row["regions taken away"]) for row in csv.DictReader(io.StringIO(curve))]
+    assert counts == list(range(len(counts)))
+    whole = open_app(opened=["export"]).switch_page("views/whatif.py").run()
+    assert "Picture" not in [box.label for box in whole.selectbox]  # nothing has changed: the curve alone
+    assert "taken away one after another" in told(whole)
 
 
 def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, Callable]):
@@ -182,7 +337,13 @@ def test_the_report_is_one_page_without_scripts_or_network():
     assert all(attributes["alt"] for attributes in read.all("img"))
     assert all(attributes["aria-label"] for attributes in read.all("svg"))
     assert not [name for _, attributes in read.elements for name in attributes if name.startswith("on")]
-    assert [a["href"] for a in read.all("a")] == ["http://host/?photo=a&b"]
+    links = [a["href"] for a in read.all("a")]
+    assert [href for href in links if not href.startswith("#")] == ["http://host/?photo=a&b"]
+    ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    inner = {href[1:] for href in links if href.startswith("#")}
+    assert inner == set(ids) - {"photograph"}  # the contents name every part
+    assert len(inner) == 9
     assert {attributes["href"] for attributes in read.all("use")} == {"#photograph"}
     assert len([a for a in read.all("image") if a.get("id") == "photograph"]) == 1
     assert "url(" not in text
@@ -195,13 +356,15 @@ def test_the_report_tells_all():
     levels = [int(tag[1]) for tag, _ in read.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert all(b <= a + 1 for a, b in pairwise(levels))
-    for title in ("Region groupings", "Attribute collocations", "Beam search", "word by word", "attributes of the"):
+    for title in ("Region groups", "Attribute collocations", "Beam search", "word by word", "attributes of the"):
         assert title in read.text
     assert "fall" in read.text
     assert "Attention says where a value was read" in read.text
     words = sum(len(beam(name)[0].words) for name in ("base", "glied"))
     assert len(read.all("use")) == words
-    assert "Region groupings" not in Reader(report("base")).text
+    assert "Region groups" not in Reader(report("base")).text
+    assert "-0." not in read.text
+    assert "log p −" in read.text
 
 
 @pytest.fixture

@@ -252,9 +252,39 @@ def test_a_beam_is_walked_without_the_server_and_forced_with_it(open_page: Open)
     nodes.nth(8).hover()
     expect(page.locator(".about h3")).not_to_have_text(said)
     nodes.first.focus()
-    for key in ("ArrowRight", "ArrowDown", "Enter", "Escape", "ArrowLeft"):
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
     assert force() == once  # what the walk sends would have come before it
+
+
+def test_a_pinned_word_of_the_beam_is_in_the_address_and_stays_in_view(open_page: Open):
+    page = open_page("decoding?photo=camera&step=3")
+    nodes, title = page.get_by_role("treeitem"), page.locator(".about h3")
+    expect(nodes.first).to_be_visible()
+    expect(page.locator(".scroller .number").nth(3)).to_have_text("4")
+    expect(page.locator(".later")).to_have_text(re.compile(r"^steps? \d+"))  # the tree is cut at its right edge
+    dropped = page.locator('[role="treeitem"].dropped').nth(2)
+    dropped.click()
+    expect(page).to_have_url(re.compile(r"pin="))
+    said = title.inner_text()
+    page.reload()
+    expect(title).to_have_text(said)
+    expect(page.locator('[role="treeitem"].pinned')).to_have_count(1)
+    page.get_by_role("button", name="Export").click()
+    expect(page.get_by_test_id("stCode")).to_contain_text("framed the word asked")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Decode on from here").click()
+    page.mouse.move(0, 0)  # over no word of the tree that comes
+    expect(page).to_have_url(re.compile(r"prefix="))
+    expect(page).not_to_have_url(re.compile(r"pin="))
+    settled(page)
+    expect(title).to_have_text(said)  # not the first word
+    page.get_by_role("combobox", name="Head").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".change")).to_contain_text("Head ")
+    expect(title).to_have_text(said)
 
 
 def test_two_captioners_move_together(open_page: Open):
