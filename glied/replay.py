@@ -11,8 +11,9 @@ from glied.checkpoint import Checkpoint
 from glied.decode import NEVER
 from glied.errors import GliedError
 from glied.functions import feeding, find
-from glied.model import Inputs, Memory
+from glied.model import Inputs, Memory, fused
 from glied.scene import Attributes, Scene, frozen
+from glied.states import Kind, States
 from glied.traces import Outlook, Trace
 from glied.vocabulary import BOS, EOS, UNK, Vocabulary
 
@@ -98,6 +99,22 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
         likeliest,
         frozen(their_log_p),
     )
+
+
+def find_states(checkpoint: Checkpoint, scene: Scene, words: Sequence[str]) -> States:
+    """The states of a caption: of its words, the vector [L, d] from which each word is predicted at last, its end too;
+    of regions, what each became by its group, [N, d]; of pivots, what each input word called up of the attributes,
+    [L, d]. Without groups there are no regions, without pivots no pivots."""
+    model = checkpoint.model
+    with torch.inference_mode():
+        memory = model.encode(stack([scene], checkpoint.vocabulary))
+        output = model(torch.tensor([[[BOS, *checkpoint.vocabulary.encode(words)]]]), memory)
+        found: dict[Kind, torch.Tensor] = {"words": output.c_tilde[0, 0]}
+        if memory.groupings is not None:
+            found["regions"] = memory.groupings[0]
+        if pivot := find(model.functions, "attributes", "pivot"):
+            found["pivots"] = model.H[pivot.name](output.x, memory.keys[pivot.name], fused)[0][0, 0]
+    return {kind: states.numpy() for kind, states in found.items()}
 
 
 def _likeliest(

@@ -20,12 +20,13 @@ LAYERS = {
     "glied": """
         errors equations
         captions config files functions images scene vocabulary
-        model traces weights
+        model states traces weights
         baselines batch regions
         attributes data
         checkpoint
         decode
-        evaluation replay
+        replay
+        evaluation
         training
         api experiments
         cli
