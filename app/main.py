@@ -22,6 +22,9 @@ st.html(
     '[data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }'  # else they scroll out of a phone
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
+    # and the letters of charts are, too
+    ":is(.xtick, .ytick, .cbaxis, .cbtitle) text, :is(.xtitle, .ytitle, .legendtext)"
+    "{ fill: currentColor !important; }"
     ".st-key-history { display: none; }"
     # read out, not seen
     ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"

@@ -57,6 +57,7 @@ class Key(Generic[T]):
 START: Key[Choice | None] = Key("start", None)  # that of the address
 STARTS = Key("starts", 0)  # addresses that were followed
 CHOICE = Key("choice", Choice())
+HEAD = Key("head_chosen", 0)  # on a page without a board
 PHOTO: Key[str | None] = Key("photo", None)
 ADDRESSED: Key[str | None] = Key("addressed", None)  # the photograph that the address named last
 YOURS: Key[Photograph | None] = Key("yours", None)
@@ -90,12 +91,18 @@ BOARD_SHARED: Key[Sent] = Key("shared_board", None)
 REMOVAL: Key[Sent] = Key("removal", None)
 TREE: Key[Sent] = Key("tree", None)
 STRIP: Key[Sent] = Key("strip", None)
+MAPS: Key[Sent] = Key("maps", None)
 SCATTER: Key[Sent] = Key("scatter", None)
 
 
 def rows_of(table: str) -> Key[Any]:
     """What was selected in a table called so."""
     return Key(table, None)
+
+
+def pivot_of(picker: str) -> Key[int]:
+    """The pivot that a picker of pivots called so is at."""
+    return Key(picker, 0)
 
 
 def travelled() -> bool:
@@ -162,6 +169,24 @@ def choose(board: Key[Sent]) -> None:
         case str(trace), int(step), int(head) if 0 <= step < 1000 and 0 <= head < 1000:
             region = sent.get("region")
             CHOICE.keep(Choice(trace, step, head, region if isinstance(region, int) and region >= 0 else None))
+
+
+def choose_head() -> None:
+    """Takes over the head that was chosen on a page without a board."""
+    CHOICE.keep(replace(CHOICE.get(), head=HEAD.get()))
+
+
+def choose_map(heads: int) -> None:
+    """Takes over the head whose small map was clicked, 0 for the mean; nothing from a browser is trusted."""
+    match (MAPS.get() or {}).get("picked"):
+        case int(head) if 0 <= head <= heads:
+            CHOICE.keep(replace(CHOICE.get(), head=head))
+
+
+def choose_pivot(trace: Trace, pivot: int) -> None:
+    """Takes over a pivot of a caption, which is the word before it; the start of a caption is none."""
+    if 1 <= pivot < len(trace.inputs):
+        CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=pivot - 1))
 
 
 def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:

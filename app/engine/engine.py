@@ -18,8 +18,9 @@ from glied.checkpoint import load_attribute_detector, load_pair
 from glied.data.features import open_cached
 from glied.decode import caption
 from glied.errors import GliedError
-from glied.replay import look_ahead, trace
+from glied.replay import find_states, look_ahead, trace
 from glied.scene import AS_IT_IS, Attributes, Edit, Scene
+from glied.states import States
 from glied.traces import Outlook, Trace
 
 PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
@@ -101,6 +102,13 @@ class Engine:
         """
         key = (photograph.key, self.models[model].digest, question)
         return self._ask(key, lambda: self._read(photograph, model, question), most)
+
+    def states(self, photograph: Photograph, model: str, words: tuple[str, ...], edit: Edit = AS_IT_IS) -> States:
+        """The states of a captioner as it says these words of a photograph; from memory the second time."""
+        key = (photograph.key, self.models[model].digest, "states", words, edit)
+        return self._ask(
+            key, lambda: find_states(self.models[model], edit.apply(self._scene(photograph)), words), WAITING
+        )
 
     def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
         """The caption of each captioner and the attributes. Not cached, so it evicts nothing in view."""

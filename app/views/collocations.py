@@ -6,17 +6,26 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from analysis.attention import first_step, spoken
+from analysis.attention import spoken
 from analysis.collocations import cluster, lift_table, pair_table, ranked
 from analysis.figures import collocation_map
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question
 from app.engine.reports import report_or_why
-from app.panels.collocations import COLUMNS, draw_agreement, draw_extremes, draw_grid, draw_map, draw_pairs
+from app.panels.collocations import (
+    draw_agreement,
+    draw_extremes,
+    draw_grid,
+    draw_heads,
+    draw_map,
+    draw_pairs,
+    show_rows,
+)
+from app.panels.nearest import draw_fold
 from app.photographs.photograph import Photograph
+from app.state import choose_pivot, chosen, pivot_of
 from app.texts import plain
-from app.widgets.pick import pick_figure_file, pick_model, pick_one, pick_photograph, pick_report_set
-from app.widgets.tables import show_table
+from app.widgets.pick import pick_figure_file, pick_head, pick_model, pick_one, pick_photograph, pick_report_set
 from glied.errors import GliedError
 from glied.functions import find
 from glied.traces import Trace
@@ -40,25 +49,37 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
             "them. By score: the attribute that the detector is surest of comes first.",
         )
         least = st.slider("Hide lifts below", 0.0, 4.0, 0.0, 0.25, "%.2f×", key="least", bind="query-params", width=240)
-    asked = ask_words(trace, photograph, model)
+        asked = ask_words(trace, photograph, model)
     lifts = lift_table(trace, asked, head)
+    across = None if order == "by score" else cluster(lifts.T)
+    pivot = pick_pivot(trace, asked, list(lifts.index))
     draw_map(
-        collocation_map(lifts, across=None if order == "by score" else cluster(lifts.T), least=least),
+        collocation_map(lifts, across=across, least=least),
         "Heat map of attribute collocations: pivot words by attributes of the photograph",
     )
-    draw_pivot(trace, asked, lifts, model)
-
-
-def pick_head(trace: Trace) -> int:
-    """0 for the mean over heads."""
-    return st.selectbox(
-        "Head",
-        range(trace.heads + 1),
-        format_func=lambda head: f"head {head}" if head else "mean of the heads",
-        key="distilling_head",
-        bind="query-params",
-        width=180,
+    draw_heads(trace, asked, head, across)
+    draw_pivot(trace, asked, lifts, model, pivot)
+    said, at = (
+        ((list(asked)[pivot - len(trace.inputs)],), 1) if pivot >= len(trace.inputs) else (trace.words[:-1], pivot)
     )
+    word = trace.inputs[pivot] if pivot < len(trace.inputs) else said[0]
+    draw_fold(trace, photograph, said, {"pivots": (f"the pivot “{spoken(word)}”", at)})
+
+
+def pick_pivot(trace: Trace, asked: Mapping[str, Trace], names: list[str]) -> int:
+    """The row of the table of lifts in view: the last word asked, else the word chosen on any page."""
+    key = f"pivot {trace.digest} {' '.join(asked)}"
+    usual = len(names) - 1 if asked else min(chosen(trace)[0] + 1, len(names) - 1)
+    picked = st.pills(
+        "Pivot word",
+        range(len(names)),
+        default=usual,
+        required=True,
+        key=key,
+        format_func=lambda row: plain(names[row]),
+        on_change=lambda: choose_pivot(trace, pivot_of(key).get()),
+    )
+    return usual if picked is None else picked
 
 
 def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Trace]:
@@ -89,23 +110,14 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         return {}
 
 
-@st.fragment
-def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> None:
+def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str, pivot: int) -> None:
     """The attributes of one pivot, beside what the captions say."""
     words = [*trace.inputs, *asked]
-    pivot = st.pills(
-        "Pivot word",
-        range(len(words)),
-        default=len(words) - 1 if asked else min(first_step(trace) + 1, len(words) - 1),
-        required=True,
-        key=f"pivot {trace.digest} {' '.join(asked)}",
-        format_func=lambda t: plain(lifts.index[t]),
-    )
     report = report_or_why(engine().folder, model)
     pairs = None if isinstance(report, str) else pair_table(report)
     falls = trace.attribute_falls[pivot].astype(float) if pivot < len(trace.inputs) else None
     table = ranked(lifts.iloc[pivot], words[pivot], pairs, falls)
-    show_table(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv", COLUMNS)
+    show_rows(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv")
     if falls is None:
         said = [f"“{plain(words[pivot])}” was asked alone, so there is no next word whose fall could be measured."]
     else:
@@ -155,7 +167,7 @@ elif (pairs := pair_table(report)).empty:
     )
 else:
     draw_agreement(report, pairs)
+    draw_pairs(report, pairs)
     draw_grid(pairs)
-    draw_pairs(pairs)
     draw_extremes(report, pairs)
     pick_figure_file()

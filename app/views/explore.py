@@ -11,6 +11,7 @@ from analysis.groups import ALIKE, cluster_regions, described, groupings, most_s
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
+from app.panels.nearest import draw_nearest
 from app.photographs.photograph import Photograph
 from app.state import BOARD, CHOICE, choose, chosen, pinned, redraws_a_part
 from app.texts import plain
@@ -61,6 +62,7 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
         f"The regions: name, box, group, and the attention of the word {trace.words[step]}",
         "regions.csv",
     )
+    draw_nearest(reading, photograph)
 
 
 def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str, file: str) -> None:

@@ -16,6 +16,7 @@ from app.state import (
     ADDRESSED,
     CAMERA,
     FIGURE_FILE,
+    HEAD,
     PHOTO,
     REFUSED,
     STRIP,
@@ -24,9 +25,12 @@ from app.state import (
     WITH_CAMERA,
     YOURS,
     Key,
+    choose_head,
+    chosen,
 )
 from app.texts import plain
 from glied.errors import GliedError
+from glied.traces import Trace
 
 T = TypeVar("T")
 PER_PAGE = 24
@@ -68,8 +72,9 @@ def pick_photograph() -> Photograph:
 
 def pick_one(label: str, options: Iterable[T], key: str, usual: T | None = None, **more: Any) -> T:
     """One of a few options side by side: the `usual`, or the first, until another is chosen."""
-    forget_empty(key)
     options = list(options)
+    if more.get("bind") == "query-params":
+        warn_of_unknown(key, [str(more.get("format_func", str)(option)) for option in options], f"the {label.lower()}")
     usual = options[0] if usual is None else usual
     chosen = st.segmented_control(label, options, default=usual, required=True, key=key, **more)
     return usual if chosen is None else chosen
@@ -81,20 +86,18 @@ def forget_empty(key: str) -> None:
         del st.query_params[key]
 
 
-def warn_of_unknown(key: str) -> None:
-    """A toast for an address that asks for a captioner which is not here; Streamlit shows the usual one and mends the
-    address."""
+def warn_of_unknown(key: str, known: Iterable[str] | None = None, what: str = "the captioner") -> None:
+    """A toast for an address that asks for what is not among the `known`, which are at first the captioners; Streamlit
+    shows the usual one and mends the address."""
+    forget_empty(key)
     wanted = st.query_params.get(key)
-    if wanted and wanted not in engine().titles.values():
-        st.toast(
-            f"The address asked for the captioner “{plain(wanted[:20])}”, which is not here; the usual one is shown."
-        )
+    if wanted and wanted not in (engine().titles.values() if known is None else known):
+        st.toast(f"The address asked for {what} “{plain(wanted[:20])}”, which is not here; the usual one is shown.")
 
 
 def pick_model() -> str:
     """Base or GLIED, and the same before self-critical training where they are there."""
     titles = engine().titles
-    warn_of_unknown("model")
     return pick_one(
         "Captioner",
         titles,
@@ -120,6 +123,19 @@ def pick_report_set() -> str:
     if len(files) < 2:
         return next(iter(files.values()), "")
     return files[pick_one("Data set", files, "set", format_func=plain, bind="query-params")]
+
+
+def pick_head(trace: Trace) -> int:
+    """The head in view, 0 for the mean over heads: chosen here, on a board or by the address."""
+    HEAD.keep(chosen(trace)[1])
+    return st.selectbox(
+        "Head",
+        range(trace.heads + 1),
+        format_func=lambda head: f"head {head}" if head else "mean of the heads",
+        key=HEAD.name,
+        on_change=choose_head,
+        width=180,
+    )
 
 
 def pick_figure_file() -> None:

@@ -21,7 +21,9 @@ def gather_states(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions
     check_groundable(checkpoint)
     states: dict[Kind, list[np.ndarray]] = {}
     rows: dict[Kind, list[tuple[int, int]]] = {}
-    boxes, labels, photographs = [], [], []
+    boxes: list[np.ndarray] = []
+    labels: list[str] = []
+    photographs: list[Photographed] = []
     bar = tqdm(total=len(scenes.photographs), desc=f"states of {scenes.split}", unit="image")
     for i in range(0, len(scenes.photographs), BATCH):
         chosen = scenes.photographs[i : i + BATCH]
