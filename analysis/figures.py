@@ -320,6 +320,30 @@ def fall_curves(table: pd.DataFrame, sense: str) -> go.Figure:
     return figure
 
 
+def training_curve(table: pd.DataFrame, column: str) -> go.Figure:
+    """A column of the trainings' table by epoch: coloured by captioner, dotted before self-critical training.
+
+    Args:
+        table: captioner, training, epoch, and columns that are empty where a training has no such figure.
+    """
+    figure = go.Figure()
+    for (captioner, training), rows in table.dropna(subset=[column]).groupby(["captioner", "training"], sort=False):
+        first = training == "cross-entropy"
+        figure.add_scatter(
+            x=rows["epoch"],
+            y=rows[column],
+            mode="lines+markers",
+            name=f"{captioner}, {training}",
+            line={"color": _colour(str(captioner)), "dash": "dot" if first else "solid"},
+            marker={"symbol": "circle-open" if first else "circle"},
+            hovertemplate="epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    figure.update_layout(height=300, margin=MARGIN | {"t": TOOLS}, legend=ABOVE | {"y": -0.25, "yanchor": "top"})
+    figure.update_xaxes(title="epoch", dtick=1, tickfont={"size": SMALL})
+    figure.update_yaxes(tickfont={"size": SMALL})
+    return figure
+
+
 def _sides(rows: pd.DataFrame) -> dict:
     """The two sides of an interval, as Plotly wants them."""
     sides = {"array": rows["high"] - rows["mean"], "arrayminus": rows["mean"] - rows["low"]}
