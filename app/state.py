@@ -180,13 +180,20 @@ def choose_map(heads: int) -> None:
     """Takes over the head whose small map was clicked, 0 for the mean; nothing from a browser is trusted."""
     match (MAPS.get() or {}).get("picked"):
         case int(head) if 0 <= head <= heads:
-            CHOICE.keep(replace(CHOICE.get(), head=head))
+            _begin_with(replace(CHOICE.get(), head=head))
 
 
 def choose_pivot(trace: Trace, pivot: int) -> None:
     """Takes over a pivot of a caption, which is the word before it; the start of a caption is none."""
     if 1 <= pivot < len(trace.inputs):
-        CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=pivot - 1))
+        _begin_with(replace(CHOICE.get(), trace=trace.digest, step=pivot - 1))
+
+
+def _begin_with(choice: Choice) -> None:
+    """From now on this choice, on boards too, which otherwise keep what was last chosen on them."""
+    CHOICE.keep(choice)
+    START.keep(choice)
+    STARTS.keep(STARTS.get() + 1)
 
 
 def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:

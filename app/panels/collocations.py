@@ -23,7 +23,7 @@ from glied.traces import Trace
 
 SHOWN = 24  # pivots at first
 ATTRIBUTES = 40  # attributes of the data set's map
-ROWS = 390  # pixels of a table
+ROWS = 250  # pixels of a table
 COLUMNS = {
     "lift": st.column_config.NumberColumn(
         "lift", format="%.2f×", help="Attention as a multiple of the even share: weight times number of attributes"
@@ -63,7 +63,7 @@ def draw_map(figure: Any, alt: str) -> None:
 
 
 def show_rows(table: pd.DataFrame, alt: str, file: str) -> None:
-    """A table of pairs, ten rows of it in view. The photographs where a pair is strongest are in its CSV file alone."""
+    """A table of pairs, its first rows in view. Where a pair is strongest is told in its CSV file alone."""
     shown = table.drop(columns="where", errors="ignore")
     st.dataframe(shown, hide_index=True, alt=alt, column_config=COLUMNS, placeholder="–", height=ROWS)
     offer_csv(table, file)
@@ -197,9 +197,10 @@ def draw_scatter(pairs: pd.DataFrame, pivot: str) -> None:
 
 def draw_extremes(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     """The pairs on which attention and captions agree most and least, and all of them as a file."""
-    for tab, (title, (name, rule)) in zip(st.tabs(list(EXTREMES)), EXTREMES.items(), strict=True):
-        with tab:
-            st.caption(rule)
-            found = report["grounding"]["collocations"][name]
-            show_rows(pd.DataFrame(found, columns=list(pairs)), title, f"{name}.csv")
+    with st.expander("The pairs on which attention and captions agree most and least", icon=":material/table:"):
+        for tab, (title, (name, rule)) in zip(st.tabs(list(EXTREMES)), EXTREMES.items(), strict=True):
+            with tab:
+                st.caption(rule)
+                found = report["grounding"]["collocations"][name]
+                show_rows(pd.DataFrame(found, columns=list(pairs)), title, f"{name}.csv")
     offer_csv(pairs, "collocations.csv", f"All {len(pairs):,} pairs")

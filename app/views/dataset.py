@@ -20,11 +20,11 @@ from app.widgets.tables import offer_csv, show
 from glied.errors import GliedError
 
 CURVES = Path(__file__).parents[2] / "docs" / "curves.csv"
-TRAINED = {"loss": "Training loss", "reward": "Reward (CIDEr-D) of samples", "val_CIDEr": "Val CIDEr, beam 3"}
+TRAINED = {"val_CIDEr": "Val CIDEr, beam 3", "loss": "Training loss", "reward": "Reward (CIDEr-D) of samples"}
 BUSY = "Drawing samples of the photographs …"
 LISTED = 10  # wins, and losses
 LINES = 52  # pixels of a row in which a caption breaks into two lines
-WIDE = {name: st.column_config.TextColumn(width="large") for name in ("GLIED caption", "Base caption")}
+WIDE = {name: st.column_config.TextColumn(width=250) for name in ("GLIED caption", "Base caption")}
 WIDE["difference"] = st.column_config.NumberColumn(format="%+.1f", width="small")
 ONE_DIGIT = {name: st.column_config.NumberColumn(format="%.1f") for name in ("difference", "Base", "GLIED")}
 
@@ -247,9 +247,8 @@ def draw_curves() -> None:
     """The trainings of the shipped captioners."""
     st.subheader("Learning curves")
     table = pd.read_csv(CURVES)
-    for side, (column, title) in zip(st.columns(3), TRAINED.items(), strict=True):
-        with side:
-            st.markdown(f"**{title}**")
+    for tab, (column, title) in zip(st.tabs(list(TRAINED.values())), TRAINED.items(), strict=True):
+        with tab:
             figure = training_curve(table, column)
             st.plotly_chart(figure, key=column, config=figure_config(), alt=f"{title} by epoch, of Base and of GLIED")
     st.caption(
