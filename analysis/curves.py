@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis.figures import PAIR
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.terminal import show
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito
+COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito, without what Base and GLIED have
 FORMATS = (".png", ".svg", ".pdf")
 
 
@@ -30,17 +31,28 @@ def read_log(run: Path) -> pd.DataFrame:
     return log
 
 
+def looks_of(runs: Sequence[str]) -> list[str]:
+    """A colour for each run: that of its captioner where its name says which, else one of its own."""
+    others = cycle(COLOURS)
+    named = {title.lower(): colour for title, colour in PAIR.items()}
+    return [
+        next((colour for title, colour in named.items() if title in run.lower()), None) or next(others) for run in runs
+    ]
+
+
 def curves(logs: dict[str, pd.DataFrame]) -> Figure:
-    """Loss (of self-critical runs: reward) and val CIDEr by epoch, each in a panel, the runs by name."""
+    """Loss (of self-critical runs: reward) and val CIDEr by epoch, each in a panel, the runs by name: Base and GLIED in
+    their colours, dotted before self-critical training where there are runs of both."""
     sampled = {name: log for name, log in logs.items() if "reward" in log}
     supervised = {name: log for name, log in logs.items() if "reward" not in log}
     panels = [("loss", "training loss", supervised), ("reward", "reward (CIDEr-D) of samples", sampled)]
     panels = [*(panel for panel in panels if panel[2]), ("val_CIDEr", "val CIDEr, beam 3", logs)]
-    colours = dict(zip(logs, cycle(COLOURS), strict=False))
+    looks = dict(zip(logs, looks_of(list(logs)), strict=True))
     figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
     for axes, (column, title, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, log in shown.items():
-            axes.plot(log.epoch, log[column], marker=".", color=colours[name], label=name)
+            dash = "-" if "reward" in log or not sampled else ":"
+            axes.plot(log.epoch, log[column], dash, marker=".", color=looks[name], label=name)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)

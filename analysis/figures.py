@@ -3,16 +3,19 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from PIL import Image
 
 from analysis.attention import spoken
 from analysis.collocations import Tree, log_lifts
 
 # Blue below the even share, orange above: told apart with every common colour blindness.
-DIVERGING = [[0, "#1f5fa8"], [0.25, "#7fb0da"], [0.5, "#f2efe9"], [0.75, "#f0a35e"], [1, "#b4500a"]]
+DIVERGING = [(0.0, "#1f5fa8"), (0.25, "#7fb0da"), (0.5, "#f2efe9"), (0.75, "#f0a35e"), (1.0, "#b4500a")]
 PAIR = {"Base": "#2f7fd0", "GLIED": "#cc6414"}  # readable on light and on dark
 GREY = "#808080"
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
+TOOLS = 34  # pixels of the toolbar above a chart
+SMALL = 12  # pixels of the smallest letters
 TREE = {"mode": "lines", "line": {"width": 1, "color": GREY}, "hoverinfo": "skip"}
 ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
 
@@ -23,14 +26,14 @@ def collocation_map(
     """Pivot x attribute: lift of attribute distilling, GLIED Eq. (10), on a log scale centred on the even share.
 
     Args:
-        lifts: one row a pivot, one column an attribute; NaN stays empty.
+        lifts: one row a pivot, one column an attribute; NaN is hatched.
         across, down: hierarchies that put the columns and the rows in order, drawn above and beside them.
         least: lifts below stay empty.
     """
     lifts = lifts.iloc[down.order if down else slice(None), across.order if across else slice(None)]
     logs = log_lifts(lifts)
     rows, columns = lifts.shape
-    reach = max(1, int(np.ceil(np.nanmax(logs.to_numpy(), initial=0))))
+    reach = reach_of(lifts.to_numpy())
     ticks = np.arange(-reach, reach + 1, -(-reach // 3))
     top, right = 1 - 60 / (60 + 24 * rows) if across else 1, 0.92 if down else 1
     figure = go.Figure(
@@ -51,18 +54,21 @@ def collocation_map(
                 "tickvals": ticks,
                 "ticktext": [_times(t) for t in ticks.tolist()],
                 "thickness": 12,
+                "tickfont": {"size": SMALL},
             },
         )
     )
-    grid = {"automargin": True, "showgrid": False, "zeroline": False}
+    grid = {"automargin": True, "showgrid": False, "zeroline": False, "tickfont": {"size": SMALL}}
     heights = {"visible": False, "fixedrange": True, "rangemode": "tozero"}
+    if lifts.isna().any(axis=None):
+        figure.add_scatter(**_hatched(lifts.isna().to_numpy()))
     if across:
         figure.add_scatter(x=_path(across.forks[..., 0]), y=_path(across.forks[..., 1]), yaxis="y2", **TREE)
     if down:
         figure.add_scatter(x=_path(down.forks[..., 1]), y=_path(down.forks[..., 0]), xaxis="x2", **TREE)
     figure.update_layout(
-        height=130 + 24 * rows + (60 if across else 0),
-        margin=MARGIN,
+        height=122 + TOOLS + 24 * rows + (60 if across else 0),
+        margin=MARGIN | {"t": TOOLS},
         showlegend=False,
         xaxis=grid | _ticks(list(lifts)) | {"domain": [0, right], "range": [-0.5, columns - 0.5], "tickangle": -60},
         yaxis=grid | _ticks(list(lifts.index)) | {"domain": [0, top], "range": [rows - 0.5, -0.5]},
@@ -70,6 +76,39 @@ def collocation_map(
         yaxis2=heights | {"domain": [min(top + 0.01, 1), 1]},
     )
     return figure
+
+
+def head_map(lifts: Float[np.ndarray, "rows columns"], reach: int, cell: int = 5) -> Image.Image:
+    """The cells of `collocation_map` alone, `cell` pixels wide.
+
+    Args:
+        reach: power of 2 at the ends of the scale; maps that are to be compared share it.
+    """
+    shares = (log_lifts(pd.DataFrame(lifts)).to_numpy() / reach).clip(-1, 1) / 2 + 0.5
+    stops = [stop for stop, _ in DIVERGING]
+    colours = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for _, colour in DIVERGING])
+    pixels = np.stack([np.interp(shares, stops, channel) for channel in colours.T], -1).round().astype(np.uint8)
+    return Image.fromarray(pixels.repeat(cell, 0).repeat(cell, 1))
+
+
+def reach_of(lifts: np.ndarray) -> int:
+    """The power of 2 that holds all lifts, above the even share."""
+    return max(1, int(np.ceil(np.log2(np.nanmax(lifts, initial=1)))))
+
+
+def _hatched(cells: Bool[np.ndarray, "rows columns"]) -> dict:
+    """Where cells of a map are missing: a trace that hatches them."""
+    corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, 0.5], [0.5, -0.5], [-0.5, -0.5], [np.nan, np.nan]])
+    places = (np.argwhere(cells)[:, None, ::-1] + corners).reshape(-1, 2)
+    x, y = ([None if v != v else v for v in column] for column in places.T.tolist())
+    return {
+        "x": x,
+        "y": y,
+        "fill": "toself",
+        "mode": "none",
+        "fillpattern": {"shape": "/", "fgcolor": GREY, "bgcolor": "rgba(0,0,0,0)", "size": 7, "solidity": 0.15},
+        "hoverinfo": "skip",
+    }
 
 
 def _times(power: int) -> str:
@@ -213,6 +252,30 @@ def fall_curves(table: pd.DataFrame, sense: str) -> go.Figure:
     figure.update_layout(height=380, margin=MARGIN, legend=ABOVE)
     figure.update_xaxes(title=f"{sense} removed", type="log", tickvals=counts, ticktext=[str(n) for n in counts])
     figure.update_yaxes(title="fall of log p", rangemode="tozero")
+    return figure
+
+
+def training_curve(table: pd.DataFrame, column: str) -> go.Figure:
+    """A column of the trainings' table by epoch: coloured by captioner, dotted before self-critical training.
+
+    Args:
+        table: captioner, training, epoch, and columns that are empty where a training has no such figure.
+    """
+    figure = go.Figure()
+    for (captioner, training), rows in table.dropna(subset=[column]).groupby(["captioner", "training"], sort=False):
+        first = training == "cross-entropy"
+        figure.add_scatter(
+            x=rows["epoch"],
+            y=rows[column],
+            mode="lines+markers",
+            name=f"{captioner}, {training}",
+            line={"color": _colour(str(captioner)), "dash": "dot" if first else "solid"},
+            marker={"symbol": "circle-open" if first else "circle"},
+            hovertemplate="epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    figure.update_layout(height=300, margin=MARGIN | {"t": TOOLS}, legend=ABOVE | {"y": -0.25, "yanchor": "top"})
+    figure.update_xaxes(title="epoch", dtick=1, tickfont={"size": SMALL})
+    figure.update_yaxes(tickfont={"size": SMALL})
     return figure
 
 

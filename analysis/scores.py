@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.numbers import signed
 from glied.evaluation.metrics import METRICS, interval, paired
 from glied.evaluation.report import COMPARED, HEAD, PAPER, POINTED
 from glied.functions import AttentionFunction
@@ -65,11 +66,15 @@ def score_table(reports: Mapping[str, Report]) -> pd.DataFrame:
 
 
 def difference_table(glied: Report, base: Report) -> pd.DataFrame:
-    """Metric by metric, GLIED minus Base: means over photographs, 95 percent interval and p of a paired bootstrap."""
+    """Metric by metric, GLIED minus Base: means over photographs, 95 percent interval and p of a paired bootstrap. A
+    metric whose score of the whole split is another is called a mean over photographs."""
     rows = []
     for metric in shared_metrics([glied, base]):
         one, other = column(glied, metric), column(base, metric)
-        rows.append({"metric": metric, "Base": other.mean(), "GLIED": one.mean(), **paired(one, other)})
+        whole = glied["scores"].get(metric)
+        same = whole is not None and np.isclose(one.mean(), 100 * whole, atol=0.05)
+        name = metric if same else f"{metric}, mean over photographs"
+        rows.append({"metric": name, "Base": other.mean(), "GLIED": one.mean(), **paired(one, other)})
     return pd.DataFrame(rows)
 
 
@@ -83,7 +88,8 @@ def say_difference(row: Mapping[str, Any]) -> str:
         if high < 0
         else "these photographs do not tell them apart"
     )
-    return f"{row['metric']}: {d:+.1f} (95 % interval {low:+.1f} to {high:+.1f}, p {row['p']:.2g}): {apart}."
+    said = [signed(float(value), 1) for value in (d, low, high)]
+    return f"{row['metric']}: {said[0]} (95 % interval {said[1]} to {said[2]}, p {row['p']:.2g}): {apart}."
 
 
 def photograph_table(glied: Report, base: Report, metric: str) -> pd.DataFrame:
@@ -166,13 +172,15 @@ def say_pointing(rows: pd.DataFrame) -> str:
         return "No object word was found to point from."
     local = found["local"]
     beside = [
-        f"{stand(local, found[n])} {SEEN[n]} ({found[n]['mean']:.1%})" for n in ("chance", "centre") if n in found
+        f"{stand(local, found[n])} {SEEN[n]} ({100 * found[n]['mean']:.1f} %)"
+        for n in ("chance", "centre")
+        if n in found
     ]
     said = [
-        f"The region that local attention weighs most covers the object for {local['mean']:.1%} of object words "
-        f"({local['low']:.1%} to {local['high']:.1%}), {' and '.join(beside)}"
+        f"The region that local attention weighs most covers the object for {100 * local['mean']:.1f} % of object "
+        f"words ({100 * local['low']:.1f} % to {100 * local['high']:.1f} %), {' and '.join(beside)}"
     ]
-    said += [f"{SEEN[n]} for {found[n]['mean']:.1%}" for n in ("global", "ceiling") if n in found]
+    said += [f"{SEEN[n]} for {100 * found[n]['mean']:.1f} %" for n in ("global", "ceiling") if n in found]
     return "; ".join(said) + "."
 
 

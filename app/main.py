@@ -29,6 +29,9 @@ st.html(
     ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
     ".stFileChip [role=alert] { position: static; width: 100%; height: auto; margin: 0; clip-path: none; clip: auto; "
     "white-space: normal; font-size: .875rem; }"
+    # and the letters of charts are, too
+    ":is(.xtick, .ytick, .cbaxis, .cbtitle) text, :is(.xtitle, .ytitle, .legendtext)"
+    "{ fill: currentColor !important; }"
     # read out, not seen
     ".st-key-heading { position: absolute; width: 1px !important; overflow: hidden; clip-path: inset(50%); }</style>"
 )

@@ -93,6 +93,7 @@ REMOVAL: Key[Sent] = Key("removal", None)
 TREE: Key[Sent] = Key("tree", None)
 FLOW: Key[Sent] = Key("flow", None)
 STRIP: Key[Sent] = Key("strip", None)
+MAPS: Key[Sent] = Key("maps", None)
 SCATTER: Key[Sent] = Key("scatter", None)
 
 
@@ -105,6 +106,11 @@ def step_of(history: History) -> Key[int]:
     """The step that is chosen of a history. Every history has a key of its own, so that what a browser still says of an
     earlier one, whose steps were others, is heard no more."""
     return Key(f"step of {hash(history)}", history.at)
+
+
+def pivot_of(picker: str) -> Key[int]:
+    """The pivot that a picker of pivots called so is at."""
+    return Key(picker, 0)
 
 
 def travelled() -> bool:
@@ -180,6 +186,26 @@ def choose(board: Key[Sent]) -> None:
 def choose_head() -> None:
     """Takes over the head that was chosen on a page without a board."""
     CHOICE.keep(replace(CHOICE.get(), head=HEAD.get()))
+
+
+def choose_map(heads: int) -> None:
+    """Takes over the head whose small map was clicked, 0 for the mean; nothing from a browser is trusted."""
+    match (MAPS.get() or {}).get("picked"):
+        case int(head) if 0 <= head <= heads:
+            _begin_with(replace(CHOICE.get(), head=head))
+
+
+def choose_pivot(trace: Trace, pivot: int) -> None:
+    """Takes over a pivot of a caption, which is the word before it; the start of a caption is none."""
+    if 1 <= pivot < len(trace.inputs):
+        _begin_with(replace(CHOICE.get(), trace=trace.digest, step=pivot - 1))
+
+
+def _begin_with(choice: Choice) -> None:
+    """From now on this choice, on boards too, which otherwise keep what was last chosen on them."""
+    CHOICE.keep(choice)
+    START.keep(choice)
+    STARTS.keep(STARTS.get() + 1)
 
 
 def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:

@@ -18,3 +18,8 @@ def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:
     """The table, in which no number that two digits write as 0.00 is negative."""
     numbers = table.select_dtypes("number")
     return table.assign(**numbers.mask((numbers < 0) & (numbers > -0.005), 0.0))
+
+
+def marked(text: str) -> str:
+    """The text on a coloured ground and in bold, so that colour is not all."""
+    return f"**:orange-background[{plain(text)}]**"

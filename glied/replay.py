@@ -12,8 +12,9 @@ from glied.checkpoint import Checkpoint
 from glied.decode import NEVER
 from glied.errors import GliedError
 from glied.functions import Over, feeding, find
-from glied.model import Captioner, Inputs, Memory
+from glied.model import Captioner, Inputs, Memory, fused
 from glied.scene import Attributes, Scene, frozen
+from glied.states import Kind, States
 from glied.traces import Deletion, Outlook, Trace
 from glied.vocabulary import BOS, EOS, UNK, Vocabulary
 
@@ -152,6 +153,22 @@ def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: 
         c_tilde = model(inputs.expand(2 * K, 1, -1), memory).c_tilde[:, 0, -1]
         log_p = model.logits(c_tilde).log_softmax(-1)[:, ids[step + 1]]
     return Deletion(tuple(order.tolist()), frozen(log_p[:K].numpy()), frozen(log_p[K:].numpy()))
+
+
+def find_states(checkpoint: Checkpoint, scene: Scene, words: Sequence[str]) -> States:
+    """The states of a caption: of its words, the vector [L, d] from which each word is predicted at last, its end too;
+    of regions, what each became by its group, [N, d]; of pivots, what each input word called up of the attributes,
+    [L, d]. Without groups there are no regions, without pivots no pivots."""
+    model = checkpoint.model
+    with torch.inference_mode():
+        memory = model.encode(stack([scene], checkpoint.vocabulary))
+        output = model(torch.tensor([[[BOS, *checkpoint.vocabulary.encode(words)]]]), memory)
+        found: dict[Kind, torch.Tensor] = {"words": output.c_tilde[0, 0]}
+        if memory.groupings is not None:
+            found["regions"] = memory.groupings[0]
+        if pivot := find(model.functions, "attributes", "pivot"):
+            found["pivots"] = model.H[pivot.name](output.x, memory.keys[pivot.name], fused)[0][0, 0]
+    return {kind: states.numpy() for kind, states in found.items()}
 
 
 def _likeliest(

@@ -20,8 +20,9 @@ from glied.data.features import open_cached
 from glied.decode import caption
 from glied.errors import GliedError
 from glied.functions import Over
-from glied.replay import log_p_when_even, look_ahead, take_away, trace
+from glied.replay import find_states, log_p_when_even, look_ahead, take_away, trace
 from glied.scene import AS_IT_IS, Attributes, Edit, Scene
+from glied.states import States
 from glied.traces import Deletion, Outlook, Trace
 
 PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
@@ -118,6 +119,13 @@ class Engine:
         key = (photograph.key, self.models[model].digest, "deletion", words, step, over)
         return self._ask(
             key, lambda: take_away(self.models[model], self._scene(photograph), words, step, over), WAITING
+        )
+
+    def states(self, photograph: Photograph, model: str, words: tuple[str, ...], edit: Edit = AS_IT_IS) -> States:
+        """The states of a captioner as it says these words of a photograph; from memory the second time."""
+        key = (photograph.key, self.models[model].digest, "states", words, edit)
+        return self._ask(
+            key, lambda: find_states(self.models[model], edit.apply(self._scene(photograph)), words), WAITING
         )
 
     def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:

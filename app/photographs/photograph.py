@@ -57,6 +57,13 @@ def as_jpeg(image: Image.Image, quality: int = 82) -> bytes:
     return buffer.getvalue()
 
 
+def as_png_url(image: Image.Image) -> str:
+    """A small picture without loss, as an address that needs no server."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def data_url(jpeg: bytes) -> str:
     """A JPEG file as an address that needs no server."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -12,13 +12,21 @@ from analysis.figures import collocation_map
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question
 from app.engine.reports import report_or_why
-from app.panels.collocations import COLUMNS, draw_agreement, draw_extremes, draw_grid, draw_map, draw_pairs
+from app.panels.collocations import (
+    draw_agreement,
+    draw_extremes,
+    draw_grid,
+    draw_heads,
+    draw_map,
+    draw_pairs,
+    show_rows,
+)
+from app.panels.nearest import draw_fold
 from app.photographs.photograph import Photograph
-from app.state import chosen
+from app.state import choose_pivot, chosen, pivot_of
 from app.texts import plain
 from app.widgets.export import draw_collocations_export
 from app.widgets.pick import pick_figure_file, pick_head, pick_model, pick_one, pick_photograph, pick_report_set
-from app.widgets.tables import show_table
 from glied.errors import GliedError
 from glied.functions import find
 from glied.traces import Trace
@@ -42,14 +50,38 @@ def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
             "them. By score: the attribute that the detector is surest of comes first.",
         )
         least = st.slider("Hide lifts below", 0.0, 4.0, 0.0, 0.25, "%.2f×", key="least", bind="query-params", width=240)
-    asked = ask_words(trace, photograph, model)
+        asked = ask_words(trace, photograph, model)
     lifts = lift_table(trace, asked, head)
+    across = None if order == "by score" else cluster(lifts.T)
+    pivot = pick_pivot(trace, asked, list(lifts.index))
     draw_map(
-        collocation_map(lifts, across=None if order == "by score" else cluster(lifts.T), least=least),
+        collocation_map(lifts, across=across, least=least),
         "Heat map of attribute collocations: pivot words by attributes of the photograph",
     )
-    pivot = draw_pivot(trace, asked, lifts, model)
+    draw_heads(trace, asked, head, across)
+    draw_pivot(trace, asked, lifts, model, pivot)
     draw_collocations_export(photograph, trace, asked, head, pivot, order == "by likeness", least)
+    said, at = (
+        ((list(asked)[pivot - len(trace.inputs)],), 1) if pivot >= len(trace.inputs) else (trace.words[:-1], pivot)
+    )
+    word = trace.inputs[pivot] if pivot < len(trace.inputs) else said[0]
+    draw_fold(trace, photograph, said, {"pivots": (f"the pivot “{spoken(word)}”", at)})
+
+
+def pick_pivot(trace: Trace, asked: Mapping[str, Trace], names: list[str]) -> int:
+    """The row of the table of lifts in view: the last word asked, else the word chosen on any page."""
+    key = f"pivot {trace.digest} {' '.join(asked)}"
+    usual = len(names) - 1 if asked else min(chosen(trace)[0] + 1, len(names) - 1)
+    picked = st.pills(
+        "Pivot word",
+        range(len(names)),
+        default=usual,
+        required=True,
+        key=key,
+        format_func=lambda row: plain(names[row]),
+        on_change=lambda: choose_pivot(trace, pivot_of(key).get()),
+    )
+    return usual if picked is None else picked
 
 
 def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Trace]:
@@ -80,22 +112,14 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         return {}
 
 
-def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str) -> int:
-    """The attributes of one pivot, beside what the captions say; which row of the map it is."""
+def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, model: str, pivot: int) -> None:
+    """The attributes of one pivot, beside what the captions say."""
     words = [*trace.inputs, *asked]
-    pivot = st.pills(
-        "Pivot word",
-        range(len(words)),
-        default=len(words) - 1 if asked else min(chosen(trace)[0] + 1, len(words) - 1),
-        required=True,
-        key=f"pivot {trace.digest} {' '.join(asked)}",
-        format_func=lambda t: plain(lifts.index[t]),
-    )
     report = report_or_why(engine().folder, model)
     pairs = None if isinstance(report, str) else pair_table(report)
     falls = trace.attribute_falls[pivot].astype(float) if pivot < len(trace.inputs) else None
     table = ranked(lifts.iloc[pivot], words[pivot], pairs, falls)
-    show_table(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv", COLUMNS)
+    show_rows(table, f"What {spoken(words[pivot])} calls up", f"pivot-{spoken(words[pivot])}.csv")
     if falls is None:
         said = [f"“{plain(words[pivot])}” was asked alone, so there is no next word whose fall could be measured."]
     else:
@@ -109,7 +133,6 @@ def draw_pivot(trace: Trace, asked: Mapping[str, Trace], lifts: pd.DataFrame, mo
             "in fewer than 20 photographs of the report."
         )
     st.caption(" ".join(said))
-    return pivot
 
 
 with st.container(horizontal=True, vertical_alignment="center"):
@@ -146,7 +169,7 @@ elif (pairs := pair_table(report)).empty:
     )
 else:
     draw_agreement(report, pairs)
-    draw_grid(report, pairs)
     draw_pairs(report, pairs)
+    draw_grid(report, pairs)
     draw_extremes(report, pairs)
     pick_figure_file()

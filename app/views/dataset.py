@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import scores
-from analysis.figures import score_scatter
+from analysis.figures import score_scatter, training_curve
 from analysis.scores import Report
 from app.engine.ask import engine
 from app.engine.reports import report_or_why
@@ -19,9 +19,13 @@ from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pai
 from app.widgets.tables import offer_csv, show
 from glied.errors import GliedError
 
-CURVES = Path(__file__).parents[2] / "docs" / "curves.png"
+CURVES = Path(__file__).parents[2] / "docs" / "curves.csv"
+TRAINED = {"val_CIDEr": "Val CIDEr, beam 3", "loss": "Training loss", "reward": "Reward (CIDEr-D) of samples"}
 BUSY = "Drawing samples of the photographs …"
 LISTED = 10  # wins, and losses
+LINES = 52  # pixels of a row in which a caption breaks into two lines
+WIDE = {name: st.column_config.TextColumn(width=250) for name in ("GLIED caption", "Base caption")}
+WIDE["difference"] = st.column_config.NumberColumn(format="%+.1f", width="small")
 ONE_DIGIT = {name: st.column_config.NumberColumn(format="%.1f") for name in ("difference", "Base", "GLIED")}
 
 
@@ -102,7 +106,10 @@ def draw_differences(glied: Report, base: Report) -> None:
     table = difference_table((stamp(glied), stamp(base)), glied, base)
     st.markdown("\n".join(f"- {scores.say_difference(row)}" for row in table.to_dict("records")))
     show(table, "GLIED minus Base by metric, with interval and p", "glied_minus_base", digits=2)
-    st.caption("Means over photographs of their own scores, a paired bootstrap; p is two-sided.")
+    st.caption(
+        "Means over photographs of their own scores, a paired bootstrap; p is two-sided. METEOR of a whole split, as "
+        "in the table of scores, is not the mean of its photographs’."
+    )
 
 
 @st.fragment
@@ -165,15 +172,17 @@ def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
     key = f"{name} {chosen}"  # a new table for each choice, so that it marks this one only
     st.caption("Chosen for being extreme: look at them to learn, not to judge.")
     st.dataframe(
-        rows[["difference", "Base", "GLIED", "Base caption", "GLIED caption", "id"]],
+        rows[["difference", "GLIED caption", "Base caption"]],
         hide_index=True,
+        row_height=LINES,
+        height="content",
         key=key,
         on_select=lambda: take_row(key, list(rows["id"])),
         selection_mode="single-row",
         selection_default={
             "selection": {"rows": rows.index[rows["id"] == chosen].tolist(), "columns": [], "cells": []}
         },
-        column_config=ONE_DIGIT,
+        column_config=ONE_DIGIT | WIDE,
         alt=f"GLIED's {len(rows)} largest {name} against Base",
     )
 
@@ -237,11 +246,15 @@ def draw_habits(found: dict[str, Report]) -> None:
 def draw_curves() -> None:
     """The trainings of the shipped captioners."""
     st.subheader("Learning curves")
-    alt = "Training loss, reward of samples, and val CIDEr of four runs by epoch"
-    st.image(CURVES, alt=alt, width="stretch")
+    table = pd.read_csv(CURVES)
+    for tab, (column, title) in zip(st.tabs(list(TRAINED.values())), TRAINED.items(), strict=True):
+        with tab:
+            figure = training_curve(table, column)
+            st.plotly_chart(figure, key=column, config=figure_config(), alt=f"{title} by epoch, of Base and of GLIED")
     st.caption(
-        "How the captioners that come with GLIED Studio were trained: cross-entropy, then self-critical training "
-        "(`python -m glied curves`). CIDEr is the mean of those on Flickr8k val and on COCO val."
+        "How the captioners that come with GLIED Studio were trained: cross-entropy (dotted), then self-critical "
+        "training. CIDEr is the mean of those on Flickr8k val and on COCO val. `python -m glied curves` draws those of "
+        "other runs."
     )
 
 

@@ -12,6 +12,7 @@ from analysis.numbers import percent, signed, times
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
+from app.panels.nearest import draw_nearest
 from app.photographs.photograph import Photograph
 from app.state import BOARD, choose, chosen, pinned
 from app.texts import plain
@@ -67,6 +68,7 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
         f"The regions: name, box, group, and the attention of the word {trace.words[step]}",
         "regions.csv",
     )
+    draw_nearest(reading, photograph)
 
 
 def most(trace: Trace, head: int) -> str:

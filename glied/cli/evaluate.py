@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate, score, recall, curves."""
+"""Commands that measure: evaluate, states, score, recall, curves."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.captions import DecodeOptions
-from glied.cli.options import Data, Models, ReportOut, SplitName, app, write_json
+from glied.cli.options import Data, Models, ReportOut, Sets, SplitName, app, write_json
 from glied.files import as_text, check_target, replacing
 from glied.terminal import say
 
@@ -93,6 +93,31 @@ def evaluate_split(
     say("seconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result["seconds"].items()))
     for path in written:
         say(f"wrote {path}")
+
+
+@app.command
+def states(
+    data: Sets,
+    split: SplitName,
+    out: Annotated[Path, arg(help="file of the states; the app looks for NAME.states.safetensors beside a checkpoint")],
+    models: OmitArgPrefixes[Models] = Models(),
+    decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
+) -> None:
+    """Keep the states of a captioner over whole splits, among which the app finds the nearest photographs."""
+    from glied.checkpoint import load_pair
+    from glied.data.dataset import load_dataset, report
+    from glied.evaluation.archive import gather_states
+    from glied.evaluation.evaluate import read_scenes
+
+    check_target(out)
+    dataset = load_dataset(data)
+    model, detector = load_pair(models.checkpoint, models.detector)
+    scenes = read_scenes(dataset, split, models.cache, detector)
+    archive = gather_states(model, scenes, decoding)
+    report([*dataset.problems, *scenes.problems])
+    archive.save(out)
+    kinds = ", ".join(f"{len(known.rows):,} of {kind}" for kind, known in archive.known.items())
+    say(f"wrote {out}: states of {len(archive.photographs):,} photographs, {kinds}")
 
 
 def _say_scores(result: dict[str, Any]) -> None:

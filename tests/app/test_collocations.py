@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from analysis import figures
 from analysis.attention import collocations
 from analysis.collocations import cluster, frequent, lift_grid, lift_table, pair_table, ranked
+from app import state
 from app.engine.ask import engine
 from app.engine.reports import report_or_why, reports
 from app.texts import plain
@@ -55,7 +56,8 @@ def report(checkpoints: Path) -> dict:
         "pairs": PAIRS,
     }
     facts = {"checkpoint": load(checkpoints / "glied.safetensors").digest, "data": "tiny", "split": "val"}
-    return {name: {} for name in NEEDED} | facts | {"grounding": {"photographs": 1234, "collocations": found}}
+    told = {"title": "GLIED <b>", "images": {"c.jpg": {"caption": "a *dog* runs"}}}
+    return {name: {} for name in NEEDED} | facts | told | {"grounding": {"photographs": 1234, "collocations": found}}
 
 
 @pytest.fixture
@@ -172,9 +174,28 @@ def test_the_map_follows_its_trees_and_hides_what_is_low():
     assert "pivot b<br>attribute x" in cells.text[row][column]
     assert np.isfinite(np.array(cells.z, float)).sum() == 4
     assert cells.zmin == -cells.zmax == -3
-    assert len(drawn.data) == 3
-    assert [v for v in drawn.data[1].x if v is not None] == across.forks[..., 0].ravel().tolist()
-    assert len(figures.collocation_map(lifts).data) == 1
+    assert len(drawn.data) == 4  # cells, hatching, two trees
+    hatched, z = drawn.data[1], drawn.layout.xaxis.ticktext.index("z")
+    assert hatched.fillpattern.shape == "/"
+    row = drawn.layout.yaxis.ticktext.index("c")
+    assert {v for v in hatched.x if v is not None} == {z - 0.5, z + 0.5}
+    assert {v for v in hatched.y if v is not None} == {row - 0.5, row + 0.5}
+    assert [v for v in drawn.data[2].x if v is not None] == across.forks[..., 0].ravel().tolist()
+    assert len(figures.collocation_map(lifts.fillna(1)).data) == 1
+    assert min(drawn.layout.xaxis.tickfont.size, drawn.data[0].colorbar.tickfont.size) == 12
+    assert drawn.layout.margin.t > 30  # the toolbar's
+
+
+def test_small_maps_have_the_colours_of_the_large_one():
+    small = figures.head_map(np.array([[1.0, 4.0], [0.25, 0.0]]), reach=2, cell=3)
+    assert small.size == (6, 6)
+    pixels = [
+        f"#{small.getpixel(at)[0]:02x}{small.getpixel(at)[1]:02x}{small.getpixel(at)[2]:02x}"
+        for at in ((0, 0), (5, 0), (0, 5), (5, 5))
+    ]
+    ends = dict(figures.DIVERGING)
+    assert pixels == [ends[0.5], ends[1.0], ends[0.0], ends[0.0]]
+    assert figures.reach_of(np.array([0.1, 5.0, np.nan])) == 3
 
 
 def test_the_scatter_sets_one_pivot_apart():
@@ -223,6 +244,38 @@ def test_any_word_can_be_asked_and_an_unknown_one_gets_a_sentence(open_app: Open
     assert "fall" in app.dataframe[0].value
 
 
+def test_word_and_head_come_from_other_pages_and_go_there(open_app: Open):
+    app = opened(open_app, photo="chelsea", step="1", head="2")
+    assert fine(app)
+    assert (app.pills[0].value, app.selectbox(key="head_chosen").value) == (2, 2)
+    app.pills[0].set_value(1).run()
+    app.selectbox(key="head_chosen").set_value(1).run()
+    assert (app.query_params["step"], app.query_params["head"]) == ("0", "1")
+    app.pills[0].set_value(0).run()  # the start is no word that another page could show
+    assert app.query_params["step"] == "0"
+    assert app.pills[0].value == 0
+
+
+def test_every_head_has_a_small_map_that_chooses_it(open_app: Open):
+    app = opened(open_app, photo="chelsea")
+    assert not app.get("bidi_component") or "glied_maps" not in str(app.get("bidi_component"))
+    app = opened(lambda **address: open_app(("heads",), **address), photo="chelsea")
+    assert fine(app)
+    [drawn] = [part.proto for part in app.get("bidi_component") if "maps" in str(part.proto)]
+    data = json.loads(drawn.json)
+    assert [each["title"] for each in data["maps"]] == ["mean of the heads", "head 1", "head 2"]
+    assert len({each["picture"] for each in data["maps"]}) == 3
+    assert data["picked"] == 0
+
+
+@pytest.mark.parametrize(("picked", "head"), [(2, 2), (0, 0), (3, 1), (-1, 1), ("2", 1), (None, 1)])
+def test_a_small_map_that_is_none_changes_nothing(monkeypatch: pytest.MonkeyPatch, picked: object, head: int):
+    session = {"choice": state.Choice("t", 3, 1), "maps": {"picked": picked}}
+    monkeypatch.setattr(state.st, "session_state", session)
+    state.choose_map(2)
+    assert session["choice"] == state.Choice("t", 3, head)
+
+
 def test_base_has_none_on_a_photograph_or_a_data_set(open_app: Open):
     for scope in ("This photograph", DATASET):
         app = opened(open_app, model="Base", scope=scope)
@@ -255,9 +308,9 @@ def test_a_data_set_shows_map_ranks_scatter_and_lists(open_app: Open, reported: 
     reported({})
     app = opened(open_app, scope=DATASET)
     assert fine(app)
-    assert any("**0.31**" in text.value and "1,234 photographs" in text.value for text in app.markdown)
+    assert any("**+0.31**" in text.value and "1,234 photographs" in text.value for text in app.markdown)
     assert len(app.get("plotly_chart")) == 2
-    assert len(figure(app)["data"]) == 3  # cells, two trees
+    assert len(figure(app, 1)["data"]) == 4  # cells, hatching, two trees
     assert app.selectbox(key="pivot").value == "dog"
     assert app.dataframe[0].value["attribute"].tolist() == ["ball", "grass", "red"]
     assert [len(table.value) for table in app.dataframe[1:]] == [1, 1, 0]
@@ -268,7 +321,7 @@ def test_a_data_set_shows_map_ranks_scatter_and_lists(open_app: Open, reported: 
     assert "at least one pivot" in app.info[0].value
     app.multiselect(key="pivots").set_value(["man"]).run()
     assert fine(app)
-    assert figure(app)["layout"]["yaxis"]["ticktext"] == ["man"]
+    assert figure(app, 1)["layout"]["yaxis"]["ticktext"] == ["man"]
 
 
 def test_an_address_opens_pivot_and_attribute_and_nonsense_falls_back(open_app: Open, reported: Callable):
@@ -283,7 +336,10 @@ def test_an_address_opens_pivot_and_attribute_and_nonsense_falls_back(open_app: 
 def test_the_photographs_where_it_fires_open_on_explore(open_app: Open, reported: Callable):
     reported({})
     app = opened(open_app, scope=DATASET, pivot="dog", attribute="ball")
-    assert any("<b>ball</b>.jpg, c.jpg: not in this gallery" in text.value for text in app.text)
+    assert any("- “a \\*dog\\* runs”" in text.value for text in app.markdown)
+    assert any("GLIED \\<b\\> says of photographs that this gallery lacks" in text.value for text in app.caption)
+    assert not any("jpg" in part.value for part in (*app.text, *app.markdown))
+    assert not any("where" in table.value for table in app.dataframe)
     links = [link.proto for link in app.get("page_link")]
     assert [(link.page, link.label, link.query_string) for link in links] == [("explore", "Coffee", "photo=coffee")]
 

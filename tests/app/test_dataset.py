@@ -16,6 +16,7 @@ from analysis import figures, scores
 from app.engine.ask import engine
 from app.engine.engine import Engine
 from app.engine.reports import comparable
+from glied.checkpoint import describe
 from glied.evaluation.metrics import interval, paired
 from glied.functions import GLIED as GLIED_FUNCTIONS
 
@@ -83,7 +84,7 @@ def test_scores_have_an_interval_where_they_are_means():
 
 def test_differences_are_paired():
     table = scores.difference_table(GLIED, BASE).set_index("metric")
-    assert list(table.index) == ["CIDEr", "ROUGE_L"]
+    assert list(table.index) == ["CIDEr", "ROUGE_L, mean over photographs"]  # the whole split has 90, they 40
     found = paired(scores.column(GLIED, "CIDEr"), scores.column(BASE, "CIDEr"))
     assert table.loc["CIDEr", "difference"] == pytest.approx(10)
     assert table.loc["CIDEr", "p"] == found["p"]
@@ -116,9 +117,9 @@ def test_habits_are_percent_beside_peoples():
 def test_sentences_follow_the_intervals():
     rows = scores.pointing_table({"GLIED": GLIED["grounding"]}, "human")
     said = scores.say_pointing(rows)
-    assert "30.0% of object words (28.0% to 32.0%)" in said
-    assert "more often than a region at random (10.0%) and not clearly more or less often than a box in the " in said
-    assert "global attention (groups) for 20.0%" in said
+    assert "30.0 % of object words (28.0 % to 32.0 %)" in said
+    assert "more often than a region at random (10.0 %) and not clearly more or less often than a box in the " in said
+    assert "global attention (groups) for 20.0 %" in said
     low = rows.assign(low=lambda t: t["low"].where(t["pointed by"] != "local", 0.01))
     low["high"] = low["high"].where(low["pointed by"] != "local", 0.05)
     assert "less often than a region at random" in scores.say_pointing(low)
@@ -178,6 +179,22 @@ def test_figures_hold_the_numbers():
     assert list(curves[0].y) == [0.5, 0.9]
 
 
+def test_learning_curves_are_coloured_by_captioner_and_end_where_the_checkpoints_say(root: Path):
+    table = pd.read_csv(root / "docs" / "curves.csv")
+    drawn = {curve.name: curve for curve in figures.training_curve(table, "val_CIDEr").data}
+    assert {name: curve.line.color for name, curve in drawn.items()} == {
+        f"{name}, {training}": colour
+        for name, colour in figures.PAIR.items()
+        for training in ("cross-entropy", "self-critical")
+    }
+    assert len({(curve.line.color, curve.line.dash) for curve in drawn.values()}) == 4
+    assert len(figures.training_curve(table, "reward").data) == 2
+    for name, title in (("base", "Base, cross-entropy"), ("glied-rl", "GLIED, self-critical")):
+        card = describe(root / "checkpoints" / f"{name}.safetensors")["provenance"]
+        best = max(zip(drawn[title].y, drawn[title].x, strict=True))
+        assert best == (pytest.approx(card["val_CIDEr_beam_3"], abs=6e-4), card["epochs"])
+
+
 @pytest.fixture
 def folder(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny checkpoints with their reports."""
@@ -210,7 +227,7 @@ def test_the_page_shows_the_report(open_dataset: Open):
     text = " ".join(part.value for part in app.markdown)
     assert f"{len(IDS)} photographs" in text
     assert "CIDEr: +10.0 (95 % interval +10.0 to +10.0" in text
-    assert len(app.get("plotly_chart")) == 5
+    assert len(app.get("plotly_chart")) == 5 + 3  # learning curves
     assert {"Scores", "GLIED minus Base", "Is the attention true?"} <= {part.value for part in app.subheader}
     assert len(app.get("download_button")) >= 6
 
@@ -276,7 +293,7 @@ def test_without_reports_the_page_names_the_command(open_dataset: Open, folder: 
     assert fine(app)
     assert all("python -m glied evaluate" in info.value for info in app.info)
     assert len(app.info) == 2
-    assert len(app.get("plotly_chart")) == 0
+    assert len(app.get("plotly_chart")) == 3  # learning curves
     assert list(app.dataframe[0].value["CIDEr"])[-1] == "129.3"  # the paper's own table, alone
 
 
@@ -329,4 +346,4 @@ def test_about_quotes_what_was_measured(open_dataset: Open):
     assert fine(app)
     text = " ".join(part.value for part in app.markdown)
     assert "Measured on flickr8k val" in text
-    assert text.count("covers the object for 30.0%") == 2
+    assert text.count("covers the object for 30.0 %") == 2

@@ -7,6 +7,7 @@ from PIL import Image
 from tiny import run
 
 from analysis.curves import curves, read_log
+from analysis.figures import PAIR
 from glied.errors import GliedError
 
 XE = "epoch,step,loss,val_CIDEr,rate\n1,10,5.0,0.1,0.001\n2,20,4.0,0.3,0.0005\n"
@@ -33,6 +34,17 @@ def test_each_run_is_drawn_where_it_has_figures(runs: list[Path]) -> None:
     colours = {line.get_label(): line.get_color() for axes in panels for line in axes.lines}
     assert colours["xe"] != colours["rl"]
     assert len(curves({"xe": read_log(runs[0])}).axes) == 2
+
+
+def test_base_and_glied_have_the_colours_of_the_app(runs: list[Path]) -> None:
+    logs = {"runs/base": runs[0], "runs/rl-base": runs[1], "runs/glied": runs[0], "other": runs[0], "more": runs[0]}
+    panel = curves({name: read_log(path) for name, path in logs.items()}).axes[-1]
+    lines = {line.get_label(): line for line in panel.lines}
+    colours = {name: line.get_color() for name, line in lines.items()}
+    assert colours["runs/base"] == colours["runs/rl-base"] == PAIR["Base"]
+    assert colours["runs/glied"] == PAIR["GLIED"]
+    assert len(set(colours.values())) == 4
+    assert [lines[name].get_linestyle() for name in ("runs/base", "runs/rl-base")] == [":", "-"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

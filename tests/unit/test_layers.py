@@ -21,12 +21,13 @@ LAYERS = {
         equations errors terminal
         records
         captions config files functions images scene vocabulary
-        model traces weights
+        model states traces weights
         baselines batch regions
         attributes data
         checkpoint
         decode
-        evaluation replay
+        replay
+        evaluation
         training
         api experiments
         cli
