@@ -185,7 +185,7 @@ def choose(board: Key[Sent]) -> None:
 
 def choose_head() -> None:
     """Takes over the head that was chosen on a page without a board."""
-    CHOICE.keep(replace(CHOICE.get(), head=HEAD.get()))
+    _begin_with(replace(CHOICE.get(), head=HEAD.get()))
 
 
 def choose_map(heads: int) -> None:
