@@ -1,14 +1,11 @@
 """Small maps side by side, one for the mean over heads and one a head; a click picks one."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import streamlit as st
-
+from app.components.parts import component
 from app.state import MAPS
 
-HERE = Path(__file__).parent
-_maps = st.components.v2.component("glied_maps", css=(HERE / "maps.css").read_text(), js=(HERE / "maps.js").read_text())
+_maps = component("rove", "maps")
 
 
 def maps(pictures: Sequence[str], picked: int, label: str, on_pick: Callable[[], None]) -> None:

@@ -48,6 +48,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const fate = (node) => (node.step < data.forced ? "forced" : node.status)
 
   // ---- what is in view
+  begin(data.start)
   let step = steps - 1
   let resting = nodes[data.start.node] // shown while nothing is pointed at
   let roving = resting // the one in the tab order
@@ -385,6 +386,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   }
   // The page follows: its address names the word, and Export has its pictures.
   function tell() {
+    if (resting.best) memory.steps[data.trace] = resting.step // what Explore shows next
     clearTimeout(sending)
     sending = setTimeout(() => beam.send("choice", { node: resting.id, pinned: pinned !== null }), REST)
   }

@@ -25,7 +25,7 @@ from app.engine.engine import Question, Reading
 from app.engine.reports import comparable
 from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
-from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, start
+from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, follow_address
 from app.texts import plain, without_minus_zero
 from app.widgets.export import draw_compare_export
 from app.widgets.pick import RL, forget_empty, pick_model, pick_one, pick_photograph, show_gallery, warn_of_unknown
@@ -136,7 +136,7 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
 def _begin(left: Trace, right: Trace) -> None:
     """A word is in view: of these captions the one chosen, at first where they part; the address names it as a word of
     the left one."""
-    start()
+    follow_address()
     choice = CHOICE.get()
     if choice.trace == right.digest and choice.step is not None and choice.step < len(right.words):
         partner = align(left.words, right.words).right[choice.step]

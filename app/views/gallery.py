@@ -11,7 +11,7 @@ from app.components.tiles import tile, tiles
 from app.engine.ask import engine, traced
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.photographs.gallery import MOST, Entry, entries, folder, open_entry
-from app.state import PAGE, START
+from app.state import FOLLOWED, PAGE
 from app.texts import plain
 from app.widgets import tour
 from app.widgets.pick import PER_PAGE, ask_upload, forget_empty
@@ -181,7 +181,7 @@ def introduce() -> None:
     opened = small_flow(traced(shown, best).trace, shown, "small_flow")
     if opened:
         box, step = opened
-        START.forget()
+        FOLLOWED.forget()
         st.switch_page("views/how.py", query_params={"photo": SHOWN, "box": box, "step": str(step)})
 
 
