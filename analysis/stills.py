@@ -174,21 +174,22 @@ def groups_still(trace: Trace, head: int = 0, usual: bool = True) -> Still:
     assert shares is not None
     function = find(trace.functions, "regions", "grouping")
     names = [f"{i + 1} {label}".strip() for i, label in enumerate(trace.labels or [""] * len(shares))]
-    groups = cluster_regions(shares)
-    order = groups.tree.order
+    alike = cluster_regions(shares)
+    order = alike.tree.order
     found = over_usual(shares.astype(float)) if usual else lift(shares.astype(float))
     table = pd.DataFrame(found, names, names).iloc[order, order]
     one = "what the average region gathers from that region" if usual else "the even share"
     caption = (
-        f"What each region (row) gathers from each (column), in the same order, "
-        f"{_joined(cited(trace, function), heads_in_words(trace, head))}; 1× is {one}. Regions that gather and are "
-        f"gathered from alike stand side by side; frames hold those most alike. Checkpoint {trace.checkpoint}."
+        f"What each region gathers from each: a row is a region’s group, a column a region it gathers from, in the "
+        f"same order, {_joined(cited(trace, function), heads_in_words(trace, head))}; 1× is {one}. Regions that gather "
+        "and are gathered from alike stand side by side, and frames hold those most alike. "
+        f"Checkpoint {trace.checkpoint}."
     )
     foot = source(trace, [function], head)
-    frames = [len(members) for members in groups.members]
+    frames = [len(members) for members in alike.members]
     label = "times what is usual" if usual else "times the even share"
     return Still(
-        "Region groups", caption, lambda width: _lift_map(width, table, groups.tree, label, foot, frames=frames)
+        "Region groups", caption, lambda width: _lift_map(width, table, alike.tree, label, foot, frames=frames)
     )
 
 

@@ -19,6 +19,7 @@ from analysis.diff import (
     score_table,
     strongest_move,
 )
+from analysis.numbers import percent, times
 from app.components.pair import Sentence, pair
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question, Reading
@@ -168,7 +169,10 @@ def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence
     """The words that differ, each in a sentence."""
 
     def said(word: str, own: float, other: float, elsewhere: str) -> Sentence:
-        return [(word, True), (f" ({_percent(own)}; {elsewhere} would with {_percent(other)})", False)]
+        return [
+            (word, True),
+            (f" ({percent(math.exp(own))}; {elsewhere} would with {percent(math.exp(other))})", False),
+        ]
 
     sentences: list[Sentence] = []
     for row in table.itertuples():
@@ -184,11 +188,6 @@ def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence
             sentences.append([(f"Only {left} {verb} ", False), *on_left, (".", False)])
     same = f"No word differs: {left} and {right} say the same; the photographs show whether for the same reasons."
     return sentences or [[(same, False)]]
-
-
-def _percent(log_p: float) -> str:
-    p = math.exp(log_p)
-    return f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}" if p >= 0.001 else "under 0.1%"
 
 
 def draw_moves(own: Side, other: Side, step: int) -> None:
@@ -242,7 +241,7 @@ def _where_both_looked(own: Side, other: Side, step: int, head: int) -> str:
             top = int(weights.argmax())
             sentences += (
                 f" On {plain(side.title)}, “{plain(spoken(side.trace.words[at]))}” looked most at region {top + 1} "
-                f"({plain(names[top])}): {weights[top]:.0%}, {weights[top] * len(weights):.1f}× the even share."
+                f"({plain(names[top])}): {percent(weights[top])}, {times(weights[top] * len(weights))} the even share."
             )
     return sentences
 

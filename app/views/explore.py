@@ -17,7 +17,7 @@ from app.photographs.photograph import Photograph
 from app.state import BOARD, choose, chosen, pinned
 from app.texts import plain
 from app.widgets.export import draw_export
-from app.widgets.pick import pick_model, pick_photograph, show_gallery
+from app.widgets.pick import pick_model, pick_photograph, show_credit, show_gallery
 from app.widgets.shared import open_shared
 from app.widgets.tables import show_table
 from glied.traces import Trace
@@ -101,6 +101,5 @@ draw_word(reading, photograph)
 with st.container(horizontal=True):
     st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
     st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")
-if photograph.credit:
-    st.caption(f"{photograph.title}: {photograph.credit}")
+show_credit(photograph)
 open_shared()

@@ -10,7 +10,7 @@ from app.photographs.photograph import Photograph
 from app.state import FLOW, choose, chosen, travelled
 from app.texts import plain
 from app.widgets.equations import draw_equation, fit_equations
-from app.widgets.pick import pick_model, pick_photograph
+from app.widgets.pick import pick_model, pick_photograph, show_credit
 from glied.equations import EQUATIONS
 from glied.functions import feeding
 from glied.traces import Trace
@@ -84,5 +84,4 @@ reading = traced(photograph, model)
 warn_if_unlike(reading.trace)
 draw_way(reading.trace, photograph, model)
 st.page_link("views/about.py", label="All equations and their code", icon=":material/menu_book:")
-if photograph.credit:
-    st.caption(f"{photograph.title}: {photograph.credit}")
+show_credit(photograph)

@@ -308,11 +308,16 @@ def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
         assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace))
         assert found["first"] == first_step(trace)
         assert np.array(found["context"]).shape == (trace.heads, len(trace.words), len(trace.words))
-        assert found["key_shares"].keys() == {
-            "base": {"fine", "read"},
-            "glied": {"groups", "coarse", "fine", "read"},
-        }[name]
-        assert found["read"][1][2] == pytest.approx(trace.attention[{"base": "a", "glied": "al"}[name]][1, 2].tolist(), abs=1e-4)
+        assert (
+            found["key_shares"].keys()
+            == {
+                "base": {"fine", "read"},
+                "glied": {"groups", "coarse", "fine", "read"},
+            }[name]
+        )
+        assert found["read"][1][2] == pytest.approx(
+            trace.attention[{"base": "a", "glied": "al"}[name]][1, 2].tolist(), abs=1e-4
+        )
     base = payload(traces["base"])
     assert base["groups"] is None
     assert base["alike"] is None
