@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from app.components.parts import component
 from app.state import MAPS
+from app.texts import head_name
 
 _maps = component("rove", "maps")
 
@@ -14,6 +15,6 @@ def maps(pictures: Sequence[str], picked: int, label: str, on_pick: Callable[[],
     Args:
         pictures: addresses of the mean over heads, then of every head.
     """
-    titles = ["mean of the heads", *(f"head {head}" for head in range(1, len(pictures)))]
+    titles = map(head_name, range(len(pictures)))
     drawn = [{"title": title, "picture": picture} for title, picture in zip(titles, pictures, strict=True)]
     _maps(key=MAPS.name, data={"maps": drawn, "picked": picked, "label": label}, on_picked_change=on_pick)

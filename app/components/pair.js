@@ -165,9 +165,11 @@ export default function ({ data, parentElement, setStateValue }) {
           ]
         : []),
       heading("What it might have said here", "probability"),
-      ...trace.alternatives[t].slice(0, 5).map((word, i) =>
-        weightRow(word, chances[i], chances[0], undefined, { css: word === trace.words[t] ? "now" : "" }),
-      ),
+      ...trace.alternatives[t]
+        .slice(0, 5)
+        .map((word, i) =>
+          weightRow(word, chances[i], chances[0], undefined, { css: word === trace.words[t] ? "now" : "" }),
+        ),
     )
   }
   function draw() {

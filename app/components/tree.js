@@ -241,7 +241,6 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     )
   }
 
-  const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
   const bar = (weight, most) => make("i", { style: `--share: ${(100 * weight) / most}%` })
   const fall = (value) => make("data", { class: value > 0.1 ? "falls" : "" }, signed(value))
   const points = (v) => (Math.abs(v) < 0.0005 ? "0.0" : (v < 0 ? "−" : "+") + Math.abs(100 * v).toFixed(1))
@@ -344,7 +343,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
       make(
         "span",
         { class: "note" },
-        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. ${data.head ? `Head ${data.head}` : "Mean of the heads"}. ` +
+        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. ${headNames(data.head)[data.head]}. ` +
           (node.best
             ? "Fall: how far the word’s log p falls without that region or attribute; attention is not explanation."
             : "The fall of log p without a region or attribute is measured for the words of the caption only."),

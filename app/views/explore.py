@@ -9,6 +9,7 @@ import streamlit as st
 from analysis.attention import attention_table, region_names, spoken
 from analysis.groups import groupings, most_sought, region_table
 from analysis.numbers import percent, signed, times
+from analysis.paper import heads_in_words
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
@@ -51,7 +52,7 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
         )
         draw_export(photograph, reading, step, head, pinned(trace))
     board(trace, photograph, key=BOARD, on_choice=partial(choose, BOARD))
-    word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {name_of(head)}"
+    word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {heads_in_words(trace, head)}"
     draw_table(
         "What the chosen word looked at, as a table",
         f"The word is {word}.",
@@ -84,11 +85,6 @@ def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str
         with place:
             st.caption(said)
             show_table(make(), alt, file, COLUMNS, WRITTEN)
-
-
-def name_of(head: int) -> str:
-    """The head in view, in words."""
-    return "mean over heads" if head == 0 else f"head {head}"
 
 
 show_gallery()

@@ -29,7 +29,7 @@ from app.state import (
     choose_head,
     chosen,
 )
-from app.texts import plain
+from app.texts import head_name, plain
 from glied.errors import GliedError
 from glied.traces import Trace
 
@@ -149,7 +149,7 @@ def pick_head(trace: Trace) -> int:
     return st.selectbox(
         "Head",
         range(trace.heads + 1),
-        format_func=lambda head: f"head {head}" if head else "mean of the heads",
+        format_func=head_name,
         key=HEAD.name,
         on_change=choose_head,
         width=180,
