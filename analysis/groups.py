@@ -59,10 +59,10 @@ def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Alike:
     with np.errstate(invalid="ignore"):
         apart = pdist(np.hstack([logs, logs.T]), "correlation")
     joined = linkage(np.clip(np.nan_to_num(apart, nan=1.0), 0, 2), "average", optimal_ordering=True)
-    found, group = tree(joined), fcluster(joined, 1 - ALIKE, "distance")
+    found, cluster = tree(joined), fcluster(joined, 1 - ALIKE, "distance")
     members: dict[int, list[int]] = {}
     for region in found.order.tolist():
-        members.setdefault(int(group[region]), []).append(region)
+        members.setdefault(int(cluster[region]), []).append(region)
     return Alike(found, list(members.values()))
 
 

@@ -24,6 +24,11 @@ def signed(v: Number, digits: int = 2) -> str:
     return ("" if float(size) == 0 else "−" if v < 0 else "+") + size
 
 
+def decimal(v: Number, digits: int = 2) -> str:
+    """A number as it is, with a true minus; none where it is written as 0."""
+    return signed(v, digits).removeprefix("+")
+
+
 def times(x: Number) -> str:
     """A multiple: `1.3×`."""
     return _fixed(x, 1) + "×"

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from analysis.attention import cited, lift, looked, pooled, region_names, spoken
+from analysis.attention import cited, looked, pooled, region_names, spoken
 from analysis.beam import END, Node
 from analysis.changes import change_table, deletion_table
 from analysis.collocations import LEAST, Tree, cluster, lift_table
@@ -164,31 +164,28 @@ def caption_still(trace: Trace, image: Image.Image, head: int = 0) -> Still:
     return Still("Where every word looked", caption, lambda width: _looks(width, looks, foot))
 
 
-def groups_still(trace: Trace, head: int = 0, usual: bool = True) -> Still:
-    """Which regions each region gathers; regions that gather alike side by side. Of a captioner with groupings.
-
-    Args:
-        usual: 1 is what the average region gathers from that one, else the even share.
-    """
+def groups_still(trace: Trace, head: int = 0) -> Still:
+    """The group of every region, a row each, beyond the usual; those that gather alike side by side. Of a captioner
+    with groupings."""
     shares = groupings(trace, head)
     assert shares is not None
     function = find(trace.functions, "regions", "grouping")
     names = [f"{i + 1} {label}".strip() for i, label in enumerate(trace.labels or [""] * len(shares))]
-    groups = cluster_regions(shares)
-    order = groups.tree.order
-    found = over_usual(shares.astype(float)) if usual else lift(shares.astype(float))
-    table = pd.DataFrame(found, names, names).iloc[order, order]
-    one = "what the average region gathers from that region" if usual else "the even share"
+    alike = cluster_regions(shares)
+    order = alike.tree.order
+    table = pd.DataFrame(over_usual(shares.astype(float)), names, names).iloc[order, order]
     caption = (
-        f"What each region (row) gathers from each (column), in the same order, "
-        f"{_joined(cited(trace, function), heads_in_words(trace, head))}; 1× is {one}. Regions that gather and are "
-        f"gathered from alike stand side by side; frames hold those most alike. Checkpoint {trace.checkpoint}."
+        f"What each region gathers from each: a row is a region’s group, a column a region it gathers from, in the "
+        f"same order, {_joined(cited(trace, function), heads_in_words(trace, head))}; 1× is what the average region "
+        "gathers from that one. Regions that gather and are gathered from alike stand side by side, and frames hold "
+        f"those most alike. Checkpoint {trace.checkpoint}."
     )
     foot = source(trace, [function], head)
-    frames = [len(members) for members in groups.members]
-    label = "times what is usual" if usual else "times the even share"
+    frames = [len(members) for members in alike.members]
     return Still(
-        "Region groups", caption, lambda width: _lift_map(width, table, groups.tree, label, foot, frames=frames)
+        "Region groups",
+        caption,
+        lambda width: _lift_map(width, table, alike.tree, "times what is usual", foot, frames=frames),
     )
 
 

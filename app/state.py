@@ -54,8 +54,8 @@ class Key(Generic[T]):
 
 
 # All that a session remembers; tests/app/test_state.py holds other modules to it.
-START: Key[Choice | None] = Key("start", None)  # that of the address
-STARTS = Key("starts", 0)  # addresses that were followed
+FOLLOWED = Key("followed", False)  # whether the address was, since the session began or the browser went back
+STARTS = Key("starts", 0)  # times that a choice was made for boards, which forget their own then
 CHOICE = Key("choice", Choice())
 HEAD = Key("head_chosen", 0)  # on a page without a board
 PHOTO: Key[str | None] = Key("photo", None)
@@ -119,17 +119,14 @@ def travelled() -> bool:
     return context is not None and context.is_history_navigation
 
 
-def start() -> Choice:
-    """The choice that the address asked for when this session began, or last went back or forward; a toast for what
+def follow_address() -> None:
+    """Chooses what the address asks for, once when this session began, last went back or forward; a toast for what
     makes no sense."""
-    begun = START.get()
-    if begun is None:
-        region = _number("region", None)  # numbered from 1, as people see it
-        begun = Choice(step=_number("step", None), head=_number("head", 0) or 0, region=region - 1 if region else None)
-        STARTS.keep(STARTS.get() + 1)
-        START.keep(begun)
-        CHOICE.keep(begun)
-    return begun
+    if FOLLOWED.get():
+        return
+    FOLLOWED.keep(True)
+    region = _number("region", None)  # numbered from 1, as people see it
+    _begin_with(Choice("", _number("step", None), _number("head", 0) or 0, region - 1 if region else None))
 
 
 def _number(name: str, default: int | None) -> int | None:
@@ -143,7 +140,7 @@ def _number(name: str, default: int | None) -> int | None:
 
 def chosen(trace: Trace) -> tuple[int, int]:
     """The step and head in view of a trace: those chosen for it, else its first word of content."""
-    start()
+    follow_address()
     choice = CHOICE.get()
     if not choice.trace:  # the address speaks of the first trace that is shown
         choice = replace(choice, trace=trace.digest)
@@ -204,7 +201,6 @@ def choose_pivot(trace: Trace, pivot: int) -> None:
 def _begin_with(choice: Choice) -> None:
     """From now on this choice, on boards too, which otherwise keep what was last chosen on them."""
     CHOICE.keep(choice)
-    START.keep(choice)
     STARTS.keep(STARTS.get() + 1)
 
 

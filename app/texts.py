@@ -20,6 +20,11 @@ def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**numbers.mask((numbers < 0) & (numbers > -0.005), 0.0))
 
 
+def head_name(head: int) -> str:
+    """What a head is called where it is chosen, 0 for the mean, as in app/components/photo.js."""
+    return f"Head {head}" if head else "Mean of heads"
+
+
 def marked(text: str) -> str:
     """The text on a coloured ground and in bold, so that colour is not all."""
     return f"**:orange-background[{plain(text)}]**"

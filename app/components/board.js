@@ -1,21 +1,8 @@
 // The board. Hovering never sends anything; a choice (word, head) is sent once, when it is made.
 
-// What a person chose on one board holds on the next, on every page of this tab.
-const memory = (window.gliedBoards ??= {
-  start: 0,
-  head: 0,
-  mode: "word",
-  look: "fine",
-  itself: true,
-  beyond: true,
-  all: false,
-  steps: {},
-  pins: {},
-})
-
 export default function ({ data: sent, parentElement, setStateValue }) {
   const old = parentElement.querySelector(".board")
-  const drawn = sent.digest + sent.partner + sent.alt + sent.start.count
+  const drawn = sent.digest + sent.alt + sent.start.count
   if (old?.drawn === drawn) {
     old.send = setStateValue
     return old.leave
@@ -26,19 +13,15 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   const data = { ...sent, ...JSON.parse(sent.trace) }
   const N = data.boxes.length
   const [width, height] = data.size
-  const modes = data.groups && !data.partner ? ["word", "groups"] : ["word"]
+  const modes = data.groups ? ["word", "groups"] : ["word"]
 
   // ---- what is in view
-  if (memory.start !== data.start.count)
-    Object.assign(memory, { start: data.start.count, head: data.start.head, steps: {}, pins: {} }) // Back or Forward
+  begin(data.start)
   const remembered = data.digest in memory.steps
-  const starting = Object.keys(memory.steps).length ? {} : data.start
-  const paired = data.partner in memory.steps ? data.pairs.indexOf(memory.steps[data.partner]) : -1
-  let step = memory.steps[data.digest] ?? (paired >= 0 ? paired : (starting.step ?? data.first))
-  step = Math.min(step, data.words.length - 1)
+  let step = Math.min(memory.steps[data.digest] ?? data.start.step ?? data.first, data.words.length - 1)
   memory.head = Math.min(memory.head, data.heads)
   memory.steps[data.digest] = step
-  let pinned = memory.pins[data.digest] ?? starting.region ?? null // region
+  let pinned = (data.digest in memory.pins ? memory.pins : { [data.digest]: data.start.region })[data.digest] // region
   if (pinned >= N) pinned = null
   let hovered = null // region
   let second = null // region: the column of the matrix under the pointer
@@ -57,15 +40,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     (usuals[head] ??= data.boxes
       .map((_, region) => pooled(data.groups, head, region))
       .reduce((sums, shares) => sums.map((sum, i) => sum + shares[i] / N), Array(N).fill(0)))
-  const asShares = (weights) => {
-    const sum = weights.reduce((a, b) => a + b, 0) || 1
-    return weights.map((w) => w / sum)
-  }
   // A region's group: what it gathers from each region; by default only what exceeds the usual, for some regions are
   // sought by all.
   function groupOf(region, head = memory.head) {
-    const shares = pooled(data.groups, head, region).map((share, i) => (memory.itself || i !== region ? share : 0))
-    return asShares(memory.beyond ? shares.map((share, i) => Math.max(0, share - usual(head)[i])) : shares)
+    const gathered = pooled(data.groups, head, region).map((share, i) => (memory.itself || i !== region ? share : 0))
+    return asShares(memory.beyond ? gathered.map((share, i) => Math.max(0, share - usual(head)[i])) : gathered)
   }
   const ofUsual = (region, i) => times(pooled(data.groups, memory.head, region)[i] / Math.max(usual()[i], 1e-9))
   // How the photograph is marked beside the weights themselves.
@@ -84,7 +63,6 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   }
 
   // ---- elements
-  const visited = (enter, leave) => ({ pointerenter: enter, pointerleave: leave, focus: enter, blur: leave }) // by hand or keyboard
   const words = make("div", { class: "words", role: "group", "aria-label": "The caption, word by word" })
   const play = make("button", { class: "round", "aria-label": "Play the caption", title: "Play", click: toggle }, "▶")
   const slider = make("input", {
@@ -96,15 +74,8 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     change: () => choose(+slider.value),
   })
   const place = make("span")
-  const named = ["Mean of heads", ...Array.from({ length: data.heads }, (_, i) => `Head ${i + 1}`)]
-  const heads = make(
-    "select",
-    {
-      "aria-label": "Attention head",
-      change: () => chooseHead(+heads.value),
-    },
-    ...named.map((name, i) => make("option", { value: i }, name)),
-  )
+  const named = headNames(data.heads)
+  const heads = headPicker(data.heads, chooseHead)
   const tabs = (names, get, set) => {
     const group = make(
       "div",
@@ -231,39 +202,24 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
       (data.labels.length ? " What a region is called is its detector’s guess." : ""),
   )
-  const chips = rove(
-    make(
-      "div",
-      { class: "chips", role: "group", "aria-label": "The likeliest attributes of the photograph" },
-      ...data.attributes.map((word, i) =>
-        make(
-          "button",
-          {
-            style: `--score: ${Math.round(45 * data.scores[i])}%`,
-            title: `${word}: probability ${percent(data.scores[i])}; hover to see where`,
-            ...visited(
-              () => {
-                attribute = i
-                draw()
-              },
-              () => {
-                if (attribute === i) {
-                  attribute = null
-                  draw()
-                }
-              },
-            ),
-            click: () => {
-              pinnedAttribute = pinnedAttribute === i ? null : i
-              draw()
-            },
-          },
-          word + " ",
-          make("small", {}, data.scores[i].toFixed(2)),
-        ),
-      ),
+  const chips = chipRow("The likeliest attributes of the photograph", data.attributes, data.scores, (i) => ({
+    ...visited(
+      () => {
+        attribute = i
+        draw()
+      },
+      () => {
+        if (attribute === i) {
+          attribute = null
+          draw()
+        }
+      },
     ),
-  )
+    click: () => {
+      pinnedAttribute = pinnedAttribute === i ? null : i
+      draw()
+    },
+  }))
   const panel = make("div", { class: "panel" })
   // ---- all heads at a glance
   const side = 150
@@ -330,30 +286,10 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     })
   }
 
-  function row(name, weight, reach, last, css = "", picture = null) {
-    const value = make(
-      "data",
-      last == null ? {} : { class: last > 0.1 ? "falls" : "" },
-      last === undefined ? "" : typeof last === "string" ? last : signed(last, 3),
-    )
-    const cells = [
-      make("b", { title: name }, name),
-      make("i", { style: `--share: ${(100 * weight) / reach}%` }),
-      make("data", {}, percent(weight)),
-      value,
-    ]
-    return make(
-      "div",
-      { class: `row ${picture ? "region" : "bare"} ${css}` },
-      ...(picture ? [make("div", {}, picture)] : []),
-      ...cells,
-    )
-  }
   const regionRows = (weights, falls) =>
     ranked(weights, 6).map((i) =>
-      row(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls ? falls[i] : undefined, "", crop(i, 34)),
+      weightRow(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls?.[i], { picture: crop(i, 34) }),
     )
-  const heading = (text, note = "", help = "") => make("h4", { title: help }, text, make("em", {}, note))
   // How far an attention depends on its key alone: here, and over the data set of a report.
   function keyShares(kinds, what) {
     const known = Object.entries(kinds).filter(([name]) => data.key_shares[name] != null)
@@ -391,7 +327,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const help = `Context attention${data.cited.context && `, ${data.cited.context}`}: the word before this one reads the words so far`
     return [
       heading("Earlier words it read", barsLabel, help),
-      ...ranked(read, 4).map((j) => row(name(j), read[j], Math.max(...read))),
+      ...ranked(read, 4).map((j) => weightRow(name(j), read[j], Math.max(...read))),
     ]
   }
 
@@ -422,7 +358,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
         ? [
             heading("Attributes it looked at", attributeFalls ? "attention | fall without" : "attention"),
             ...ranked(read, 8).map((m) =>
-              row(data.attributes[m], read[m], Math.max(...read), attributeFalls ? attributeFalls[m] : undefined),
+              weightRow(data.attributes[m], read[m], Math.max(...read), attributeFalls?.[m]),
             ),
           ]
         : []),
@@ -438,14 +374,16 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       ...keyShares({ [look()]: "regions", read: "attributes" }, "word"),
       ...wordRows(),
       heading("What it might have said here", "probability"),
-      ...likely.map((word, i) => row(word, chances[i], chances[0], undefined, word === data.words[step] ? "now" : "")),
-      row("any other or (unknown)", others, chances[0]),
+      ...likely.map((word, i) =>
+        weightRow(word, chances[i], chances[0], undefined, { css: word === data.words[step] ? "now" : "" }),
+      ),
+      weightRow("any other or (unknown)", others, chances[0]),
     )
   }
 
   function drawGroupPanel(weights) {
     const region = query(),
-      shares = pooled(data.groups, memory.head, region),
+      gathered = pooled(data.groups, memory.head, region),
       seen = data.seen.map((line) => line[region])
     panel.replaceChildren(
       make("h3", {}, `Region ${region + 1}`),
@@ -454,7 +392,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       ...ranked(weights, 6)
         .filter((i) => weights[i] > 0)
         .map((i) =>
-          row(`${i + 1} ${data.names[i]}`, shares[i], Math.max(...shares), ofUsual(region, i), "", crop(i, 34)),
+          weightRow(`${i + 1} ${data.names[i]}`, gathered[i], Math.max(...gathered), ofUsual(region, i), {
+            picture: crop(i, 34),
+          }),
         ),
       make(
         "p",
@@ -463,7 +403,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       ),
       ...keyShares({ groups: "regions" }, "region"),
       heading("Attributes seen in this region", "probability here"),
-      ...ranked(seen, 8).map((m) => row(data.attributes[m], seen[m], Math.max(...seen, 1e-6))),
+      ...ranked(seen, 8).map((m) => weightRow(data.attributes[m], seen[m], Math.max(...seen, 1e-6))),
     )
   }
 
@@ -472,11 +412,11 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   function drawMatrixPanel() {
     const of = `${memory.head} ${memory.beyond}`
     if (matrix?.of !== of || !matrix.isConnected) {
-      const shares = data.boxes.map((_, region) => pooled(data.groups, memory.head, region))
+      const rows = data.boxes.map((_, region) => pooled(data.groups, memory.head, region))
       const found = data.alike.heads[memory.head]
       const even = Array(N).fill(1 / N)
       matrix = drawMatrix(
-        { shares, usual: memory.beyond ? usual() : even, found, cut: data.alike.cut, names: data.names },
+        { shares: rows, usual: memory.beyond ? usual() : even, found, cut: data.alike.cut, names: data.names },
         (row, column) => {
           second = column
           point(row)
@@ -535,9 +475,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const fall = seen === null && mode() === "word" ? data.region_falls[step]?.[region] : null
     readout.textContent =
       `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${times(weights[region] * N)} the even share.` +
-      (fall == null
-        ? ""
-        : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`)
+      fallTold(fall)
   }
 
   function drawWords() {
@@ -548,13 +486,13 @@ export default function ({ data: sent, parentElement, setStateValue }) {
           "button",
           {
             "aria-pressed": t === step,
-            "aria-label": `${word}, probability ${percent(p)}${data.differs?.[t] ? ", differs" : ""}`,
+            "aria-label": `${word}, probability ${percent(p)}`,
             click: () => {
               stop()
               choose(t)
             },
           },
-          make("span", { class: data.differs?.[t] ? "differs" : "" }, word),
+          word,
           make("small", {}, make("i", { style: `background: rgba(11, 132, 132, ${p.toFixed(2)})` }), percent(p)),
         )
         return button
@@ -565,8 +503,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
 
   function draw() {
     const weights = shown()
-    ;[...words.children].forEach((b, t) => b.setAttribute("aria-pressed", t === step && mode() === "word"))
-    if (!words.contains(words.getRootNode().activeElement)) words.stopAt(words.children[step])
+    pressOnly(words, mode() === "word" ? step : -1)
     slider.value = step
     place.textContent = `${step + 1} of ${data.words.length}`
     heads.value = memory.head
@@ -577,7 +514,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     allTabs.update()
     for (const part of [allTabs, beyondTabs, itselfLabel]) part.style.display = mode() === "groups" ? "" : "none"
     lookTabs.style.display = mode() === "word" ? "" : "none"
-    ;[...chips.children].forEach((b, i) => b.setAttribute("aria-pressed", i === pinnedAttribute))
+    pressOnly(chips, pinnedAttribute)
     paint(weights, marks())
     drawMinis(weights)
     drawReadout(weights)
@@ -589,33 +526,17 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   }
 
   // ---- what a person does
-  // The first choice is sent at once, those that follow it fast only when they rest: the server draws the last alone.
-  let sending = null
-  let changed = -Infinity
-  function commit() {
-    const fast = performance.now() - changed < 400
-    changed = performance.now()
-    clearTimeout(sending)
-    sending = setTimeout(
-      () => board.send("choice", { trace: data.digest, step, head: memory.head, region: pinned }),
-      fast ? 200 : 0,
-    )
-  }
-  const tell = (detail) =>
-    window.dispatchEvent(new CustomEvent("glied:board", { detail: { from: data.digest, ...detail } }))
-
+  const commit = paced(() => board.send("choice", { trace: data.digest, step, head: memory.head, region: pinned }))
   function choose(t, done = true) {
     memory.mode = "word"
     pinnedAttribute = null // else the photograph would still show it
     memory.steps[data.digest] = step = t
     draw()
-    tell({ step })
     if (done) commit()
   }
   function chooseHead(head) {
     memory.head = head
     draw()
-    tell({ head })
     commit()
   }
   function toggle() {
@@ -634,7 +555,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   }
 
   let drawnSecond = null
-  function point(region, told = false) {
+  function point(region) {
     if (region === hovered && second === drawnSecond) return
     hovered = region
     drawnSecond = second
@@ -645,14 +566,13 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       drawMinis(weights)
       drawReadout(weights)
     }
-    if (!told) tell({ region })
   }
   // Pins a region, or none; Export then offers its group.
   function hold(region) {
     const other = region !== pinned
     memory.pins[data.digest] = pinned = region
     draw()
-    if (other && !data.partner) commit()
+    if (other) commit()
   }
   function hover(event) {
     second = null
@@ -677,29 +597,15 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     } else return
     event.preventDefault()
   }
-  // The board beside this one moves along.
-  function listen({ detail }) {
-    if (detail.from !== data.partner) return
-    if ("region" in detail) point(detail.region, true)
-    if ("head" in detail) draw()
-    const t = "step" in detail ? data.pairs.indexOf(detail.step) : -1
-    if (t >= 0 && t !== step) {
-      memory.steps[data.digest] = step = t
-      draw()
-    }
-  }
-  window.addEventListener("glied:board", listen)
-
   board.drawn = drawn
   board.send = setStateValue
   board.leave = () => {
     clearInterval(timer)
-    clearTimeout(sending)
-    window.removeEventListener("glied:board", listen)
+    commit.stop()
   }
   parentElement.append(board)
   drawWords()
   draw()
-  if (remembered && !data.partner) commit() // the page draws its tables for the word that this tab remembers
+  if (remembered) commit() // the page draws its tables for the word that this tab remembers
   return board.leave
 }

@@ -3,43 +3,38 @@
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
-from analysis.attention import agreements, cited, first_step, key_shares, region_names, spoken
-from analysis.diff import align
+from analysis.attention import agreements, cited, first_step, key_shares, region_names
 from analysis.groups import ALIKE, cluster_regions, described, groupings
+from app.components.parts import PHOTO, beginning, caption_of, component, rounded
 from app.engine.reports import reported_key_shares
 from app.photographs.photograph import Photograph
-from app.state import STARTS, Key, Sent, start
+from app.state import CHOICE, Choice, Key, Sent
 from glied.functions import AttentionFunction, feeding, find
 from glied.traces import Trace
 
-HERE = Path(__file__).parent
-ROVE = (HERE / "rove.js").read_text()
-PHOTO, PHOTO_CSS = ROVE + (HERE / "photo.js").read_text(), (HERE / "photo.css").read_text()
-_board = st.components.v2.component(
-    "glied_board",
-    css=PHOTO_CSS + "".join((HERE / f"{name}.css").read_text() for name in ("matrix", "board")),
-    js=PHOTO + "".join((HERE / f"{name}.js").read_text() for name in ("matrix", "board")),
-)
+_board = component(*PHOTO, "matrix", "board")
 
 
-def board(
-    trace: Trace, photograph: Photograph, key: Key[Sent], on_choice: Callable[[], None], partner: Trace | None = None
-) -> None:
+def board(trace: Trace, photograph: Photograph, key: Key[Sent], on_choice: Callable[[], None]) -> None:
     """Draws the board of a trace; `on_choice` is called after every choice of a word, head or region, which
-    `app.state.choose` takes over. `partner` is the trace of the board beside it, which then moves along."""
-    first = start()
-    begun = {"step": first.step, "head": first.head, "region": first.region, "count": STARTS.get()}
-    drawn = {"digest": trace.digest, "partner": partner.digest if partner else None, "trace": packed(trace, partner)}
+    `app.state.choose` takes over."""
+    choice = CHOICE.get()
+    own = choice if choice.trace == trace.digest else Choice()
     title, shares = reported_key_shares(trace.checkpoint)
     reported = {name: round(shares[f.name], 2) for name, f in functions(trace).items() if f and f.name in shares}
-    shown = {"photo": photograph.url, "alt": photograph.alt, "start": begun, "reported": reported | {"over": title}}
-    _board(key=key.name, data=drawn | shown, on_choice_change=on_choice)
+    shown = {
+        "digest": trace.digest,
+        "trace": packed(trace),
+        "photo": photograph.url,
+        "alt": photograph.alt,
+        "start": beginning(own.step) | {"region": own.region},
+        "reported": reported | {"over": title},
+    }
+    _board(key=key.name, data=shown, on_choice_change=on_choice)
 
 
 def functions(trace: Trace) -> dict[str, AttentionFunction | None]:
@@ -51,29 +46,16 @@ def functions(trace: Trace) -> dict[str, AttentionFunction | None]:
 
 
 @lru_cache(maxsize=16)
-def packed(trace: Trace, partner: Trace | None) -> str:
+def packed(trace: Trace) -> str:
     """The payload as JSON: written once, not at every click, and read in the browser once, when it is drawn."""
-    return json.dumps(payload(trace, partner))
+    return json.dumps(payload(trace))
 
 
-def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
+def payload(trace: Trace) -> dict[str, Any]:
     """All that the board draws on the photograph, for every word, head and region."""
     drawn, shares = functions(trace), key_shares(trace)
-    pairs = align(trace.words, partner.words) if partner else None
-    return {
-        "size": trace.size,
-        "boxes": rounded(trace.boxes, 1),
-        "names": region_names(trace),
-        "labels": trace.labels,
-        "attributes": [spoken(word) for word in trace.attributes],
-        "scores": rounded(trace.attribute_scores),
-        "seen": rounded(trace.attribute_regions),
-        "words": [spoken(word) for word in trace.words],
-        "log_probabilities": rounded(trace.log_probabilities),
+    return caption_of(trace) | {
         "total": round(float(trace.log_probabilities.sum()), 2),
-        "alternatives": [[spoken(word) for word in words] for words in trace.alternatives],
-        "alternative_log_probabilities": rounded(trace.alternative_log_probabilities),
-        "heads": trace.heads,
         "cited": {name: cited(trace, function) for name, function in drawn.items()},
         **{name: rounded(trace.attention[function.name]) if function else None for name, function in drawn.items()},
         "key_shares": {
@@ -81,13 +63,9 @@ def payload(trace: Trace, partner: Trace | None) -> dict[str, Any]:
             for name, f in drawn.items()
             if f and f.name in shares
         },
-        "alike": None if partner else alike(trace),
-        "region_falls": rounded(trace.region_falls),
-        "attribute_falls": rounded(trace.attribute_falls),
+        "alike": alike(trace),
         "agreement": rounded(agreements(trace), 2),
         "first": first_step(trace),
-        "pairs": pairs.left if pairs else None,
-        "differs": pairs.left_differs if pairs else None,
     }
 
 
@@ -105,11 +83,3 @@ def alike(trace: Trace) -> dict[str, Any] | None:
             {"order": known.tree.order.tolist(), "forks": forks, "ends": ends, "told": described(shares, known, names)}
         )
     return {"heads": found, "cut": 1 - ALIKE, "from": ALIKE}
-
-
-def rounded(array: np.ndarray, digits: int = 5) -> list:
-    """Nested lists that JSON can hold: NaN becomes None. Finer than what is shown, lest rounding twice make two views
-    of a number differ."""
-    values = array.astype(float).round(digits).astype(object)
-    values[~np.isfinite(array)] = None
-    return values.tolist()

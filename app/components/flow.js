@@ -17,6 +17,7 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   const data = { ...sent, ...JSON.parse(sent.trace) }
   const N = data.boxes.length
   const compact = data.compact
+  if (!compact) begin(data.start)
   let { step, head } = data.start
   let box = data.box
   let pointed = null // the box under the pointer or the keyboard
@@ -81,7 +82,7 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
         text: nameOf(over, i),
         region: over === "regions" ? i : null,
         share: shares[i],
-        told: `${(shares[i] / Math.max(common[i], 1e-9)).toFixed(1)}×`,
+        told: times(shares[i] / Math.max(common[i], 1e-9)),
       }))
       return { above: `of ${nameOf(over, of)}`, rows, below: "share, and times the usual" }
     }
@@ -103,16 +104,11 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   // ---- elements
   const words = make(
     "div",
-    { class: "caption", role: "group", "aria-label": "The caption, word by word", keydown: walkWords },
+    { class: "caption", role: "group", "aria-label": "The caption, word by word" },
     ...data.words.map((word, i) => make("button", { click: () => choose({ step: i }) }, word)),
   )
-  const heads = make(
-    "select",
-    { "aria-label": "Attention head", change: () => choose({ head: +heads.value }) },
-    ...["Mean of heads", ...Array.from({ length: data.heads }, (_, i) => `Head ${i + 1}`)].map((name, i) =>
-      make("option", { value: i }, name),
-    ),
-  )
+  rove(words)
+  const heads = headPicker(data.heads, (chosen) => choose({ head: chosen }))
   const { stage, crop, paint } = photograph(data, {})
   const edges = document.createElementNS(SVG, "svg")
   edges.setAttribute("aria-hidden", "true")
@@ -166,7 +162,7 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
 
   // ---- drawing
   function draw() {
-    ;[...words.children].forEach((button, i) => button.setAttribute("aria-pressed", i === step))
+    pressOnly(words, step)
     heads.value = head
     for (const { about, body, button } of parts) {
       const { above, said, rows: shown, below } = content(about)
@@ -261,11 +257,8 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   }
   function commit() {
     clearTimeout(timer)
-    const boards = window.gliedBoards // a board that was drawn before shows this word too
-    if (boards) {
-      boards.steps[data.digest] = step
-      boards.head = head
-    }
+    memory.steps[data.digest] = step
+    memory.head = head
     flow.send("choice", { trace: data.digest, step, head, box })
   }
   function point(name) {
@@ -274,13 +267,6 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
     drawPointed()
   }
   const arrow = (event) => ({ ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 })[event.key] ?? 0
-  function walkWords(event) {
-    const next = step + arrow(event)
-    if (next === step || !data.words[next]) return
-    event.preventDefault()
-    choose({ step: next })
-    words.children[next].focus()
-  }
   function walkBoxes(event) {
     const by = arrow(event),
       next = parts[parts.findIndex((part) => part.button === event.currentTarget) + by]

@@ -4,25 +4,19 @@ import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import streamlit as st
-
-from analysis.attention import cited, first_step, region_names, spoken
-from app.components.board import PHOTO, PHOTO_CSS, rounded
+from analysis.attention import cited, first_step, spoken
+from app.components.parts import PHOTO, beginning, caption_of, component, rounded
 from app.photographs.photograph import Photograph
-from app.state import STARTS, Key, Sent
+from app.state import Key, Sent
 from glied.functions import AttentionFunction, Functions, find
 from glied.traces import Trace
 
-HERE = Path(__file__).parent
 SOURCES = ("regions", "attributes", "words")  # what the functions begin with
 NEXT = "next"  # the word that they choose
 TITLES = {"regions": "Regions", "attributes": "Attributes", "words": "The word just read", NEXT: "The next word"}
-_flow = st.components.v2.component(
-    "glied_flow", css=PHOTO_CSS + (HERE / "flow.css").read_text(), js=PHOTO + (HERE / "flow.js").read_text()
-)
+_flow = component(*PHOTO, "flow")
 
 
 class Edge(NamedTuple):
@@ -105,14 +99,13 @@ def flow(
 ) -> None:
     """Draws the diagram, which begins with this word, head and chosen box. `on_choice` is called after a click on a
     box, and once a word or head that was chosen rests."""
-    begun = {"step": step, "head": head, "count": STARTS.get()}
-    _flow(key=key.name, data=_drawn(trace, photograph) | {"box": box, "start": begun}, on_choice_change=on_choice)
+    data = _drawn(trace, photograph) | {"box": box, "start": beginning(step, head)}
+    _flow(key=key.name, data=data, on_choice_change=on_choice)
 
 
 def small_flow(trace: Trace, photograph: Photograph, key: str) -> tuple[str, int] | None:
     """Draws the diagram without heads and equations; the box that was just opened, and the word in view then."""
-    begun = {"step": first_step(trace), "head": 0, "count": 0}
-    data = _drawn(trace, photograph) | {"compact": True, "start": begun}
+    data = _drawn(trace, photograph) | {"compact": True, "start": beginning(first_step(trace), 0)}
     match _flow(key=key, data=data, on_opened_change=lambda: None).opened:
         case {"box": str(box), "step": int(step)} if box in boxes(trace.functions) and 0 <= step < len(trace.words):
             return box, step
@@ -140,21 +133,9 @@ def packed(trace: Trace) -> str:
         for name in boxes(functions)
         for f in [named(name, functions)]
     ]
-    return json.dumps(
-        {
-            "size": trace.size,
-            "boxes": rounded(trace.boxes, 1),
-            "labels": trace.labels,
-            "names": region_names(trace),
-            "attributes": [spoken(word) for word in trace.attributes],
-            "scores": rounded(trace.attribute_scores),
-            "inputs": [spoken(word) for word in trace.inputs],
-            "words": [spoken(word) for word in trace.words],
-            "log_probabilities": rounded(trace.log_probabilities),
-            "alternatives": [[spoken(word) for word in words] for words in trace.alternatives],
-            "alternative_log_probabilities": rounded(trace.alternative_log_probabilities),
-            "heads": trace.heads,
-            "about": about,
-            "edges": [edge._asdict() for edge in wiring.edges],
-        }
-    )
+    more = {
+        "inputs": [spoken(word) for word in trace.inputs],
+        "about": about,
+        "edges": [edge._asdict() for edge in wiring.edges],
+    }
+    return json.dumps(caption_of(trace) | more)

@@ -1,12 +1,11 @@
 """The browser's history: what Back leads to, and how the app follows it."""
 
-from pathlib import Path
-
 import streamlit as st
 
-from app.state import START, travelled
+from app.components.parts import component
+from app.state import FOLLOWED, travelled
 
-_history = st.components.v2.component("glied_history", js=Path(__file__).with_name("history.js").read_text())
+_history = component("history")
 
 
 def follow_history() -> None:
@@ -16,4 +15,4 @@ def follow_history() -> None:
     with st.container(key="history"):
         _history(key="history_of_the_browser")
     if travelled() and {"step", "head", "region"} & set(st.query_params):
-        START.forget()
+        FOLLOWED.forget()

@@ -18,6 +18,7 @@ export default function ({ data, parentElement, setStateValue }) {
   })
   const before = parentElement.querySelector(".maps")
   const focused = before ? [...before.children].indexOf(parentElement.getRootNode().activeElement) : -1
+  rove(maps)
   if (before) before.replaceWith(maps)
   else parentElement.append(maps)
   maps.children[focused]?.focus({ preventScroll: true })

@@ -1,14 +1,12 @@
 """Small maps side by side, one for the mean over heads and one a head; a click picks one."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import streamlit as st
-
+from app.components.parts import component
 from app.state import MAPS
+from app.texts import head_name
 
-HERE = Path(__file__).parent
-_maps = st.components.v2.component("glied_maps", css=(HERE / "maps.css").read_text(), js=(HERE / "maps.js").read_text())
+_maps = component("rove", "maps")
 
 
 def maps(pictures: Sequence[str], picked: int, label: str, on_pick: Callable[[], None]) -> None:
@@ -17,6 +15,6 @@ def maps(pictures: Sequence[str], picked: int, label: str, on_pick: Callable[[],
     Args:
         pictures: addresses of the mean over heads, then of every head.
     """
-    titles = ["mean of the heads", *(f"head {head}" for head in range(1, len(pictures)))]
+    titles = map(head_name, range(len(pictures)))
     drawn = [{"title": title, "picture": picture} for title, picture in zip(titles, pictures, strict=True)]
     _maps(key=MAPS.name, data={"maps": drawn, "picked": picked, "label": label}, on_picked_change=on_pick)

@@ -13,11 +13,12 @@ export default function ({ data, parentElement, setStateValue }) {
   const traces = JSON.parse(data.traces)
   const same = data.photos.length === 1
   const heads = Math.max(...traces.map((trace) => trace.heads))
-  let head = Math.min(data.head, heads)
+  begin(data.start)
+  let head = Math.min(data.start.head, heads)
   let hovered = [null, null] // region of each side
   let attribute = null // hovered chip: side and place
 
-  const first = Math.min(data.step, traces[0].words.length - 1)
+  const first = Math.min(data.start.step, traces[0].words.length - 1)
   const steps = [first, traces[0].pairs[first]]
   if (steps[1] < 0) steps[1] = Math.min(first, traces[1].words.length - 1)
 
@@ -72,26 +73,17 @@ export default function ({ data, parentElement, setStateValue }) {
       crop,
       paint,
       paintBoxes,
-      words,
+      words: rove(words),
       readout: make("p", { class: "readout" }),
       panel: make("div", { class: "panel" }),
     }
   }
   const said = make("ul", { class: "said" })
-  const select = make(
-    "select",
-    {
-      "aria-label": "Attention head",
-      change: () => {
-        head = +select.value
-        draw()
-        commit(0)
-      },
-    },
-    ...["Mean of heads", ...Array.from({ length: heads }, (_, i) => `Head ${i + 1}`)].map((name, i) =>
-      make("option", { value: i }, name),
-    ),
-  )
+  const select = headPicker(heads, (chosen) => {
+    head = chosen
+    draw()
+    commit(0)
+  })
   const two = (css, ...cells) => make("div", { class: `two ${css}` }, ...cells)
   const fold = (text, name, ...inside) => {
     const found = make("details", {}, make("summary", {}, text), ...inside)
@@ -101,26 +93,11 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   const looked = fold("What both words looked at", "gliedPanels", two("", ...sides.map((s) => s.panel)))
   const chips = (trace, at) =>
-    make(
-      "div",
-      { class: "chips", role: "group", "aria-label": same ? "Attributes" : `Attributes of ${data.titles[at]}` },
-      ...trace.attributes.map((word, m) => {
-        const enter = () => show([at, m]),
-          leave = () => show(null)
-        return make(
-          "button",
-          {
-            style: `--score: ${Math.round(45 * trace.scores[m])}%`,
-            title: `${word}: probability ${percent(trace.scores[m])}; hover to see where`,
-            pointerenter: enter,
-            pointerleave: leave,
-            focus: enter,
-            blur: leave,
-          },
-          word + " ",
-          make("small", {}, trace.scores[m].toFixed(2)),
-        )
-      }),
+    chipRow(same ? "Attributes" : `Attributes of ${data.titles[at]}`, trace.attributes, trace.scores, (m) =>
+      visited(
+        () => show([at, m]),
+        () => show(null),
+      ),
     )
   const attributes = fold(
     same
@@ -135,7 +112,7 @@ export default function ({ data, parentElement, setStateValue }) {
     two("", ...sides.map((s, at) => make("section", {}, make("h3", {}, data.titles[at]), s.words))),
     said,
     make("div", { class: "controls" }, select, displaySettings()),
-    two("", ...sides.map((s) => make("div", {}, s.stage, s.legend, s.readout))),
+    two("", ...sides.map((s, at) => make("div", {}, make("h4", {}, data.titles[at]), s.stage, s.legend, s.readout))),
     looked,
     attributes,
   )
@@ -147,9 +124,7 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   function shown(at) {
     if (!attribute || !(same || attribute[0] === at)) return weightsOf(at)
-    const seen = traces[at].seen[attribute[1]],
-      sum = seen.reduce((a, b) => a + b, 0) || 1
-    return seen.map((p) => p / sum)
+    return asShares(traces[at].seen[attribute[1]])
   }
   function read(at) {
     const trace = traces[at],
@@ -161,21 +136,8 @@ export default function ({ data, parentElement, setStateValue }) {
       return `“${word}”, probability ${percent(Math.exp(trace.log_probabilities[steps[at]]))}. Coloured: more than an even share of its attention.`
     const fall = trace.region_falls[steps[at]]?.[region]
     return (
-      `Region ${region + 1} (${trace.names[region]}): ${percent(weights[region])} of the attention of “${word}”, ${(weights[region] * weights.length).toFixed(1)}× the even share.` +
-      (fall == null
-        ? ""
-        : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`)
-    )
-  }
-  function row(name, weight, reach, last, picture = null, css = "") {
-    return make(
-      "div",
-      { class: `row ${picture ? "" : "bare"} ${css}` },
-      ...(picture ? [make("div", {}, picture)] : []),
-      make("b", { title: name }, name),
-      make("i", { style: `--share: ${(100 * weight) / reach}%` }),
-      make("data", {}, percent(weight)),
-      make("data", {}, last === undefined ? "" : signed(last, 3)),
+      `Region ${region + 1} (${trace.names[region]}): ${percent(weights[region])} of the attention of “${word}”, ${times(weights[region] * weights.length)} the even share.` +
+      fallTold(fall)
     )
   }
   function drawPanel(at) {
@@ -184,33 +146,36 @@ export default function ({ data, parentElement, setStateValue }) {
       weights = weightsOf(at),
       readings = trace.read && pooled(trace.read, headOf(at), t),
       chances = trace.alternative_log_probabilities[t].map(Math.exp)
-    const heading = (text, note) => make("h4", {}, text, make("em", {}, note))
     const note = (falls) => (falls ? "attention | fall without" : "attention")
     const regionFalls = trace.region_falls[t],
       attributeFalls = trace.attribute_falls[t]
     sides[at].panel.replaceChildren(
-      heading(`“${trace.words[t]}”: regions`, note(regionFalls)),
+      heading(`${data.titles[at]}, “${trace.words[t]}”: regions`, note(regionFalls)),
       ...ranked(weights, 4).map((i) =>
-        row(`${i + 1} ${trace.names[i]}`, weights[i], Math.max(...weights), regionFalls?.[i], sides[at].crop(i, 34)),
+        weightRow(`${i + 1} ${trace.names[i]}`, weights[i], Math.max(...weights), regionFalls?.[i], {
+          picture: sides[at].crop(i, 34),
+        }),
       ),
       ...(readings
         ? [
             heading("Attributes", note(attributeFalls)),
             ...ranked(readings, 5).map((m) =>
-              row(trace.attributes[m], readings[m], Math.max(...readings), attributeFalls?.[m]),
+              weightRow(trace.attributes[m], readings[m], Math.max(...readings), attributeFalls?.[m]),
             ),
           ]
         : []),
       heading("What it might have said here", "probability"),
-      ...trace.alternatives[t].map((word, i) =>
-        row(word, chances[i], chances[0], undefined, null, word === trace.words[t] ? "now" : ""),
-      ),
+      ...trace.alternatives[t]
+        .slice(0, 5)
+        .map((word, i) =>
+          weightRow(word, chances[i], chances[0], undefined, { css: word === trace.words[t] ? "now" : "" }),
+        ),
     )
   }
   function draw() {
     select.value = head
     sides.forEach((s, at) => {
-      ;[...s.words.children].forEach((b, t) => b.setAttribute("aria-pressed", t === steps[at]))
+      pressOnly(s.words, steps[at])
       s.paint(shown(at), { marked: hovered[at], dashed: true })
       s.readout.textContent = read(at)
       drawPanel(at)
@@ -218,20 +183,11 @@ export default function ({ data, parentElement, setStateValue }) {
   }
 
   // ---- what a person does
-  let sending = null
-  let changed = -Infinity
-  // The first choice is sent at once, those that follow it fast only when they rest: the server draws the last alone.
+  const send = paced((at) => pair.send("choice", { trace: traces[at].digest, step: steps[at], head, region: null }))
   function commit(at) {
-    const fast = performance.now() - changed < 400
-    changed = performance.now()
-    clearTimeout(sending)
-    sending = setTimeout(
-      () => pair.send("choice", { trace: traces[at].digest, step: steps[at], head, region: null }),
-      fast ? 200 : 0,
-    )
-    const boards = window.gliedBoards // what Explore shows next
-    if (boards) traces.forEach((trace, i) => (boards.steps[trace.digest] = steps[i]))
-    if (boards) boards.head = head
+    traces.forEach((trace, i) => (memory.steps[trace.digest] = steps[i]))
+    memory.head = head
+    send(at)
   }
   function choose(at, t) {
     steps[at] = t

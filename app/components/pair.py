@@ -3,23 +3,16 @@
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
-from analysis.attention import region_names, spoken
 from analysis.diff import align
-from app.components.board import PHOTO, PHOTO_CSS, rounded
+from app.components.parts import PHOTO, beginning, caption_of, component, rounded
 from app.photographs.photograph import Photograph
 from app.state import PAIR, STARTS
 from glied.functions import feeding
 from glied.traces import Trace
 
-HERE = Path(__file__).parent
-_pair = st.components.v2.component(
-    "glied_pair", css=PHOTO_CSS + (HERE / "pair.css").read_text(), js=PHOTO + (HERE / "pair.js").read_text()
-)
+_pair = component(*PHOTO, "pair")
 Sentence = Sequence[tuple[str, bool]]  # its parts, and whether each is printed bold
 
 
@@ -45,8 +38,7 @@ def pair(
         "alts": [p.alt for p in photographs],
         "titles": titles,
         "sentences": sentences,
-        "step": step,
-        "head": head,
+        "start": beginning(step, head),
     }
     _pair(key=PAIR.name, data={"drawn": drawn, "traces": packed(*traces)} | shown, on_choice_change=on_choice)
 
@@ -61,24 +53,9 @@ def payload(trace: Trace, partner: Trace) -> dict[str, Any]:
     """What is drawn of one caption, for every word, head and region."""
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     pairs = align(trace.words, partner.words)
-    return {
-        "digest": trace.digest,
-        "size": trace.size,
-        "boxes": rounded(trace.boxes, 1),
-        "names": region_names(trace),
-        "labels": trace.labels,
-        "attributes": [spoken(word) for word in trace.attributes],
-        "scores": rounded(trace.attribute_scores),
-        "seen": rounded(trace.attribute_regions),
-        "words": [spoken(word) for word in trace.words],
-        "log_probabilities": rounded(trace.log_probabilities),
-        "alternatives": [[spoken(word) for word in words[:5]] for words in trace.alternatives],
-        "alternative_log_probabilities": rounded(trace.alternative_log_probabilities[:, :5]),
-        "heads": trace.heads,
+    return caption_of(trace) | {
         "fine": rounded(trace.attention[fine.name]) if fine else None,
         "read": rounded(trace.attention[read.name]) if read else None,
-        "region_falls": rounded(trace.region_falls),
-        "attribute_falls": rounded(trace.attribute_falls),
         "pairs": pairs.left,
         "differs": pairs.left_differs,
     }

@@ -32,6 +32,23 @@ const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
 const usualView = { palette: "warm", heat: "boxes", opacity: 62, threshold: 3, labels: true, glance: false, read: true }
 const view = (window.gliedView ??= { ...usualView, ...remembered() })
 
+// What a person chose of a caption on one page holds on the next, until the server begins anew: after Back or Forward,
+// or where a head was chosen on a page without a board. `mode` to `all` are what a board shows.
+const memory = (window.gliedMemory ??= {
+  start: 0,
+  head: 0,
+  mode: "word",
+  look: "fine",
+  itself: true,
+  beyond: true,
+  all: false,
+  steps: {}, // by digest of the trace
+  pins: {},
+})
+function begin({ count, head }) {
+  if (memory.start !== count) Object.assign(memory, { start: count, head, steps: {}, pins: {} })
+}
+
 function remembered() {
   const flag = (value) => typeof value === "boolean"
   const known = {
@@ -94,12 +111,86 @@ function signed(v, digits = 2) {
   const size = Math.abs(v).toFixed(digits)
   return (Number(size) === 0 ? "" : v < 0 ? "−" : "+") + size
 }
+const asShares = (weights) => {
+  const sum = weights.reduce((a, b) => a + b, 0) || 1
+  return weights.map((weight) => weight / sum)
+}
 const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count)
 
 // The mean over heads (head 0) or a single one (1 ..) of tensor[head][row].
 function pooled(tensor, head, row) {
   if (head > 0) return tensor[head - 1][row]
   return tensor[0][row].map((_, i) => tensor.reduce((sum, one) => sum + one[row][i], 0) / tensor.length)
+}
+
+const headNames = (count) => ["Mean of heads", ...Array.from({ length: count }, (_, i) => `Head ${i + 1}`)]
+// A list to choose a head from, 0 for the mean; choose(head) is called with it.
+function headPicker(count, choose) {
+  const options = headNames(count).map((name, head) => make("option", { value: head }, name))
+  const picker = make("select", { "aria-label": "Attention head", change: () => choose(+picker.value) }, ...options)
+  return picker
+}
+
+// Listeners for what is visited by pointer or keyboard.
+const visited = (enter, leave) => ({ pointerenter: enter, pointerleave: leave, focus: enter, blur: leave })
+
+// Of a row of buttons only this one is pressed, and the Tab key comes to it unless a person is in the row.
+function pressOnly(row, at) {
+  ;[...row.children].forEach((button, i) => button.setAttribute("aria-pressed", i === at))
+  if (row.children[at] && !row.contains(row.getRootNode().activeElement)) row.stopAt(row.children[at])
+}
+
+// The attributes as buttons; each(i) gives what else the one has. Words are said with their probability.
+const chipRow = (label, words, scores, each) =>
+  rove(
+    make(
+      "div",
+      { class: "chips", role: "group", "aria-label": label },
+      ...words.map((word, i) =>
+        make(
+          "button",
+          {
+            style: `--score: ${Math.round(45 * scores[i])}%`,
+            title: `${word}: probability ${percent(scores[i])}; hover to see where`,
+            ...each(i),
+          },
+          `${word} `,
+          make("small", {}, scores[i].toFixed(2)),
+        ),
+      ),
+    ),
+  )
+
+// A line of a list: a picture if any, a name, a bar, the weight, and one number or text more.
+function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
+  const more = last === undefined ? "" : typeof last === "string" ? last : signed(last, 3)
+  return make(
+    "div",
+    { class: `row ${picture ? "region" : "bare"} ${css}` },
+    ...(picture ? [make("div", {}, picture)] : []),
+    make("b", { title: name }, name),
+    make("i", { style: `--share: ${(100 * weight) / reach}%` }),
+    make("data", {}, percent(weight)),
+    make("data", { class: last > 0.1 ? "falls" : "" }, more),
+  )
+}
+const heading = (text, note = "", help = "") => make("h4", { title: help }, text, make("em", {}, note))
+const fallTold = (fall) =>
+  fall == null ? "" : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`
+
+// A function that calls `send` at once, but when calls follow one another fast only when they rest, with the last: the
+// server draws that alone. Its `stop` forgets what was still to be sent.
+function paced(send) {
+  let timer = null
+  let called = -Infinity
+  const call = (...given) => {
+    const fast = performance.now() - called < 400
+    called = performance.now()
+    clearTimeout(timer)
+    timer = setTimeout(() => send(...given), fast ? 200 : 0)
+  }
+  call.stop = () => clearTimeout(timer)
+  return call
 }
 
 // The settings of the view, folded away; put it among a component's controls.

@@ -7,6 +7,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   old?.remove()
 
   const scene = JSON.parse(data.scene)
+  begin(data.start)
   const [width, height] = scene.size
   const N = scene.boxes.length
   // `made` counts the changes; the server's answer to an earlier one does not undo a later one
@@ -15,7 +16,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     keep = setStateValue,
     made = data.made ?? 0,
     sending = null
-  let step = Math.min(data.step, scene.words.length - 1),
+  let step = Math.min(data.start.step, scene.words.length - 1),
     over = data.over,
     hovered = null, // region
     drag = null // rectangle that is being drawn: its first corner, then the other
@@ -37,6 +38,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       return make("button", { "aria-label": `${text}, probability ${p}`, click: choose }, text, make("small", {}, p))
     }),
   )
+  rove(words)
   const shown = { ...scene, photo: data.photo, alt: data.alt }
   const wide = `max-width: calc(min(100%, ${Math.round((430 * width) / height)}px))`
   let dragged = false // what ended was no click
@@ -87,10 +89,10 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
         "button",
         {
           "aria-label": `Strike out region ${i + 1}, ${name}`,
-          pointerenter: () => point(i),
-          pointerleave: () => point(null),
-          focus: () => point(i),
-          blur: () => point(null),
+          ...visited(
+            () => point(i),
+            () => point(null),
+          ),
           click: () => strike(i),
         },
         make("i", {}, now.crop(i, 38)),
@@ -99,6 +101,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       ),
     ),
   )
+  rove(minis)
   const kinds = make(
     "div",
     { class: "tabs", role: "group", "aria-label": "What to take away" },
@@ -117,6 +120,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       ),
     ),
   )
+  rove(kinds)
   const slider = make("input", { type: "range", min: 0, value: 0, input: slide })
   const sliderLabel = make("label"),
     curve = make("div", { class: "curve" }),
@@ -145,6 +149,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       ),
     ),
   )
+  rove(chips)
   const more = make("div", { class: "chips", role: "group", "aria-label": "Attributes that you added" })
   const word = make("input", {
     type: "text",
@@ -237,7 +242,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
           : `Region ${hovered + 1}, ${scene.names[hovered]}: ${percent(weights[hovered])} of the attention of ${chosen()}, ${(weights[hovered] * N).toFixed(1)}× the even share` +
             (regions.has(hovered)
               ? "; struck out, click or Enter puts it back."
-              : `; ${without(scene.word_region_falls[step]?.[hovered], chosen())}, ${without(scene.region_falls[hovered], "the caption")}.`)
+              : `; ${without(scene.region_falls[step]?.[hovered], chosen())}, ${without(scene.region_falls[hovered], "the caption")}.`)
     ;[...minis.children].forEach((button, i) => button.classList.toggle("now", i === hovered))
   }
   function drawChanged() {
@@ -322,9 +327,9 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   }
   function draw() {
     const weights = scene.fine[step],
-      falls = scene.word_region_falls[step],
+      falls = scene.region_falls[step],
       readings = scene.read?.[step]
-    ;[...words.children].forEach((b, t) => b.setAttribute("aria-pressed", t === step))
+    pressOnly(words, step)
     now.paint(weights)
     drawStruck(layers[0])
     drawPointed()
@@ -348,7 +353,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     ;[...chips.children].forEach((button, m) => {
       button.setAttribute("aria-pressed", attributes.has(m))
       button.querySelector("small").textContent = percent(readings?.[m] ?? scene.scores[m])
-      button.title = `${scene.attributes[m]}: probability ${percent(scene.scores[m])}; ${without(scene.word_attribute_falls[step]?.[m], chosen())}, ${without(scene.attribute_falls[m], "the caption")}`
+      button.title = `${scene.attributes[m]}: probability ${percent(scene.scores[m])}; ${without(scene.attribute_falls[step]?.[m], chosen())}, ${without(scene.falls_of_caption[m], "the caption")}`
     })
     more.replaceChildren(
       ...[...added].map((name) =>
@@ -365,9 +370,8 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   }
   // The word and the kind in view, for the curve; the change itself goes by `commit`.
   function follow() {
-    keep("choice", { trace: scene.digest, step, head: data.head, region: null, over })
-    const boards = window.gliedBoards // what Explore shows next
-    if (boards) boards.steps[scene.digest] = step
+    keep("choice", { trace: scene.digest, step, head: memory.head, region: null, over })
+    memory.steps[scene.digest] = step
   }
   function commit(delay = 0) {
     made++

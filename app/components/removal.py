@@ -4,15 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
-from analysis.attention import looked, region_names, senses, spoken
+from analysis.attention import looked, senses, spoken
 from analysis.diff import align
-from app.components.board import PHOTO, PHOTO_CSS, rounded
+from app.components.parts import PHOTO, beginning, caption_of, component, rounded
 from app.edits import ADDED
 from app.photographs.photograph import Photograph
 from app.state import MADE, REMOVAL, STARTS
@@ -20,11 +18,8 @@ from glied.functions import Over, feeding
 from glied.scene import Edit
 from glied.traces import Deletion, Trace
 
-HERE = Path(__file__).parent
 LONGEST = 40  # characters of a word that is added
-_removal = st.components.v2.component(
-    "glied_removal", css=PHOTO_CSS + (HERE / "removal.css").read_text(), js=PHOTO + (HERE / "removal.js").read_text()
-)
+_removal = component(*PHOTO, "removal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +62,7 @@ def removal(
         "alt": photograph.alt,
         "most": ADDED,
         "longest": LONGEST,
-        "step": step,
-        "head": head,
+        "start": beginning(step, head),
         "over": over,
         "regions": edit.regions,
         "struck": struck,
@@ -113,27 +107,15 @@ def payload(trace: Trace) -> dict[str, Any]:
     """The regions and attributes of a scene, the attention of every word to them (mean over heads), and how far the
     word, and the whole caption, falls without each alone."""
     weights = {sense.kind: rounded(sense.weights) for sense in senses(trace)}
-    return {
-        "digest": trace.digest,
-        "size": trace.size,
-        "boxes": trace.boxes.astype(float).round(1).tolist(),
-        "names": region_names(trace),
-        "labels": trace.labels,
-        "attributes": [spoken(word) for word in trace.attributes],
-        "scores": trace.attribute_scores.astype(float).round(4).tolist(),
-        "words": [spoken(word) for word in trace.words],
-        "log_probabilities": rounded(trace.log_probabilities),
+    return caption_of(trace) | {
         "total": round(float(trace.log_probabilities.sum()), 3),
         "fine": weights["region"],
         "read": weights.get("attribute"),
-        "word_region_falls": rounded(trace.region_falls),
-        "word_attribute_falls": rounded(trace.attribute_falls),
-        "region_falls": _falls(trace.region_falls),
-        "attribute_falls": _falls(trace.attribute_falls),
+        "falls_of_caption": _summed(trace.attribute_falls),
     }
 
 
-def _falls(falls: np.ndarray) -> list[float | None]:
+def _summed(falls: np.ndarray) -> list[float | None]:
     """Summed over the words; None where there is no other to be left."""
     return [None if np.isnan(fall) else round(float(fall), 4) for fall in falls.sum(0)]
 

@@ -1,20 +1,13 @@
 """The gallery as a strip of thumbnails; a click picks one."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import streamlit as st
-
+from app.components.parts import component
 from app.photographs.gallery import Entry, thumbnail
 from app.state import STRIP
 from glied.errors import GliedError
 
-HERE = Path(__file__).parent
-_strip = st.components.v2.component(
-    "glied_strip",
-    css=(HERE / "strip.css").read_text(),
-    js=(HERE / "rove.js").read_text() + (HERE / "strip.js").read_text(),
-)
+_strip = component("rove", "strip")
 
 
 def strip(gallery: Sequence[Entry], picked: str, on_pick: Callable[[], None]) -> None:

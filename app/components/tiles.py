@@ -1,21 +1,16 @@
 """The gallery as tiles: a photograph, what each captioner says of it, and the way to Explore."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import streamlit as st
 
 from analysis.attention import spoken
 from analysis.diff import align
+from app.components.parts import component
 from app.engine.catalogue import Record
 from app.photographs.gallery import Entry, thumbnail
 
-HERE = Path(__file__).parent
 SIDE = 320  # pixels
-_tiles = st.components.v2.component(
-    "glied_tiles", css=(HERE / "tiles.css").read_text(), js=(HERE / "tiles.js").read_text()
-)
+_tiles = component("tiles")
 
 
 def tiles(shown: Sequence[dict[str, Any]]) -> str | None:

@@ -48,6 +48,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const fate = (node) => (node.step < data.forced ? "forced" : node.status)
 
   // ---- what is in view
+  begin(data.start)
   let step = steps - 1
   let resting = nodes[data.start.node] // shown while nothing is pointed at
   let roving = resting // the one in the tab order
@@ -240,7 +241,6 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     )
   }
 
-  const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
   const bar = (weight, most) => make("i", { style: `--share: ${(100 * weight) / most}%` })
   const fall = (value) => make("data", { class: value > 0.1 ? "falls" : "" }, signed(value))
   const points = (v) => (Math.abs(v) < 0.0005 ? "0.0" : (v < 0 ? "−" : "+") + Math.abs(100 * v).toFixed(1))
@@ -343,7 +343,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
       make(
         "span",
         { class: "note" },
-        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. ${data.head ? `Head ${data.head}` : "Mean of the heads"}. ` +
+        `Attention comes before the word is chosen: whatever follows ${following} shares these pictures. ${headNames(data.head)[data.head]}. ` +
           (node.best
             ? "Fall: how far the word’s log p falls without that region or attribute; attention is not explanation."
             : "The fall of log p without a region or attribute is measured for the words of the caption only."),
@@ -385,6 +385,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   }
   // The page follows: its address names the word, and Export has its pictures.
   function tell() {
+    if (resting.best) memory.steps[data.trace] = resting.step // what Explore shows next
     clearTimeout(sending)
     sending = setTimeout(() => beam.send("choice", { node: resting.id, pinned: pinned !== null }), REST)
   }

@@ -5,24 +5,18 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
-from analysis.attention import cited, pooled, region_names
+from analysis.attention import cited, pooled
 from analysis.beam import Node, beam_nodes, revisits
-from app.components.board import PHOTO, PHOTO_CSS, rounded
+from app.components.parts import PHOTO, beginning, component, regions_of, rounded
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
-from app.state import STARTS, TREE
+from app.state import TREE
 from glied.functions import feeding, find
 
-HERE = Path(__file__).parent
 MOST, LONGEST = 100, 40  # words to begin with, characters of a word
-_tree = st.components.v2.component(
-    "glied_tree", css=PHOTO_CSS + (HERE / "tree.css").read_text(), js=PHOTO + (HERE / "tree.js").read_text()
-)
+_tree = component(*PHOTO, "tree")
 
 
 def tree(
@@ -37,7 +31,7 @@ def tree(
     """Draws the tree of a decoded caption, at first with one of its words in view, with the attention of `head` (0: the
     mean of all). In what TREE holds, a click on "decode on" or an alternative arrives as {"prefix": words} in `forced`,
     and another word in view as {"node": its id, "pinned": whether it stays} in `choice`."""
-    start = {"node": node.id, "pinned": pinned, "count": STARTS.get()}
+    start = beginning(node.step, head) | {"node": node.id, "pinned": pinned}
     shown = {"photo": photograph.url, "alt": photograph.alt, "start": start}
     _tree(
         key=TREE.name,
@@ -84,12 +78,8 @@ def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
     assert fine
-    found: dict[str, Any] = {
-        "size": trace.size,
-        "boxes": rounded(trace.boxes, 1),
-        "names": region_names(trace),
-        "labels": trace.labels,
-        "attributes": trace.attributes,
+    found: dict[str, Any] = regions_of(trace) | {
+        "trace": trace.digest,
         "nodes": [[n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook] for n in nodes],
         "best": [n.id for n in nodes if n.best],
         "forced": len(reading.question.prefix),

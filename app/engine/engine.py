@@ -96,6 +96,10 @@ class Engine:
         best = next(iter(self.pairs))
         return {name: ("GLIED", "Base")[i] + ("" if title == best else f" {title}") for name, i, title in names}
 
+    def name_of(self, checkpoint: str) -> str | None:
+        """What the captioner of this digest is called here; None if it is none of ours."""
+        return next((name for name, model in self.models.items() if model.digest == checkpoint), None)
+
     def read(self, photograph: Photograph, model: str, question: Question = Question(), most: int = WAITING) -> Reading:
         """The answer of a captioner about a photograph; from memory the second time.
 

@@ -12,7 +12,7 @@ def archive_or_why(checkpoint: str) -> Archive | str:
     """The states of the captioner of this digest, NAME.states.safetensors beside it; where there are none, a sentence
     that says why and what to do."""
     running = engine()
-    name = next((name for name, model in running.models.items() if model.digest == checkpoint), None)
+    name = running.name_of(checkpoint)
     if name is None:
         return "The captioner of this trace does not run here, so its states over other photographs are not known."
     file = running.folder / f"{name}.states.safetensors"

@@ -26,7 +26,15 @@ from app.photographs.photograph import Photograph
 from app.state import choose_pivot, chosen, pivot_of
 from app.texts import plain
 from app.widgets.export import draw_collocations_export
-from app.widgets.pick import pick_figure_file, pick_head, pick_model, pick_one, pick_photograph, pick_report_set
+from app.widgets.pick import (
+    pick_figure_file,
+    pick_head,
+    pick_model,
+    pick_one,
+    pick_photograph,
+    pick_report_set,
+    show_credit,
+)
 from glied.errors import GliedError
 from glied.functions import find
 from glied.traces import Trace
@@ -157,8 +165,7 @@ elif photograph:
     warn_if_unlike(reading.trace)
     draw_photograph(reading.trace, photograph, model)
     pick_figure_file()
-    if photograph.credit:
-        st.caption(f"{photograph.title}: {photograph.credit}")
+    show_credit(photograph)
 elif isinstance(report := report_or_why(engine().folder, model, pick_report_set()), str):
     st.info(report, icon=":material/info:")
 elif (pairs := pair_table(report)).empty:

@@ -19,13 +19,14 @@ from analysis.diff import (
     score_table,
     strongest_move,
 )
+from analysis.numbers import percent, times
 from app.components.pair import Sentence, pair
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question, Reading
 from app.engine.reports import comparable
 from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
-from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, start
+from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, follow_address
 from app.texts import plain, without_minus_zero
 from app.widgets.export import draw_compare_export
 from app.widgets.pick import RL, forget_empty, pick_model, pick_one, pick_photograph, show_gallery, warn_of_unknown
@@ -136,7 +137,7 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
 def _begin(left: Trace, right: Trace) -> None:
     """A word is in view: of these captions the one chosen, at first where they part; the address names it as a word of
     the left one."""
-    start()
+    follow_address()
     choice = CHOICE.get()
     if choice.trace == right.digest and choice.step is not None and choice.step < len(right.words):
         partner = align(left.words, right.words).right[choice.step]
@@ -168,7 +169,10 @@ def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence
     """The words that differ, each in a sentence."""
 
     def said(word: str, own: float, other: float, elsewhere: str) -> Sentence:
-        return [(word, True), (f" ({_percent(own)}; {elsewhere} would with {_percent(other)})", False)]
+        return [
+            (word, True),
+            (f" ({percent(math.exp(own))}; {elsewhere} would with {percent(math.exp(other))})", False),
+        ]
 
     sentences: list[Sentence] = []
     for row in table.itertuples():
@@ -184,11 +188,6 @@ def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence
             sentences.append([(f"Only {left} {verb} ", False), *on_left, (".", False)])
     same = f"No word differs: {left} and {right} say the same; the photographs show whether for the same reasons."
     return sentences or [[(same, False)]]
-
-
-def _percent(log_p: float) -> str:
-    p = math.exp(log_p)
-    return f"{p:.0%}" if p >= 0.0995 else f"{p:.1%}" if p >= 0.001 else "under 0.1%"
 
 
 def draw_moves(own: Side, other: Side, step: int) -> None:
@@ -242,7 +241,7 @@ def _where_both_looked(own: Side, other: Side, step: int, head: int) -> str:
             top = int(weights.argmax())
             sentences += (
                 f" On {plain(side.title)}, “{plain(spoken(side.trace.words[at]))}” looked most at region {top + 1} "
-                f"({plain(names[top])}): {weights[top]:.0%}, {weights[top] * len(weights):.1f}× the even share."
+                f"({plain(names[top])}): {percent(weights[top])}, {times(weights[top] * len(weights))} the even share."
             )
     return sentences
 

@@ -13,7 +13,7 @@ from app.photographs.photograph import Photograph
 from app.state import BEGINNING, BRANCH, CHOICE, TREE, chosen, travelled
 from app.texts import plain
 from app.widgets.export import draw_decoding_export
-from app.widgets.pick import pick_head, pick_model, pick_one, pick_photograph, show_gallery
+from app.widgets.pick import pick_head, pick_model, pick_one, pick_photograph, show_credit, show_gallery
 from glied.errors import GliedError
 
 BEAMS = (1, 2, 3, 5)
@@ -187,5 +187,4 @@ with place:
     pick_head(reading.trace)
 draw_tree(reading, photograph)
 draw_tables(reading)
-if photograph.credit:
-    st.caption(f"{photograph.title}: {photograph.credit}")
+show_credit(photograph)

@@ -9,6 +9,7 @@ import streamlit as st
 from analysis.attention import attention_table, region_names, spoken
 from analysis.groups import groupings, most_sought, region_table
 from analysis.numbers import percent, signed, times
+from analysis.paper import heads_in_words
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import Reading
@@ -17,7 +18,7 @@ from app.photographs.photograph import Photograph
 from app.state import BOARD, choose, chosen, pinned
 from app.texts import plain
 from app.widgets.export import draw_export
-from app.widgets.pick import pick_model, pick_photograph, show_gallery
+from app.widgets.pick import pick_model, pick_photograph, show_credit, show_gallery
 from app.widgets.shared import open_shared
 from app.widgets.tables import show_table
 from glied.traces import Trace
@@ -51,7 +52,7 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
         )
         draw_export(photograph, reading, step, head, pinned(trace))
     board(trace, photograph, key=BOARD, on_choice=partial(choose, BOARD))
-    word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {name_of(head)}"
+    word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {heads_in_words(trace, head)}"
     draw_table(
         "What the chosen word looked at, as a table",
         f"The word is {word}.",
@@ -86,11 +87,6 @@ def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str
             show_table(make(), alt, file, COLUMNS, WRITTEN)
 
 
-def name_of(head: int) -> str:
-    """The head in view, in words."""
-    return "mean over heads" if head == 0 else f"head {head}"
-
-
 show_gallery()
 with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
@@ -101,6 +97,5 @@ draw_word(reading, photograph)
 with st.container(horizontal=True):
     st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
     st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")
-if photograph.credit:
-    st.caption(f"{photograph.title}: {photograph.credit}")
+show_credit(photograph)
 open_shared()

@@ -6,12 +6,13 @@ from contextlib import suppress
 
 import streamlit as st
 
+from analysis.numbers import percent, signed
 from app.components.flow import small_flow
 from app.components.tiles import tile, tiles
 from app.engine.ask import engine, traced
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.photographs.gallery import MOST, Entry, entries, folder, open_entry
-from app.state import PAGE, START
+from app.state import FOLLOWED, PAGE
 from app.texts import plain
 from app.widgets import tour
 from app.widgets.pick import PER_PAGE, ask_upload, forget_empty
@@ -149,9 +150,9 @@ def notes(entry: Entry, record: Record | None, query: str, order: str, gain: Map
     if record and record.attributes:
         asked = tuple(terms(query))
         first = sorted(record.attributes, key=lambda word: not (asked and word.startswith(asked)))[:ATTRIBUTES]
-        lines.append(", ".join(f"{word} {record.attributes[word]:.0%}" for word in first))
+        lines.append(", ".join(f"{word} {percent(record.attributes[word])}" for word in first))
     if record and order == CONFIDENCE:
-        lines.append(f"log p per word {record.confidence:.2f}")
+        lines.append(f"log p per word {signed(record.confidence)}")
     if order == GAIN:
         lines.append(f"CIDEr {gain[entry.id]:+.0f} against Base" if entry.id in gain else "in no evaluation report")
     return lines
@@ -181,7 +182,7 @@ def introduce() -> None:
     opened = small_flow(traced(shown, best).trace, shown, "small_flow")
     if opened:
         box, step = opened
-        START.forget()
+        FOLLOWED.forget()
         st.switch_page("views/how.py", query_params={"photo": SHOWN, "box": box, "step": str(step)})
 
 

@@ -1,14 +1,16 @@
 """How it works: the attention functions of a captioner, and the way of one word through them."""
 
+from functools import partial
+
 import streamlit as st
 
 from app.components.flow import NEXT, boxes, flow, named, title_of
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.photographs.photograph import Photograph
-from app.state import CHOICE, FLOW, START, Choice, choose, chosen, travelled
+from app.state import FLOW, choose, chosen, travelled
 from app.texts import plain
 from app.widgets.equations import draw_equation, fit_equations
-from app.widgets.pick import pick_model, pick_photograph
+from app.widgets.pick import pick_model, pick_photograph, show_credit
 from glied.equations import EQUATIONS
 from glied.functions import feeding
 from glied.traces import Trace
@@ -35,13 +37,6 @@ VIEWS = {
 }
 
 
-def follow() -> None:
-    """Takes over what was chosen in the diagram; a board that is drawn next begins with it."""
-    choose(FLOW)
-    choice = CHOICE.get()
-    START.keep(Choice(step=choice.step, head=choice.head))
-
-
 def chosen_box(trace: Trace) -> str:
     """The box that was chosen in this diagram, else that of the address, else the last function over regions."""
     sent = (FLOW.get() or {}).get("choice") or {}
@@ -61,7 +56,7 @@ def draw_way(trace: Trace, photograph: Photograph, model: str) -> None:
     """The diagram, and below it the box that is chosen: what it does, its equations, its code and its view."""
     step, head = chosen(trace)
     box = chosen_box(trace)
-    flow(trace, photograph, step, head, box, FLOW, on_choice=follow)
+    flow(trace, photograph, step, head, box, FLOW, on_choice=partial(choose, FLOW))
     function = named(box, trace.functions)
     if function:
         said, view = ROLES[function.role], "collocations" if function.role == "pivot" else "explore"
@@ -89,5 +84,4 @@ reading = traced(photograph, model)
 warn_if_unlike(reading.trace)
 draw_way(reading.trace, photograph, model)
 st.page_link("views/about.py", label="All equations and their code", icon=":material/menu_book:")
-if photograph.credit:
-    st.caption(f"{photograph.title}: {photograph.credit}")
+show_credit(photograph)

@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.changes import caption_table, change_table
+from analysis.numbers import signed
 from app.components.removal import After, removal, taken, taken_away
 from app.edits import Change, History, address_of, asked, in_words, sensible, why_not_said
 from app.engine.ask import engine, traced, warn_if_unlike
@@ -220,7 +221,7 @@ def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change,
     said = traced(photograph, model, Question(words=words, edit=change.edit, falls=False)).trace
     table = caption_table(words, said, own)
     sums = [float(trace.log_probabilities.sum()) for trace in (said, own)]
-    st.markdown(f"These words have log p {_signed(sums[0])}, {title}’s own, “{plain(own.text)}”, {_signed(sums[1])}.")
+    st.markdown(f"These words have log p {signed(sums[0])}, {title}’s own, “{plain(own.text)}”, {signed(sums[1])}.")
     st.dataframe(
         without_minus_zero(table),
         hide_index=True,
@@ -235,10 +236,6 @@ def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change,
         },
         alt=f"Log-probability of every word that was written, beside {title}’s own caption",
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
 
 
 @st.fragment

@@ -358,7 +358,7 @@ def _word(trace: Trace, step: int, head: int) -> str:
 def _begun(photograph: Photograph, trace: Trace, node: Node, falls: bool) -> Trace:
     """The trace of the words of a beam up to one that is none of the caption's."""
     running = engine()
-    model = _name_of(trace.checkpoint, running)
+    model = running.name_of(trace.checkpoint)
     assert model  # the page has just asked it
     words = tuple(word for word in node.words if word != END)
     return running.read(photograph, model, Question(words=words, falls=falls), most=KEPT).trace
@@ -367,7 +367,7 @@ def _begun(photograph: Photograph, trace: Trace, node: Node, falls: bool) -> Tra
 def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
     """The report of a photograph by GLIED and Base, of the same training as the caption in view, both asked what that
     captioner was asked: the beam and the words to begin with."""
-    own = _name_of(shown.trace.checkpoint, running)
+    own = running.name_of(shown.trace.checkpoint)
     pairs = [pair for pair in running.pairs.values() if own in pair]
     accounts = {}
     for model in pairs[0] if pairs else next(iter(running.pairs.values())):
@@ -392,13 +392,7 @@ def _address(photograph: Photograph) -> str:
 
 def _named(photograph: Photograph, trace: Trace) -> str:
     """What files about a photograph and its captioner are called."""
-    return f"{_safe(photograph.id)}-{_name_of(trace.checkpoint) or trace.architecture}"
-
-
-def _name_of(checkpoint: str, running: Engine | None = None) -> str | None:
-    """What the engine calls a checkpoint, if it is one of its own."""
-    models = (running or engine()).models
-    return next((name for name, model in models.items() if model.digest == checkpoint), None)
+    return f"{_safe(photograph.id)}-{engine().name_of(trace.checkpoint) or trace.architecture}"
 
 
 def _safe(text: str) -> str:

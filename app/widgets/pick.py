@@ -29,15 +29,13 @@ from app.state import (
     choose_head,
     chosen,
 )
-from app.texts import plain
+from app.texts import head_name, plain
 from glied.errors import GliedError
 from glied.traces import Trace
 
 T = TypeVar("T")
 PER_PAGE = 24
 RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
-
-
 GONE = (
     "Your own photograph is gone: it was kept in memory for one visit, which a reload ends. Upload it again to see it."
 )
@@ -49,6 +47,12 @@ def show_gallery() -> None:
     pages = -(-len(gallery) // PER_PAGE)
     page = st.pagination(pages, key="gallery_page", persist_state="session") if pages > 1 else 1
     strip(gallery[(page - 1) * PER_PAGE : page * PER_PAGE], _settled(), on_pick=_take_pick)
+
+
+def show_credit(photograph: Photograph) -> None:
+    """Whose the photograph is, if known."""
+    if photograph.credit:
+        st.caption(f"{photograph.title}: {photograph.credit}")
 
 
 def pick_photograph() -> Photograph:
@@ -145,7 +149,7 @@ def pick_head(trace: Trace) -> int:
     return st.selectbox(
         "Head",
         range(trace.heads + 1),
-        format_func=lambda head: f"head {head}" if head else "mean of the heads",
+        format_func=head_name,
         key=HEAD.name,
         on_change=choose_head,
         width=180,

@@ -10,7 +10,6 @@ from app.photographs.photograph import SIDE, Photograph, Shared, as_jpeg
 from app.photographs.uploads import fitted, open_upload
 from app.state import BOARD_SHARED, SHARED, SHARED_FILE, SHARED_REFUSED
 from app.texts import plain
-from app.widgets.export import _name_of
 from glied.errors import GliedError
 from glied.traces import unpack
 
@@ -58,7 +57,7 @@ def shared_from(data: bytes) -> Shared:
 
 
 def _draw_shared(shared: Shared) -> None:
-    trace, ours = shared.trace, _name_of(shared.trace.checkpoint)
+    trace, ours = shared.trace, engine().name_of(shared.trace.checkpoint)
     known = f"the one that runs here as {engine().titles[ours]}" if ours else "none of those that run here"
     st.caption(f"The file says that its checkpoint is {plain(trace.checkpoint)}: {known}. Nothing was run again.")
     _shared_board(shared)

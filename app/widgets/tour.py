@@ -32,7 +32,8 @@ STEPS = (
     Step(
         "explore",
         "Region groups",
-        "Before any word, GLIED lets every region gather what it needs of the others: its group. Base has no groups.",
+        "Before any word, GLIED lets every region gather what it needs of the others: its group. Shown is what it "
+        "gathers beyond the usual. Base has no groups.",
         "Choose *Region groups* under the caption, and move over the photograph.",
         "A group is what GLIED takes together. It need not be one object, nor be what a word depends on.",
     ),
@@ -48,21 +49,22 @@ STEPS = (
         "decoding",
         "How the caption was chosen",
         "Beam search keeps a few beginnings of a caption and extends them all by a word, again and again.",
-        "Choose a word of a branch that was dropped, and let the captioner go on from there.",
+        "Choose a word of a branch that was dropped, and *Decode on from here*.",
         "A dropped branch was less probable to the captioner. That does not make it a worse caption.",
     ),
     Step(
         "compare",
         "Base beside GLIED",
-        "The same photograph through both captioners. The words in which they differ are underlined.",
-        "Choose a word that differs, and see where each of them looked.",
+        "The same photograph through both captioners. The words in which they differ are underlined, and the sentences "
+        "below say how likely each finds them.",
+        "Choose a word that differs: see where each of them looked, and which attention function moves the word.",
         "One photograph says nothing about which captioner is better; the page *Data set* compares them over many.",
     ),
     Step(
         "whatif",
         "What if it had not seen that?",
         "Take regions or attributes away, add an attribute or change the caption, and let the captioner look again.",
-        "Take away the region with the most attention. Is the word still said?",
+        "Choose a word, and take away the regions that it attends to most. Is it still said?",
         "This is the surest test here of what a word depends on, and still only of this caption of this photograph.",
     ),
 )

@@ -64,7 +64,7 @@ def test_any_captioner_is_read_by_its_declaration_alone(name: str):
     outlook = look_ahead(checkpoint, scene, decoded.history.extended())
     nodes = beam_nodes(decoded.history, decoded.captions[0].words, outlook)
     written = page("T", "alt", "", "", b"", {made.captioner: Account(made, nodes)})
-    assert ("what each region gathers" in written) == (groups.groupings(made) is not None)
+    assert ("Region groups" in written) == (groups.groupings(made) is not None)
     assert ("Attribute collocations" in written) == (find(made.functions, "attributes", "pivot") is not None)
 
 

@@ -58,6 +58,12 @@ def board(app: AppTest, at: int = 2) -> dict:
     return sent | json.loads(sent["trace"])
 
 
+def captioners(app: AppTest) -> list[str]:
+    """What Compare calls its two sides; the board of both names them so."""
+    sent = [json.loads(part.proto.json) for part in app.get("bidi_component") if part.proto.json]
+    return next(data["titles"] for data in sent if "traces" in data)
+
+
 def fine(app: AppTest) -> bool:
     return not app.exception and not app.error
 
@@ -87,8 +93,8 @@ def test_base_says_that_it_has_no_groups(explore: Open):
 def test_compare_shows_both(open_app: Open):
     app = open_app().switch_page("views/compare.py").run()
     assert fine(app)
-    assert {"Base", "GLIED"} <= {heading.value for heading in app.subheader}
-    assert len(app.get("bidi_component")) == 4
+    assert captioners(app) == ["Base", "GLIED"]
+    assert len(app.get("bidi_component")) == 3  # the history, the strip and both captions
     ended = [table.value for table in app.dataframe if "ranked by" in table.value]
     assert [len(table) for table in ended] == [3, 3]
     assert ended[0]["ranked by"].is_monotonic_decreasing
@@ -297,17 +303,24 @@ def test_what_a_browser_sends_is_checked(sent: object):
 
 
 def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
-    for trace, partner in ((traces["glied"], None), (traces["base"], traces["glied"])):
-        found = payload(trace, partner)
-        assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace, partner))
+    for name, trace in traces.items():
+        found = payload(trace)
+        assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace))
         assert found["first"] == first_step(trace)
         assert np.array(found["context"]).shape == (trace.heads, len(trace.words), len(trace.words))
-        assert found["key_shares"].keys() == ({"fine", "read"} if partner else {"groups", "coarse", "fine", "read"})
-        assert found["read"][1][2] == pytest.approx(trace.attention["a" if partner else "al"][1, 2].tolist(), abs=1e-4)
-    assert found["groups"] is None
-    assert found["alike"] is None
-    assert found["pairs"] == tuple(range(len(trace.words)))
-    assert not any(found["differs"])
+        assert (
+            found["key_shares"].keys()
+            == {
+                "base": {"fine", "read"},
+                "glied": {"groups", "coarse", "fine", "read"},
+            }[name]
+        )
+        assert found["read"][1][2] == pytest.approx(
+            trace.attention[{"base": "a", "glied": "al"}[name]][1, 2].tolist(), abs=1e-4
+        )
+    base = payload(traces["base"])
+    assert base["groups"] is None
+    assert base["alike"] is None
 
 
 def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
@@ -316,7 +329,7 @@ def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
     from glied.replay import trace
 
     lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
-    found = payload(lone, None)
+    found = payload(lone)
     assert found["region_falls"] == [[None], [None]]
     assert json.dumps(found, allow_nan=False)
 
@@ -429,7 +442,7 @@ def test_checkpoints_after_self_critical_training_come_first(explore: Open, chec
     assert control.value == "glied-rl"
     app.switch_page("views/compare.py").run()
     assert fine(app)
-    assert [title.value for title in app.subheader][:2] == ["Base", "GLIED"]
+    assert captioners(app) == ["Base", "GLIED"]
 
 
 def test_components_share_one_script_and_declare_no_name_twice(root: Path):

@@ -263,7 +263,7 @@ def test_every_head_has_a_small_map_that_chooses_it(open_app: Open):
     assert fine(app)
     [drawn] = [part.proto for part in app.get("bidi_component") if "maps" in str(part.proto)]
     data = json.loads(drawn.json)
-    assert [each["title"] for each in data["maps"]] == ["mean of the heads", "head 1", "head 2"]
+    assert [each["title"] for each in data["maps"]] == ["Mean of heads", "Head 1", "Head 2"]
     assert len({each["picture"] for each in data["maps"]}) == 3
     assert data["picked"] == 0
 

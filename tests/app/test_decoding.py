@@ -110,7 +110,8 @@ def test_the_word_in_view_is_that_of_the_address_and_of_the_other_pages(decoding
     assert in_view(app) == (SMALL.split(), False)
     app = open_app(prefix=SMALL)
     digest = read("glied", Question(prefix=("a", "dog"))).trace.digest
-    app.session_state["start"] = app.session_state["choice"] = Choice(digest, step=1)
+    app.session_state["followed"] = True
+    app.session_state["choice"] = Choice(digest, step=1)
     app.switch_page("views/decoding.py").run()
     assert in_view(app) == (SMALL.split(), False)
     assert app.query_params["step"] in ("1", ["1"])

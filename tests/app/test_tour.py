@@ -41,7 +41,7 @@ def test_the_tour_walks_through_all_pages_and_back(open_app: Open):
     assert len(set(titles)) == 6
     assert callout(click(app, "tour_back")) == titles[4]
     assert not callout(click(app, "tour_end"))
-    assert app.title[0].value == "Compare"  # still there
+    assert app.title[0].value == "Compare"
     assert not callout(app.switch_page("views/explore.py").run())
 
 

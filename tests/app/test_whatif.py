@@ -181,11 +181,11 @@ def test_payload_has_the_attention_and_falls_of_every_word_and_their_sums(found:
     data = payload(found)
     np.testing.assert_allclose(data["fine"], found.attention["vl"].mean(0), atol=1e-5)
     np.testing.assert_allclose(data["read"], found.attention["al"].mean(0), atol=1e-5)
-    np.testing.assert_allclose(data["word_region_falls"], found.region_falls, atol=1e-5)
-    np.testing.assert_allclose(data["word_attribute_falls"], found.attribute_falls, atol=1e-5)
-    np.testing.assert_allclose(data["region_falls"], found.region_falls.sum(0), atol=1e-4)
+    np.testing.assert_allclose(data["region_falls"], found.region_falls, atol=1e-5)
+    np.testing.assert_allclose(data["attribute_falls"], found.attribute_falls, atol=1e-5)
+    np.testing.assert_allclose(data["falls_of_caption"], found.attribute_falls.sum(0), atol=1e-4)
     lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
-    assert payload(lone)["region_falls"] == payload(lone)["attribute_falls"] == [None]
+    assert payload(lone)["falls_of_caption"] == [None]
     assert json.dumps(payload(lone), allow_nan=False)
 
 
@@ -234,7 +234,7 @@ def test_the_curve_is_of_the_word_in_view(open_whatif: Open):
         app.session_state["choice"] = Choice(own.digest, step, 0)
         data = scene(app.run())
         found = running.deletion(app_photograph("chelsea"), "glied", own.words[:-1], step, "regions")
-        assert (data["step"], data["curve"]["step"], data["curve"]["over"]) == (step, step, "regions")
+        assert (data["start"]["step"], data["curve"]["step"], data["curve"]["over"]) == (step, step, "regions")
         assert data["curve"]["order"] == list(found.order)
         assert len(data["curve"]["most_first"]) == len(data["boxes"])
         np.testing.assert_allclose(data["curve"]["most_first"], found.most_first, atol=1e-5)

@@ -26,7 +26,7 @@ def test_a_small_map_chooses_the_head_of_every_page(open_page: Open):
     small.nth(3).click()
     expect(page).to_have_url(re.compile("head=3"))
     expect(small.nth(3)).to_have_attribute("aria-pressed", "true")
-    expect(page.get_by_role("combobox", name="Head")).to_have_value("head 3")
+    expect(page.get_by_role("combobox", name="Head")).to_have_value("Head 3")
     settled(page).get_by_role("link", name="Explore").first.click()
     expect(page.get_by_label("Attention head").first).to_have_value("3")
 

@@ -104,6 +104,42 @@ def test_two_photographs_under_one_captioner_come_back_from_the_address(open_pag
     assert not serious(again)
 
 
+def test_each_side_is_named_over_its_caption_its_photograph_and_its_lists(open_page: Open):
+    page = open_page("compare?photo=spaniels", viewport={"width": 390, "height": 844})
+    for name in ("Base", "GLIED"):
+        expect(page.locator(".pair").get_by_role("heading", name=name, exact=True)).to_have_count(2)
+    page.get_by_text("What both words looked at").click()
+    for at, name in enumerate(("Base", "GLIED")):
+        expect(page.locator(".panel").nth(at).locator("h4").first).to_contain_text(f"{name}, “")
+
+
+@pytest.mark.parametrize("path", ["compare?photo=spaniels", "whatif?photo=spaniels", "how?photo=spaniels"])
+def test_a_word_comes_along_to_explore_where_no_board_was_shown(open_page: Open, path: str):
+    page = open_page(path)
+    row = page.locator(".words, .flow .caption").last.locator("button")
+    row.nth(4).click()
+    expect(row.nth(4)).to_have_attribute("aria-pressed", "true")
+    word = row.nth(4).inner_text().split()[0]
+    settled(page).get_by_role("link", name="Explore").first.click()
+    expect(page.locator(".board .panel h3")).to_have_text(f"“{word}”")
+    expect(page).to_have_url(re.compile("explore.*step=4"))
+
+
+@pytest.mark.parametrize("path", ["compare?photo=spaniels", "whatif?photo=spaniels"])
+def test_rows_of_words_chips_and_regions_are_one_stop_each(open_page: Open, path: str):
+    page = open_page(path)
+    expect(page.locator(".stage")).to_have_count(2)
+    rows = page.locator(".words, .minis, .chips:has(button), .tabs")
+    for row in rows.all():
+        expect(row.locator("button[tabindex='0']")).to_have_count(1)
+    row = page.locator(".words").first.locator("button")
+    row.first.focus()
+    page.keyboard.press("End")
+    expect(row.last).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(row.last).to_have_attribute("aria-pressed", "true")
+
+
 # ---- What if
 
 

@@ -96,6 +96,8 @@ def test_the_diagram_goes_by_keyboard(open_page: Open):
     caption(page)
     word = page.locator(".flow .caption button").nth(1)
     word.press("ArrowRight")
+    expect(page.locator(".flow .caption button").nth(2)).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator(".flow .caption button").nth(2)).to_have_attribute("aria-pressed", "true")
     expect(page).to_have_url(re.compile("step=2"))
     box(page, "Region groups").press("ArrowRight")
