@@ -13,7 +13,6 @@ from glied.errors import GliedError
 from glied.records import reason, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 50_000_000
 SIDE = 1333  # pixels; more than any region source looks at
 MIN_SIDE = 16

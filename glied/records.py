@@ -31,6 +31,7 @@ TAR = 257  # where a tar archive says that it is one
 PICKLES = re.compile(  # of protocol 2 to 5, 1 and 0
     rb"\x80[\x02-\x05]|[\]})]q|\([dl]p\d|c(?:copy_reg|numpy|torch|collections|builtins|__builtin__)[\w.]*\n"
 )
+# how names of image files end
 IMAGE = re.compile(r"\.(?:jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
 NUMBER = re.compile(r"(?i:coco_(?:[a-z]+\d{4}_)?)?0*(\d+)(?:\.0+)?")
 SHORT = Repr()

@@ -14,6 +14,7 @@ from torch import nn
 
 from glied.errors import GliedError
 from glied.files import replacing, to_json
+from glied.records import reason, shown
 
 FORMAT = "glied-1"
 
@@ -38,12 +39,12 @@ def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise GliedError(
             f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "
-            f"kind ({error}); pickled weights are never loaded."
+            f"kind ({reason(error)}); pickled weights are never loaded."
         ) from error
     if header.get("format") != FORMAT or (kind and header.get("kind") != kind):
         found = header.get("kind") or header.get("format") or "weights without a description"
         wanted = {None: "checkpoint", "attributes": "attribute detector", "detector": "region detector"}.get(kind, kind)
-        raise GliedError(f"Expected a {wanted} ({FORMAT}) in {path}, found {found}; choose another file.")
+        raise GliedError(f"Expected a {wanted} ({FORMAT}) in {path}, found {shown(found)}; choose another file.")
     return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
@@ -54,8 +55,8 @@ def described(path: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # an entry is missing, unknown or impossible
         raise GliedError(
-            f"Expected a description of the model in {path} that this version reads, it does not fit ({error}); "
-            "the file was made by another version, train or fetch it again."
+            f"Expected a description of the model in {path} that this version reads, it does not fit "
+            f"({reason(error)}); the file was made by another version, train or fetch it again."
         ) from error
 
 

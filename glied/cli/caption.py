@@ -56,12 +56,12 @@ def caption_images(
 
 def _photographs(named: Path) -> list[Path]:
     """The photograph itself, or those in a folder."""
-    from glied.images import SUFFIXES
+    from glied.records import IMAGE
 
     if not named.is_dir():
         return [named]
     inside = sorted(named.iterdir())
-    found = [path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    found = [path for path in inside if IMAGE.search(path.name) and not path.name.startswith(".")]
     if not found:
         folders = [path for path in inside if path.is_dir()]
         but = f", but {len(folders)} folder(s) such as {folders[0].name}" if folders else ""

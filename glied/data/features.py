@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -14,7 +15,7 @@ from PIL import Image
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
-from glied.records import reason, shown
+from glied.records import DAMAGE, reason, shown
 from glied.regions import RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
@@ -46,14 +47,8 @@ class FeatureCache:
         return Path(cache) / source.replace("/", "-")
 
     def _add(self, shard: Path) -> None:
-        try:
-            with h5py.File(shard) as file:
-                self.index |= {key.decode(): (shard, i) for i, key in enumerate(file["keys"][:])}
-        except (OSError, KeyError) as error:
-            raise GliedError(
-                f"Expected a shard of cached regions in {shard}, it is damaged ({error}); "
-                "delete that file and run extract again."
-            ) from error
+        with _whole(shard), h5py.File(shard) as file:
+            self.index |= {key.decode(): (shard, i) for i, key in enumerate(file["keys"][:])}
 
     def extract(
         self,
@@ -113,27 +108,16 @@ class FeatureCache:
         try:
             for key in keys:
                 shard, i = self.index[key]
-                if shard not in opened:
-                    if len(opened) == 100:  # stay far below the limit on open files
-                        opened.pop(next(iter(opened)))[0].close()
-                    file = h5py.File(shard)
-                    # all but the features is small, and read at once
-                    opened[shard] = file, {name: file[name][:] for name in file if name != "features"}
-                file, small = opened[shard]
-                rows = slice(*small["starts"][i : i + 2])
-                features = file["features"][rows].astype(np.float32)
-                if "step" in small:
-                    features = features * small["step"][rows, None] + small["lowest"][rows, None]
-                labels = tuple(label.decode() for label in small["labels"][rows])
-                labelled = any(labels)
-                yield Regions(
-                    small["boxes"][rows],
-                    features,
-                    (int(small["sizes"][i][0]), int(small["sizes"][i][1])),
-                    str(file.attrs["source"]),
-                    labels if labelled else (),
-                    small["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32),
-                )
+                with _whole(shard):
+                    if shard not in opened:
+                        if len(opened) == 100:  # stay far below the limit on open files
+                            opened.pop(next(iter(opened)))[0].close()
+                        opened[shard] = h5py.File(shard), {}
+                        file, small = opened[shard]
+                        # all but the features is small, and read at once
+                        small |= {name: file[name][:] for name in file if name != "features"}
+                    regions = _read_regions(*opened[shard], i)
+                yield regions
         finally:
             for file, _ in opened.values():
                 file.close()
@@ -145,6 +129,36 @@ class FeatureCache:
             return self.source.find_regions(image)
         (regions,) = self.read([key])
         return regions.scaled(image.size)
+
+
+@contextmanager
+def _whole(shard: Path) -> Iterator[None]:
+    """Makes of whatever reading a damaged shard raises one sentence about the file."""
+    try:
+        yield
+    except (*DAMAGE, MemoryError, GliedError) as error:
+        raise GliedError(
+            f"Expected a shard of cached regions in {shown(str(shard), 300)}, it is damaged ({reason(error)}); delete "
+            "that file and run extract (or convert) again."
+        ) from error
+
+
+def _read_regions(file: h5py.File, small: Mapping[str, np.ndarray], i: int) -> Regions:
+    """The i-th regions of a shard."""
+    rows = slice(*small["starts"][i : i + 2])
+    features = file["features"][rows].astype(np.float32)
+    if "step" in small:
+        features = features * small["step"][rows, None] + small["lowest"][rows, None]
+    labels = tuple(label.decode() for label in small["labels"][rows])
+    labelled = any(labels)
+    return Regions(
+        small["boxes"][rows],
+        features,
+        (int(small["sizes"][i][0]), int(small["sizes"][i][1])),
+        str(file.attrs["source"]),
+        labels if labelled else (),
+        small["scores"][rows].astype(np.float32) if labelled else np.zeros(0, np.float32),
+    )
 
 
 def steps(features: Float[np.ndarray, "N R"]) -> Float[np.ndarray, " N"]:

@@ -6,6 +6,7 @@ limited size, the attribute detector with the attributes that it found, and a li
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +16,12 @@ from PIL import Image
 
 from glied.errors import GliedError
 from glied.files import replacing
+from glied.records import DAMAGE, read_json, reason, refuse, shown
 from glied.scene import Regions
 
 MANIFEST = "pack.json"
 FORMAT = "glied-pack-1"
+WIDEST = 1_000_000  # numbers of a feature
 
 
 class Packed:
@@ -58,18 +61,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         GliedError: the list itself is damaged.
     """
-    path = folder / MANIFEST
+    path, what, advice = folder / MANIFEST, "the names and checksums of a pack's files", "copy it again"
+    manifest, problems = read_json(path, what, advice)
     try:
-        manifest = dict(json.loads(path.read_bytes()))
+        if problems:
+            raise ValueError(problems[0])
         if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']}, not {FORMAT}")
-        Packed(folder, manifest)
-        dict(manifest["sets"]), dict(manifest["files"])
+            raise ValueError(f"its format is {shown(manifest['format'])}, not {FORMAT}")
+        if not 0 < Packed(folder, manifest).feature_dim < WIDEST:
+            raise ValueError(f"its features have {shown(manifest['feature_dim'])} numbers")
+        for weight in manifest["sets"].values():
+            if weight is not None and not 0 < float(weight) < math.inf:
+                raise ValueError(f"a weight is {shown(weight)}")
+        manifest["files"].items()
         return manifest
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise GliedError(
-            f"Expected the list of a pack in {path}, could not read it ({error}); copy it again."
-        ) from error
+    except DAMAGE as error:
+        raise refuse(what, path, reason(error), advice) from error
 
 
 def open_pack(folder: Path) -> Packed:
@@ -86,7 +93,7 @@ def open_pack(folder: Path) -> Packed:
         state = "missing" if not found[wrong[0]] else "damaged"
         more = f", and {len(wrong) - 1} more are" if len(wrong) > 1 else ""
         raise GliedError(
-            f"Expected all {len(files)} files of the pack {folder} as they were written, {wrong[0].name} is "
+            f"Expected all {len(files)} files of the pack {folder} as they were written, {shown(wrong[0].name)} is "
             f"{state}{more}; copy it again."
         )
     return Packed(folder, manifest)
@@ -94,7 +101,10 @@ def open_pack(folder: Path) -> Packed:
 
 def _checksum(file: Path) -> str:
     """Its SHA-256; "" where there is no such file."""
-    if not file.is_file():
+    try:
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         return ""
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise refuse("the bytes of a pack", file, reason(error), "copy it again") from error

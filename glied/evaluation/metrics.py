@@ -15,6 +15,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from glied.errors import GliedError
 from glied.evaluation.java import Unavailable, meteor, ptb_tokenize, spice
+from glied.records import reason
 from glied.vocabulary import FUNCTION_WORDS, tokenize
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "SPICE")
@@ -68,7 +69,7 @@ def score(
     limit = {} if timeout is None else {"timeout": timeout}
     words, tokenizer = None, "python"
     if ptb:
-        with suppress(Unavailable):
+        with suppress(Unavailable, OSError):
             words, tokenizer = ptb_tokenize(flat, **limit), "ptb"
     cut = map(" ".join, words or map(tokenize, flat))
     gts, res = {}, {}
@@ -90,15 +91,23 @@ def score(
         try:
             columns = compute()
         except (Unavailable, OSError, MemoryError) as error:  # these stop one metric; a bug of ours stops all
-            reason = error.reason if isinstance(error, Unavailable) else "scorer_failed"
             found.corpus.update(dict.fromkeys(keys))
-            found.missing.update(dict.fromkeys(keys, (reason, str(error) or "There was not enough memory.")))
+            found.missing.update(dict.fromkeys(keys, _why(error)))
             continue
         for key, (value, values) in zip(keys, columns, strict=True):
             found.corpus[key] = float(value)
             for id, v in zip(ids, values, strict=False):  # SPICE has none for each image
                 found.images[id][key] = float(v)
     return found
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """Why a metric is missing: a word for programs, and a sentence."""
+    if isinstance(error, Unavailable):
+        return error.reason, str(error)
+    said = "there was not enough memory" if isinstance(error, MemoryError) else reason(error)
+    place = " in the temporary folder (TMPDIR)" if isinstance(error, OSError) else ""
+    return "scorer_failed", f"Expected room to compute it{place}, but cannot: {said}."
 
 
 def doubt(images: int) -> list[str]:

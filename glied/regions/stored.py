@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from glied.errors import GliedError
-from glied.records import PICKLE, Names, decode, kind_of, match_names, reason, shown
+from glied.records import DAMAGE, PICKLE, Names, decode, kind_of, match_names, reason, shown
 from glied.scene import Regions
 
 # what the usual repositories call the arrays of an image
@@ -269,7 +269,7 @@ def _index(path: Path, unread: list[str]) -> dict[str, Reader]:
                 f"it is {kind or 'binary data of another kind; save them as HDF5 or .npz'}."
             )
         return _index_tsv(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:  # HDF5 has many ways
         raise GliedError(
             f"Expected stored features at {shown(str(path), 300)}, could not read them ({reason(error)}); check the "
             "path."

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stress.forks import run
+from stress.forks import Task, run
 from stress.report import Found
-from stress.world import Task, content, make_world, results
+from stress.world import content, make_world, results
 
 
 def build_shim(folder: Path) -> Path | None:
@@ -34,7 +34,7 @@ def fill(most: int) -> Found:
         for name, task in tasks.items():
             work = folder / "work"
             work.mkdir()
-            ended = run(task.arguments, work, full_from=0)
+            ended = run(task, work, full_from=0)
             assert ended.status == 0, f"{name}: {ended.errors}"
             writes = int((folder / "work.writes").read_text())
             expected = results(work, task)
@@ -57,7 +57,7 @@ def _try(task: Task, work: Path, moment: int, expected: dict[str, object]) -> li
     """What went wrong where the disk was full from one write on."""
     wrong = []
     work.mkdir()
-    ended = run(task.arguments, work, full_from=moment)
+    ended = run(task, work, full_from=moment)
     told = [line for line in ended.errors.splitlines() if line.startswith("glied: ")]
     if ended.status == 0 and results(work, task) != expected:
         wrong.append("status 0 without its result")
@@ -73,7 +73,7 @@ def _try(task: Task, work: Path, moment: int, expected: dict[str, object]) -> li
                 content(path)
             except Exception as error:
                 wrong.append(f"{path.name} is damaged ({error})")
-    again = run(task.arguments, work)
+    again = run(task, work)
     if again.status != 0:
         wrong.append(f"with space again status {again.status}: {again.errors[-300:]!r}")
     elif results(work, task) != expected:

@@ -7,7 +7,7 @@ import resource
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -20,14 +20,17 @@ from glied.checkpoint import load, load_attribute_detector, save_attribute_detec
 from glied.data.annotations import read_boxes
 from glied.data.dataset import load_dataset
 from glied.data.features import FeatureCache
+from glied.data.pack import open_pack
 from glied.data.texts import read_texts
 from glied.errors import GliedError
 from glied.evaluation.report import read_report
 from glied.images import open_image
 from glied.regions.stored import StoredFiles
 from glied.replay import trace
+from glied.states import Archive
 from glied.traces import unpack
-from stress.forks import fork
+from glied.training.material import read_crossfit
+from stress.forks import Task, fork, run
 from stress.report import Found
 from stress.world import make_world
 
@@ -38,7 +41,7 @@ Reader = Callable[[Path], object]  # reads the data in a folder
 MUTANT = "mutant"
 
 
-def kinds(world: Path) -> dict[str, tuple[Path, str, Reader]]:
+def kinds(world: Path, tasks: Mapping[str, Task]) -> dict[str, tuple[Path, str, Reader]]:
     """Every kind of file: a folder of good files, the file among them that is mutated, and its reader."""
     made: dict[str, tuple[Path, str, Reader]] = {}
 
@@ -49,6 +52,14 @@ def kinds(world: Path) -> dict[str, tuple[Path, str, Reader]]:
         else:
             shutil.copytree(data, folder)
         made[name] = (folder, file, read)
+        return folder
+
+    def written(name: str) -> Path:
+        """What a command writes."""
+        folder = world / name
+        folder.mkdir()
+        ended = run(tasks[name], folder)
+        assert ended.status == 0, f"{name}: {ended.errors}"
         return folder
 
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
@@ -82,6 +93,14 @@ def kinds(world: Path) -> dict[str, tuple[Path, str, Reader]]:
     folder = kind("report", "a.json", lambda p: read_report(p / "a.json"))
     shutil.copy(Path(__file__).resolve().parents[2] / "checkpoints" / "base-rl.coco.json", folder / "a.json")
 
+    lines = written("caption")
+    kind("lines of caption --json", "out.jsonl", lambda p: read_texts(p / "out.jsonl"), lines)
+    photographs = load_dataset(data).photographs
+    crossfit = "attributes.crossfit.json"
+    folder = kind("crossfit", crossfit, lambda p: read_crossfit(p / crossfit, photographs))
+    shutil.copy(world / crossfit, folder)
+    kind("states", "out.safetensors", lambda p: Archive.load(p / "out.safetensors"), written("states"))
+
     def stored(folder: Path) -> object:
         source = StoredFiles("tiny", (folder / "a.tsv",) if (folder / "a.tsv").exists() else _stored_files(folder))
         return [source.find_regions(open_image(path)) for path in sorted((data / "images").iterdir())[:2]]
@@ -102,6 +121,14 @@ def kinds(world: Path) -> dict[str, tuple[Path, str, Reader]]:
     (shard,) = (world / "cache").glob("*/*.h5")
     folder = kind("cached regions", f"{shard.parent.name}/{shard.name}", cached)
     shutil.copytree(shard.parent, folder / shard.parent.name)
+
+    def packed(folder: Path) -> object:
+        return [cached(folder), open_pack(folder), load_dataset(folder)]
+
+    pack = written("pack") / "pack"
+    (part,) = pack.glob("*/*.h5")
+    kind("list of a pack", "pack.json", packed, pack)
+    kind("part of a pack", f"{part.parent.name}/{part.name}", packed, pack)
     return made
 
 
@@ -149,10 +176,10 @@ VALUES = (
 )
 
 
-def mutated(data: bytes, chance: random.Random, is_json: bool) -> bytes:
+def mutated(data: bytes, chance: random.Random, suffix: str) -> bytes:
     """The file with something wrong in it."""
-    if is_json and chance.random() < 0.6:
-        return _mutated_json(data, chance)
+    if suffix in (".json", ".jsonl") and chance.random() < 0.6:
+        return _mutated_json(data, chance, suffix == ".jsonl")
     spoiled = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 8))):
         a, b = sorted((chance.randrange(len(spoiled) + 1), chance.randrange(len(spoiled) + 1)))
@@ -176,9 +203,10 @@ def mutated(data: bytes, chance: random.Random, is_json: bool) -> bytes:
     return bytes(spoiled)
 
 
-def _mutated_json(data: bytes, chance: random.Random) -> bytes:
-    """JSON in which some values are others, or missing, or in another encoding, or nested without end."""
-    content = json.loads(data)
+def _mutated_json(data: bytes, chance: random.Random, lines: bool) -> bytes:
+    """JSON (or JSON Lines) in which some values are others, or missing, or in another encoding, or nested without
+    end."""
+    content = [json.loads(line) for line in data.splitlines()] if lines else json.loads(data)
     for _ in range(chance.choice((1, 1, 3))):
         places = list(_places(content))
         holder, key = chance.choice(places)
@@ -191,7 +219,8 @@ def _mutated_json(data: bytes, chance: random.Random) -> bytes:
                 holder[key] = json.loads("[" * 50 + "]" * 50)
             case _:
                 holder[key] = chance.choice(VALUES)
-    text = json.dumps(content, ensure_ascii=chance.random() < 0.5)
+    ascii = chance.random() < 0.5
+    text = "\n".join(json.dumps(each, ensure_ascii=ascii) for each in (content if lines else [content]))
     if chance.random() < 0.02:
         text = text[: chance.randrange(len(text))] + chance.choice("[{") * 100_000
     return text.encode(chance.choice(("utf-8",) * 8 + ("utf-8-sig", "utf-16")), "surrogatepass")
@@ -213,8 +242,7 @@ def mutate(count: int, seed: int) -> Found:
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as place:
         world = Path(place)
-        make_world(world)
-        made = kinds(world)
+        made = kinds(world, make_world(world))
         for n, (name, (folder, file, read)) in enumerate(made.items()):
             read(folder)  # the good one is read
             share = count // len(made) + (n < count % len(made))
@@ -260,7 +288,7 @@ def _read_all(world: Path, folder: Path, file: str, read: Reader, seeds: list[st
         copy = Path(place, MUTANT)
         shutil.copytree(folder, copy)
         for seed in seeds:
-            (copy / file).write_bytes(mutated(good, random.Random(seed), file.endswith(".json")))
+            (copy / file).write_bytes(mutated(good, random.Random(seed), Path(file).suffix))
             signal.alarm(SECONDS)
             try:
                 read(copy)

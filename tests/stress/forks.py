@@ -6,11 +6,27 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 LIMIT = 600.0  # seconds after which a run counts as hanging
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command that writes.
+
+    Attributes:
+        arguments: of the command, which runs in an empty folder.
+        results: pattern of the files that it must leave in that folder.
+        printed: the file there to which its standard output goes.
+    """
+
+    arguments: tuple[str, ...]
+    results: str
+    printed: str = ""
 
 
 class Ended(NamedTuple):
@@ -21,8 +37,8 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def run(arguments: Sequence[str], folder: Path, kill_after: float | None = None, full_from: int | None = None) -> Ended:
-    """Runs `python -m glied ARGUMENTS` in `folder`.
+def run(task: Task, folder: Path, kill_after: float | None = None, full_from: int | None = None) -> Ended:
+    """Runs `python -m glied ARGUMENTS` of a task in `folder`.
 
     Args:
         kill_after: seconds after which it is killed.
@@ -34,7 +50,9 @@ def run(arguments: Sequence[str], folder: Path, kill_after: float | None = None,
         from glied.__main__ import main
 
         os.chdir(folder)
-        sys.argv = ["glied", *arguments]
+        sys.argv = ["glied", *task.arguments]
+        if task.printed:
+            os.dup2(os.open(task.printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 1)
         if full_from is not None:
             ctypes.CDLL(None).full_arm(f"{folder}/".encode(), full_from)
         try:

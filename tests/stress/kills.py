@@ -10,7 +10,7 @@ from stress.report import Found
 from stress.world import make_world, results
 
 LONG = ("extract", "convert", "train attributes", "train base", "train glied", "train text", "train rl")
-LONG += ("train detector", "evaluate")
+LONG += ("train detector", "evaluate", "pack", "bench pair")
 
 
 def kill(count: int, seed: int) -> Found:
@@ -26,7 +26,7 @@ def kill(count: int, seed: int) -> Found:
         for name in LONG:
             work = folder / "whole"
             work.mkdir()
-            ended = run(tasks[name].arguments, work)
+            ended = run(tasks[name], work)
             assert ended.status == 0, f"{name}: {ended.errors}"
             expected[name], seconds[name] = results(work, tasks[name]), ended.seconds
             shutil.rmtree(work)
@@ -37,11 +37,11 @@ def kill(count: int, seed: int) -> Found:
             moments = []
             for _ in range(chance.choice((1, 1, 2, 3))):
                 moment = chance.uniform(0, seconds[name])
-                if run(tasks[name].arguments, work, kill_after=moment).status >= 0:
+                if run(tasks[name], work, kill_after=moment).status >= 0:
                     break  # it ended before
                 moments.append(f"{moment:.2f}")
                 killed[name] += 1
-            ended = run(tasks[name].arguments, work)
+            ended = run(tasks[name], work)
             case = f"{name} killed after {' and '.join(moments) or 'no'} s (of {seconds[name]:.2f})"
             if ended.status != 0:
                 failures.append(f"{case}: then status {ended.status}: {ended.errors[-300:]}")

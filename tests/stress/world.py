@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import colours
@@ -14,22 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from stress.forks import run
+from stress.forks import Task, run
 
 WIDTH = 8  # of the stored features
-
-
-@dataclass(frozen=True)
-class Task:
-    """A command that writes.
-
-    Attributes:
-        arguments: of the command, which runs in an empty folder.
-        results: pattern of the files that it must leave in that folder.
-    """
-
-    arguments: tuple[str, ...]
-    results: str
+TIMES = ("second", "minute", "ms_per_image")
 
 
 def make_world(folder: Path) -> dict[str, Task]:
@@ -62,10 +49,23 @@ def make_world(folder: Path) -> dict[str, Task]:
         "train rl": (f"train rl {folder}/glied.safetensors {scenes} --samples 2 --no-mirror", "out.*"),
         "train detector": (f"train detector --data {boxes} {steps} --images 2 --frozen 1 --least 1", "out.*"),
         "evaluate": (f"evaluate --data {data} --cache {folder}/cache --split val --json out.json {model}", "out.*"),
+        "states": (f"states --data {data} --cache {folder}/cache --split val --out out.safetensors {model}", "out.*"),
+        "recall": (f"recall --data {boxes} --split val --json out.json", "out.*"),
+        "pack": (
+            f"pack --data {data} --cache {folder}/cache --attributes {folder}/attributes.safetensors --out pack",
+            "pack/**/*",
+        ),
+        "bench pair": (
+            f"bench pair --data {data} --cache {folder}/cache --attributes {folder}/attributes.safetensors --run run "
+            "--seeds 0 --xe.epochs 1 --xe.images 8 --xe.min-count 1 --rl.epochs 1 --rl.images 8 --rl.samples 2 "
+            "--json out.json",
+            "out.*",
+        ),
+        "caption": (f"caption {photographs} --json --cache {folder}/cache {model}", "out.*", "out.jsonl"),
         "trace": (f"trace {photographs.split()[0]} --out out.npz", "out.*"),
         "score": (f"score --references {folder}/texts.json --captions {folder}/one.json --json out.json", "out.*"),
     }
-    tasks = {name: Task(tuple(command.split()), results) for name, (command, results) in commands.items()}
+    tasks = {name: Task(tuple(command.split()), *rest) for name, (command, *rest) in commands.items()}
     prepare(folder, tasks)
     return tasks
 
@@ -75,7 +75,7 @@ def prepare(folder: Path, tasks: Mapping[str, Task]) -> None:
     for name, made in (("convert", "cache"), ("train attributes", "attributes"), ("train glied", "glied")):
         work = folder / f"made-{made}"
         work.mkdir()
-        ended = run(tasks[name].arguments, work)
+        ended = run(tasks[name], work)
         assert ended.status == 0, f"{name}: {ended.errors}"
         if made == "cache":
             shutil.move(work / "cache", folder / "cache")
@@ -97,7 +97,7 @@ def write_features(data: Path, folder: Path) -> None:
 def results(folder: Path, task: Task) -> dict[str, object]:
     """What a task left, in a form that two runs share bit for bit: tensors, numbers and texts without times."""
     found: dict[str, object] = {}
-    for path in sorted(folder.glob(task.results)):
+    for path in filter(Path.is_file, sorted(folder.glob(task.results))):
         name = "" if path.suffix == ".h5" else path.name  # photographs may lie in other shards
         found |= {name + key: value for key, value in content(path).items()}
     return found
@@ -125,7 +125,8 @@ def content(path: Path) -> dict[str, object]:
 
 
 def without_times(value: object) -> object:
-    """A JSON value without its seconds."""
+    """A JSON value without its times."""
     if isinstance(value, dict):
-        return {key: without_times(each) for key, each in value.items() if "second" not in key and key != "command"}
+        kept = (key for key in value if not any(word in key for word in TIMES) and key != "command")
+        return {key: without_times(value[key]) for key in kept}
     return [without_times(each) for each in value] if isinstance(value, list) else value

@@ -1,8 +1,8 @@
 """Run by test_data.py in a process that is killed: extracts the photographs of a folder, slowly.
 
-    interrupted.py CACHE IMAGES [fsync|replace|create_dataset COUNT]
+    interrupted.py CACHE IMAGES [fsync|replace|write_bytes COUNT]
 
-With the last two it kills itself where that function is called for the COUNTth time.
+With the last two it kills itself where that function is called for the COUNTth time, `write_bytes` in the middle.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from glied.data.features import FeatureCache
@@ -44,11 +43,13 @@ def extract(folder: Path, images: Path) -> tuple[FeatureCache, dict[Path, str]]:
 
 
 def kill_self_at(name: str, count: int) -> None:
-    holder = h5py.Group if name == "create_dataset" else os
+    holder = Path if name == "write_bytes" else os
     original, calls = getattr(holder, name), itertools.count(1)
 
     def counted(*args, **options):
         if next(calls) == count:
+            if name == "write_bytes":
+                original(args[0], args[1][: len(args[1]) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **options)
 

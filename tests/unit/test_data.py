@@ -462,6 +462,30 @@ def test_damaged_shard_says_which_file(tmp_path: Path) -> None:
         FeatureCache(tmp_path, Counting())
 
 
+def test_a_shard_that_is_damaged_inside_says_which_file_to_delete(tmp_path: Path) -> None:
+    def damage(name: str, value: object) -> None:
+        with h5py.File(shard, "a") as file:
+            del file[name]
+            if value is not None:
+                file[name] = value
+
+    path = paint(tmp_path / "a.png")
+    keys, _ = FeatureCache(tmp_path, Counting()).extract([path], progress=False)
+    (shard,) = (tmp_path / "counting-1").glob("*.h5")
+    whole = shard.read_bytes()
+    damages = {"boxes": None, "features": np.zeros((0, 4)), "sizes": 5, "labels": np.array([b"\x94"] * 99, "S1")}
+    for name, value in damages.items():
+        shard.write_bytes(whole)
+        damage(name, value)
+        with pytest.raises(GliedError, match=rf"{shard.name}, it is damaged \(.+\); delete that file") as told:
+            list(FeatureCache(tmp_path, Counting()).read(keys.values()))
+        assert len(str(told.value).splitlines()) == 1
+    shard.write_bytes(whole)
+    damage("keys", np.array([b"\xff" * 64]))
+    with pytest.raises(GliedError, match=rf"{shard.name}.*delete that file"):
+        FeatureCache(tmp_path, Counting())
+
+
 def test_sources_do_not_mix(tmp_path: Path) -> None:
     path = paint(tmp_path / "a.png")
     FeatureCache(tmp_path / "cache", Counting()).extract([path], progress=False)
@@ -513,9 +537,7 @@ def start(folder: Path, images: Path, *kill: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, script, folder, images, *kill], stdout=subprocess.PIPE)
 
 
-@pytest.mark.parametrize(
-    ("function", "count", "finished"), [("create_dataset", 12, 1), ("fsync", 2, 1), ("replace", 3, 2)]
-)
+@pytest.mark.parametrize(("function", "count", "finished"), [("write_bytes", 2, 1), ("fsync", 2, 1), ("replace", 3, 2)])
 def test_killed_while_writing_a_shard(function: str, count: int, finished: int, whole, tmp_path, monkeypatch) -> None:
     with start(tmp_path, whole[0], function, str(count)) as process:
         process.communicate()

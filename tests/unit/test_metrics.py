@@ -1,5 +1,6 @@
 """Scores against reference values; the captions and values of TOY were computed by coco-caption itself."""
 
+import errno
 import json
 from functools import partial
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_what_java_files_and_memory_raise_stops_one_metric(monkeypatch: pytest.M
     reason, why = found.missing["METEOR"]
     assert reason == getattr(error, "reason", "scorer_failed")
     assert why
+
+
+def test_a_full_temporary_folder_is_a_reason_and_stops_nothing(monkeypatch: pytest.MonkeyPatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(metrics, "meteor", Mock(side_effect=full))
+    monkeypatch.setattr(metrics, "ptb_tokenize", Mock(side_effect=full))
+    found = score(REFERENCES, CAPTIONS, names=("METEOR", "CIDEr"))
+    said = "Expected room to compute it in the temporary folder (TMPDIR), but cannot: No space left on device."
+    assert found.missing == {"METEOR": ("scorer_failed", said)}
+    assert found.corpus["CIDEr"] > 0
+    assert found.tokenizer == "python"
 
 
 def test_a_bug_of_ours_is_no_missing_metric(monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ from glied.attributes import AttributeDetector
 from glied.checkpoint import load, save_attribute_detector
 from glied.data.dataset import load_dataset
 from glied.data.features import FeatureCache
-from glied.data.pack import open_pack
+from glied.data.pack import FORMAT, MANIFEST, open_pack
 from glied.errors import GliedError
 from glied.evaluation.metrics import score
 from glied.experiments import pair
@@ -215,6 +215,26 @@ def test_a_damaged_pack_is_one_sentence(packed, tmp_path, monkeypatch, capsys, d
     assert part.name in said
     assert "copy it again" in said
     assert damage == "list" or damage in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "x" * 100_000},
+        {"sets": {"a": "much"}},
+        {"sets": {"a": float("nan")}},
+        {"feature_dim": 10**40},
+        {"files": ["a"]},
+        {"files": {"x" * 100_000: "0"}},
+        {"files": {"\0": "0"}},
+    ],
+)
+def test_a_list_with_wrong_values_is_one_short_sentence(changes, tmp_path):
+    about = {"format": FORMAT, "source": "wide/1", "feature_dim": 8, "mirrored": False, "sets": {"a": None}}
+    (tmp_path / MANIFEST).write_text(json.dumps(about | {"files": {}} | changes))
+    with pytest.raises(GliedError, match="copy it again") as told:
+        open_pack(tmp_path)
+    assert len(str(told.value)) < 700
 
 
 def test_commands_pack_and_train_from_a_pack(packed, tmp_path, monkeypatch, capsys):

@@ -342,6 +342,15 @@ def test_damaged_hdf5_is_a_sentence(tmp_path: Path) -> None:
         StoredFiles("vg", [file])
 
 
+def test_hdf5_whose_list_is_damaged_is_a_sentence(tmp_path: Path) -> None:
+    [file] = flat_hdf5(tmp_path / "stored")
+    whole = file.read_bytes()
+    for mark in (b"SNOD", b"TREE", b"HEAP"):  # of the nodes that list what a file holds
+        file.write_bytes(whole.replace(mark, b"____"))
+        with pytest.raises(GliedError, match=r"stored features at .*detections\.hdf5, could not read them \(.+\)"):
+            StoredFiles("vg", [file])
+
+
 @pytest.mark.parametrize("content", ["", "no tab in it\n", "{}", "\t\t\t\t\t\n", "a\tb\n"])
 def test_files_of_another_kind_are_one_sentence(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text(content)
