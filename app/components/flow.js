@@ -246,6 +246,8 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
     ;({ step, head } = { step, head, ...change })
     draw()
     if (compact) return
+    memory.steps[data.digest] = step
+    memory.head = head
     clearTimeout(timer)
     timer = setTimeout(commit, REST)
   }
@@ -257,8 +259,6 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   }
   function commit() {
     clearTimeout(timer)
-    memory.steps[data.digest] = step
-    memory.head = head
     flow.send("choice", { trace: data.digest, step, head, box })
   }
   function point(name) {

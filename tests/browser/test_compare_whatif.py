@@ -116,7 +116,7 @@ def test_each_side_is_named_over_its_caption_its_photograph_and_its_lists(open_p
 @pytest.mark.parametrize("path", ["compare?photo=spaniels", "whatif?photo=spaniels", "how?photo=spaniels"])
 def test_a_word_comes_along_to_explore_where_no_board_was_shown(open_page: Open, path: str):
     page = open_page(path)
-    row = page.locator(".words, .flow .caption").last.locator("button")
+    row = page.locator(".words[role=group], .flow .caption").last.locator("button")
     row.nth(4).click()
     expect(row.nth(4)).to_have_attribute("aria-pressed", "true")
     word = row.nth(4).inner_text().split()[0]
