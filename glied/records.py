@@ -53,7 +53,8 @@ def reason(error: BaseException) -> str:
         return f"no {shown(error.args[0])} in it" if error.args else "something is not in it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return shown(str(error), 200) or type(error).__name__
+    said = re.sub(r"(?<=\w)\(\)", "", str(error))  # how Python calls its functions
+    return shown(said, 200) or type(error).__name__
 
 
 def kind_of(head: bytes) -> str | None:

@@ -381,12 +381,12 @@ def _read_row(path: Path, offset: int, length: int, objects: tuple[str, ...], at
         columns = file.read(length).rstrip(b"\r\n").split(b"\t")
     if len(columns) not in (6, 10):
         raise ValueError(f"a row of {len(columns)} columns, not 6 or 10")
-    width, height = columns[1:3] if len(columns) == 6 else columns[2:0:-1]
-    n = int(columns[-3])
+    sides = columns[1:3] if len(columns) == 6 else columns[2:0:-1]
+    width, height, n = map(_number, (*sides, columns[-3]))
     boxes, features = (_decode(column, np.float32) for column in columns[-2:])
     if n < 1 or len(boxes) != 4 * n or len(features) % n:
         raise ValueError(f"{n} boxes announced, {len(boxes)} coordinates and {len(features)} feature numbers found")
-    record = Record(boxes.reshape(n, 4), features.reshape(n, -1), (int(width), int(height)))
+    record = Record(boxes.reshape(n, 4), features.reshape(n, -1), (width, height))
     if len(columns) == 6 or not objects:
         return record
     object_ids, scores, attribute_ids, probabilities = (
@@ -400,6 +400,13 @@ def _read_row(path: Path, offset: int, length: int, objects: tuple[str, ...], at
     if len(labels) != n or scores.shape != (n,) or not np.isfinite(scores).all():
         raise ValueError(f"{n} boxes announced, {len(labels)} objects and {len(scores)} probabilities found")
     return record._replace(labels=tuple(labels), scores=scores)
+
+
+def _number(column: bytes) -> int:
+    try:
+        return int(column)
+    except ValueError as error:
+        raise ValueError(f"{shown(column)} is no whole number") from error
 
 
 def _decode(column: bytes, dtype: type) -> np.ndarray:

@@ -85,6 +85,8 @@ def _live(command: Callable[[], int], log: Path) -> None:
     status = 70
     try:
         os.setsid()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with its parent
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)

@@ -146,7 +146,7 @@ def test_json_lines_are_read_and_a_cut_one_is_told(tmp_path: Path) -> None:
 
 
 def test_shown_is_one_short_line_and_reasons_are_never_empty() -> None:
-    assert shown("a\nb\tc\u202e\udce9") == "a\\nb\\tc\\u202e\\udce9"
+    assert shown("a\nb\tc\u202e\udce9") == "a\\nb\\tc\\u202e\\xe9"
     assert len(shown("x" * 9999)) == 120
     nest: list = []
     for _ in range(10_000):
@@ -155,6 +155,7 @@ def test_shown_is_one_short_line_and_reasons_are_never_empty() -> None:
     for error in (StopIteration(), KeyError(), KeyError("boxes"), OSError(), ValueError(""), ValueError("a\nb")):
         assert reason(error).strip()
         assert reason(error).isprintable()
+    assert reason(ValueError("invalid literal for int() with base 10")) == "invalid literal for int with base 10"
 
 
 # Ids

@@ -342,6 +342,12 @@ def test_damaged_hdf5_is_a_sentence(tmp_path: Path) -> None:
         StoredFiles("vg", [file])
 
 
+def test_a_row_without_numbers_says_what_is_there_instead(tmp_path: Path) -> None:
+    file = write_tsv(tmp_path / "a.tsv", [*row("dog")[:3], "b\x08cd", *row("dog")[4:]])
+    with pytest.raises(GliedError, match=r"damaged \(b'b\\x08cd' is no whole number\); extract them again"):
+        StoredFiles("vg", [file])
+
+
 def test_hdf5_whose_list_is_damaged_is_a_sentence(tmp_path: Path) -> None:
     [file] = flat_hdf5(tmp_path / "stored")
     whole = file.read_bytes()
