@@ -14,7 +14,7 @@ from analysis.attention import attention_table, looked, senses, spoken, weights_
 from analysis.beam import Node, finished_table
 from analysis.collocations import lift_table
 from analysis.groups import ALIKE, cluster_regions, groupings, in_words
-from analysis.numbers import percent, signed, times
+from analysis.numbers import decimal, percent, signed, times
 from analysis.paper import Still, drawn
 from analysis.stills import (
     OUTLINED,
@@ -108,7 +108,7 @@ def page(title: str, alt: str, credit: str, address: str, photograph: bytes, acc
 
 def _said(name: str, trace: Trace) -> str:
     total = float(trace.log_probabilities.sum())
-    return f'<p class="said"><b>{escape(name)}:</b> {escape(trace.text)} <small>(log p {_number(total)})</small></p>'
+    return f'<p class="said"><b>{escape(name)}:</b> {escape(trace.text)} <small>(log p {decimal(total)})</small></p>'
 
 
 def _address(address: str) -> str:
@@ -272,14 +272,9 @@ def _sources(accounts: Mapping[str, Account]) -> pd.DataFrame:
 def _table(table: pd.DataFrame, title: str) -> str:
     """Every cell escaped; numbers with two decimals, what is unknown as a dash."""
     cells = table.to_html(
-        index=False, border=0, justify="left", escape=True, na_rep="–", float_format=_number, classes=[]
+        index=False, border=0, justify="left", escape=True, na_rep="–", float_format=decimal, classes=[]
     )
     return f'<div class="wide">{cells.replace(">", f"><caption>{escape(title)}</caption>", 1)}</div>'
-
-
-def _number(value: float) -> str:
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def _still(still: Still, alt: str) -> str:

@@ -124,7 +124,7 @@ def start() -> Choice:
     makes no sense."""
     begun = START.get()
     if begun is None:
-        region = _number("region", None)  # numbered from 1, as people see it
+        region = _number("region", None, least=1)  # numbered from 1, as people see it
         begun = Choice(step=_number("step", None), head=_number("head", 0) or 0, region=region - 1 if region else None)
         STARTS.keep(STARTS.get() + 1)
         START.keep(begun)
@@ -132,9 +132,9 @@ def start() -> Choice:
     return begun
 
 
-def _number(name: str, default: int | None) -> int | None:
+def _number(name: str, default: int | None, least: int = 0) -> int | None:
     text = st.query_params.get(name, "")
-    if text.isascii() and text.isdigit() and len(text) < 4:
+    if text.isascii() and text.isdigit() and len(text) < 4 and int(text) >= least:
         return int(text)
     if text:
         st.toast(f"The address asked for {name} “{plain(text[:20])}”, which is none; the usual one is shown.")

@@ -242,7 +242,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
 
   const heading = (text, note = "") => make("h4", {}, text, make("em", {}, note))
   const bar = (weight, most) => make("i", { style: `--share: ${(100 * weight) / most}%` })
-  const fall = (value) => make("data", { class: value > 0.1 ? "falls" : "" }, signed(value))
+  const fall = (value) => make("data", { class: value > 0.1 ? "falls" : "" }, signed(value, 3))
   const points = (v) => (Math.abs(v) < 0.0005 ? "0.0" : (v < 0 ? "−" : "+") + Math.abs(100 * v).toFixed(1))
   const list = (css, ...rows) => make("div", { class: `list ${css}` }, ...rows)
 

@@ -10,6 +10,7 @@ from PIL import ImageDraw
 
 from analysis.attention import region_names, spoken
 from analysis.nearest import Neighbour, find_nearest
+from analysis.numbers import decimal
 from app.engine.ask import engine
 from app.engine.engine import Reading
 from app.engine.states import archive_or_why
@@ -76,7 +77,7 @@ def draw_fold(
             f"The nearest to {plain(title)}, among {len(archive.photographs):,} photographs "
             f"({plain(' and '.join(archive.datasets))}, {plain(archive.split)}), each with {plain(trace.captioner)}’s "
             f"own caption. {OF[kind]} The number is the cosine of the two states, from which the mean state was taken "
-            f"away: 1 is the same direction, and half of the photographs come no nearer than {_cosine(near.usual)}."
+            f"away: 1 is the same direction, and half of the photographs come no nearer than {decimal(near.usual)}."
         )
 
 
@@ -91,7 +92,7 @@ OF: dict[Kind, str] = {
 def _list(neighbours: tuple[Neighbour, ...], kind: Kind) -> None:
     """Side by side with their pictures where the gallery has one of them, else as lines."""
     gallery = {entry.id: entry for entry in entries(folder())[0]}
-    told = [(each, f"**{_cosine(each.similarity)}** {_told(each, kind)}") for each in neighbours]
+    told = [(each, f"**{decimal(each.similarity)}** {_told(each, kind)}") for each in neighbours]
     if not any(each.photograph.id in gallery for each in neighbours):
         st.markdown("\n".join(f"1. {text}" for _, text in told))
         return
@@ -116,10 +117,6 @@ def _told(neighbour: Neighbour, kind: Kind) -> str:
     shown = [marked(spoken(word)) if i == at else plain(word) for i, word in enumerate(ends[kind])]
     special = {"words": len(words), "pivots": 0}[kind]
     return " ".join(word for i, word in enumerate(shown) if i != special or i == at)
-
-
-def _cosine(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,7 @@ from glied.traces import Trace
 
 T = TypeVar("T")
 PER_PAGE = 24
-RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
+RL = "RL: self-critical training, in which a captioner’s own captions are scored against people’s (CIDEr-D)"
 
 
 GONE = (
@@ -65,7 +65,7 @@ def pick_photograph() -> Photograph:
         key=PHOTO.name,
         persist_state="session",
         label_visibility="collapsed",
-        width=240,
+        width=200,
     )
     ask_upload()
     ADDRESSED.keep(id)
