@@ -69,7 +69,7 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
         return
     st.markdown("**Do groups keep to one thing?**")
     st.plotly_chart(
-        mean_bars(table, "regions", scores.GROUPED | scores.BEYOND, "lift (1 = even share, or the usual)", even=1.0),
+        mean_bars(table, "regions", scores.GROUPED | scores.BEYOND, "lift (1 = even or usual)", even=1.0),
         key="groups",
         config=figure_config(),
         alt="Lift of a region's group on regions of the same entity, of others, and near ones of none",

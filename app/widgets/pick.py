@@ -121,8 +121,9 @@ def pick_pair() -> tuple[str, str]:
     pairs = engine().pairs
     if len(pairs) == 1:
         return next(iter(pairs.values()))
-    pair = pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params")]
-    explain_rl()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pair = pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params")]
+        explain_rl()
     return pair
 
 
