@@ -315,7 +315,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     words,
     controls,
     make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys, glance), panel),
-    make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
+    make("h3", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
     chips,
   )
 
@@ -353,7 +353,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     ranked(weights, 6).map((i) =>
       row(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls ? falls[i] : undefined, "", crop(i, 34)),
     )
-  const heading = (text, note = "", help = "") => make("h4", { title: help }, text, make("em", {}, note))
+  const heading = (text, note = "", help = "") => make("h3", { title: help }, text, make("em", {}, note))
   // How far an attention depends on its key alone: here, and over the data set of a report.
   function keyShares(kinds, what) {
     const known = Object.entries(kinds).filter(([name]) => data.key_shares[name] != null)
@@ -407,7 +407,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const title = `“${data.words[step]}”`
     const correlation = (value, what) => `${value === null ? "unknown" : signed(value)} over ${what}`
     panel.replaceChildren(
-      make("h3", {}, title),
+      make("h2", {}, title),
       make(
         "p",
         {},
@@ -448,7 +448,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       shares = pooled(data.groups, memory.head, region),
       seen = data.seen.map((line) => line[region])
     panel.replaceChildren(
-      make("h3", {}, `Region ${region + 1}`),
+      make("h2", {}, `Region ${region + 1}`),
       make("p", {}, data.names[region]),
       heading(memory.beyond ? "Its group, beyond the usual" : "Its group", "share | of the usual"),
       ...ranked(weights, 6)
@@ -485,7 +485,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       )
       matrix.of = of
       panel.replaceChildren(
-        make("h3", {}, "What each gathers from each"),
+        make("h2", {}, "What each gathers from each"),
         make(
           "p",
           { class: "note" },

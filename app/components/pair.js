@@ -132,7 +132,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const pair = make(
     "div",
     { class: "pair" },
-    two("", ...sides.map((s, at) => make("section", {}, make("h3", {}, data.titles[at]), s.words))),
+    two("", ...sides.map((s, at) => make("section", {}, make("h2", {}, data.titles[at]), s.words))),
     said,
     make("div", { class: "controls" }, select, displaySettings()),
     two("", ...sides.map((s) => make("div", {}, s.stage, s.legend, s.readout))),
@@ -184,7 +184,7 @@ export default function ({ data, parentElement, setStateValue }) {
       weights = weightsOf(at),
       readings = trace.read && pooled(trace.read, headOf(at), t),
       chances = trace.alternative_log_probabilities[t].map(Math.exp)
-    const heading = (text, note) => make("h4", {}, text, make("em", {}, note))
+    const heading = (text, note) => make("h3", {}, text, make("em", {}, note))
     const note = (falls) => (falls ? "attention | fall without" : "attention")
     const regionFalls = trace.region_falls[t],
       attributeFalls = trace.attribute_falls[t]

@@ -111,7 +111,7 @@ def draw_agreement(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
 @st.fragment
 def draw_grid(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     """Pivots by attributes, both in order of likeness."""
-    st.subheader("Many pivots")
+    st.header("Many pivots")
     known = frequent(pairs)
     pivots = st.multiselect(
         "Pivots of the map",

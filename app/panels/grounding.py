@@ -16,7 +16,7 @@ from glied.evaluation.report import KEY_SHARE, say_partners
 
 def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -> None:
     """Is the attention true? Pointing, groups and falls, each with a sentence of what its numbers say."""
-    st.subheader("Is the attention true?")
+    st.header("Is the attention true?")
     if without:
         st.info(
             f"Made without `--grounding`, so that no attention was measured: {', '.join(without)}.",

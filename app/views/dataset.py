@@ -90,7 +90,7 @@ def draw_origin(report: Report) -> None:
 
 def draw_scores(found: dict[str, Report]) -> None:
     """Every captioner's scores with intervals."""
-    st.subheader("Scores")
+    st.header("Scores")
     titled = {engine().titles[name]: report for name, report in found.items()}
     table = score_table(tuple(title + stamp(report) for title, report in titled.items()), titled)
     show(table, "Scores of each captioner, with 95 % intervals", "scores")
@@ -104,7 +104,7 @@ def draw_scores(found: dict[str, Report]) -> None:
 
 def draw_differences(glied: Report, base: Report) -> None:
     """GLIED minus Base on the same photographs."""
-    st.subheader("GLIED minus Base")
+    st.header("GLIED minus Base")
     table = difference_table((stamp(glied), stamp(base)), glied, base)
     st.markdown("\n".join(f"- {scores.say_difference(row)}" for row in table.to_dict("records")))
     show(table, "GLIED minus Base by metric, with interval and p", "glied_minus_base", digits=2)
@@ -117,7 +117,7 @@ def draw_differences(glied: Report, base: Report) -> None:
 @st.fragment
 def draw_photographs(glied: Report, base: Report) -> None:
     """Both captioners photograph by photograph: a chart and two lists to choose from, and the one that is chosen."""
-    st.subheader("Photograph by photograph")
+    st.header("Photograph by photograph")
     metrics = scores.shared_metrics([glied, base])
     if not metrics:
         st.info("These reports have no score for single photographs.", icon=":material/info:")
@@ -237,7 +237,7 @@ def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[s
 
 def draw_habits(found: dict[str, Report]) -> None:
     """Length, variety, repetition and novelty."""
-    st.subheader("How captions are written")
+    st.header("How captions are written")
     table = scores.habit_table({engine().titles[name]: report for name, report in found.items()})
     show(table, "How each captioner and people write", "habits")
     st.caption(
@@ -248,7 +248,7 @@ def draw_habits(found: dict[str, Report]) -> None:
 
 def draw_curves() -> None:
     """The trainings of the shipped captioners."""
-    st.subheader("Learning curves")
+    st.header("Learning curves")
     table = pd.read_csv(CURVES)
     for tab, (column, title) in zip(st.tabs(list(TRAINED.values())), TRAINED.items(), strict=True):
         with tab:
