@@ -25,7 +25,7 @@ def change_table(before: Trace, after: Trace) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "word": [spoken(word) for word in before.words],
-            "fell": np.maximum(-change, 0),
+            "fell": np.maximum(-change, 0) + 0.0,  # without minus zeros
             "rose": np.maximum(change, 0),
             "before": before.log_probabilities.astype(float),
             "after": after.log_probabilities.astype(float),

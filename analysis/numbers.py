@@ -16,17 +16,18 @@ def percent(p: Number) -> str:
 
 
 def signed(v: Number, digits: int = 2) -> str:
-    """A number with its sign, a true minus; none where it is written as 0, and a dash where it is unknown."""
+    """A number with its sign; none where it is written as 0."""
+    text = decimal(v, digits)
+    return "+" + text if v > 0 and text.strip("0.") else text
+
+
+def decimal(v: Number, digits: int = 2) -> str:
+    """A number with a true minus; none where it is written as 0, and a dash where it is unknown."""
     v = float(v)
     if v != v:
         return "–"
     size = _fixed(abs(v), digits)
-    return ("" if float(size) == 0 else "−" if v < 0 else "+") + size
-
-
-def decimal(v: Number, digits: int = 2) -> str:
-    """A number as it is, with a true minus; none where it is written as 0."""
-    return signed(v, digits).removeprefix("+")
+    return ("−" if v < 0 and float(size) else "") + size
 
 
 def times(x: Number) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import signed
+from analysis.numbers import decimal, signed
 from glied.evaluation.metrics import METRICS, interval, paired
 from glied.evaluation.report import COMPARED, HEAD, PAPER, POINTED
 from glied.functions import AttentionFunction
@@ -223,11 +223,10 @@ def say_falls(rows: pd.DataFrame) -> str:
     more = sum(by["attended", n]["low"] > by["random", n]["high"] for n in counts)
     less = sum(by["attended", n]["high"] < by["random", n]["low"] for n in counts)
     whole = f"more at {more} of {len(counts)} numbers removed" + (f" and less at {less}" if less else "")
+    fell, usual = (f"{decimal(m['mean'])} ({decimal(m['low'])} to {decimal(m['high'])})" for m in (attended, random))
     return (
-        f"Without the {middle} {sense} that a word attends to most its log-probability falls by "
-        f"{attended['mean']:.2f} ({attended['low']:.2f} to {attended['high']:.2f}), without {middle} at random by "
-        f"{random['mean']:.2f} ({random['low']:.2f} to {random['high']:.2f}); the most attended matter {whole}, "
-        "as far as the intervals tell."
+        f"Without the {middle} {sense} that a word attends to most its log-probability falls by {fell}, without "
+        f"{middle} at random by {usual}; the most attended matter {whole}, as far as the intervals tell."
     )
 
 

@@ -24,11 +24,13 @@ st.html(
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
     '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-history, .st-key-menu)) { display: none; }'
-    '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; }'
+    '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; max-width: 1px; }'
     # why a file is refused, which Streamlit reads out only
     ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
     ".stFileChip [role=alert] { position: static; width: 100%; height: auto; margin: 0; clip-path: none; clip: auto; "
     "white-space: normal; font-size: .875rem; }"
+    # some colours of code are paler than is readable
+    '[data-testid="stCode"] .token { color: inherit !important; }'
     # and the letters of charts are, too
     ":is(.xtick, .ytick, .cbaxis, .cbtitle) text, :is(.xtitle, .ytitle, .legendtext)"
     "{ fill: currentColor !important; }"

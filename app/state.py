@@ -125,13 +125,13 @@ def follow_address() -> None:
     if FOLLOWED.get():
         return
     FOLLOWED.keep(True)
-    region = _number("region", None)  # numbered from 1, as people see it
+    region = _number("region", None, least=1)  # numbered from 1, as people see it
     _begin_with(Choice("", _number("step", None), _number("head", 0) or 0, region - 1 if region else None))
 
 
-def _number(name: str, default: int | None) -> int | None:
+def _number(name: str, default: int | None, least: int = 0) -> int | None:
     text = st.query_params.get(name, "")
-    if text.isascii() and text.isdigit() and len(text) < 4:
+    if text.isascii() and text.isdigit() and len(text) < 4 and int(text) >= least:
         return int(text)
     if text:
         st.toast(f"The address asked for {name} “{plain(text[:20])}”, which is none; the usual one is shown.")

@@ -2,8 +2,6 @@
 
 import re
 
-import pandas as pd
-
 from glied.terminal import show
 
 SIGNS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^@/])")
@@ -12,12 +10,6 @@ SIGNS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^@/])")
 def plain(text: str) -> str:
     """The text, with all escaped that no page can show or that Markdown, its directives or its formulas would read."""
     return SIGNS.sub(r"\\\1", show(" ".join(text.split())))
-
-
-def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:
-    """The table, in which no number that two digits write as 0.00 is negative."""
-    numbers = table.select_dtypes("number")
-    return table.assign(**numbers.mask((numbers < 0) & (numbers > -0.005), 0.0))
 
 
 def head_name(head: int) -> str:

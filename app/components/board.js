@@ -271,7 +271,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     words,
     controls,
     make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys, glance), panel),
-    make("h4", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
+    make("h3", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
     chips,
   )
 
@@ -343,7 +343,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     const title = `“${data.words[step]}”`
     const correlation = (value, what) => `${value === null ? "unknown" : signed(value)} over ${what}`
     panel.replaceChildren(
-      make("h3", {}, title),
+      make("h2", {}, title),
       make(
         "p",
         {},
@@ -386,7 +386,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       gathered = pooled(data.groups, memory.head, region),
       seen = data.seen.map((line) => line[region])
     panel.replaceChildren(
-      make("h3", {}, `Region ${region + 1}`),
+      make("h2", {}, `Region ${region + 1}`),
       make("p", {}, data.names[region]),
       heading(memory.beyond ? "Its group, beyond the usual" : "Its group", "share | of the usual"),
       ...ranked(weights, 6)
@@ -425,7 +425,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       )
       matrix.of = of
       panel.replaceChildren(
-        make("h3", {}, "What each gathers from each"),
+        make("h2", {}, "What each gathers from each"),
         make(
           "p",
           { class: "note" },

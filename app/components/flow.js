@@ -139,7 +139,7 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
         focusin: () => point(name),
         focusout: () => point(null),
       },
-      make("h3", {}, button),
+      make("h2", {}, button),
       ...(symbol.length && !compact ? [make("p", { class: "symbol" }, ...symbol.filter(Boolean))] : []),
       ...(told ? [make("p", { class: "unseen" }, told)] : []),
       ...(name === "regions" ? [stage] : []),

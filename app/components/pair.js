@@ -109,10 +109,10 @@ export default function ({ data, parentElement, setStateValue }) {
   const pair = make(
     "div",
     { class: "pair" },
-    two("", ...sides.map((s, at) => make("section", {}, make("h3", {}, data.titles[at]), s.words))),
+    two("", ...sides.map((s, at) => make("section", {}, make("h2", {}, data.titles[at]), s.words))),
     said,
     make("div", { class: "controls" }, select, displaySettings()),
-    two("", ...sides.map((s, at) => make("div", {}, make("h4", {}, data.titles[at]), s.stage, s.legend, s.readout))),
+    two("", ...sides.map((s, at) => make("div", {}, make("h3", {}, data.titles[at]), s.stage, s.legend, s.readout))),
     looked,
     attributes,
   )

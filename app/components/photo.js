@@ -174,7 +174,7 @@ function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
     make("data", { class: last > 0.1 ? "falls" : "" }, more),
   )
 }
-const heading = (text, note = "", help = "") => make("h4", { title: help }, text, make("em", {}, note))
+const heading = (text, note = "", help = "") => make("h3", { title: help }, text, make("em", {}, note))
 const fallTold = (fall) =>
   fall == null ? "" : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`
 

@@ -78,7 +78,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   }
   const layers = [overlay(now), overlay(then)]
   const readout = make("p", { class: "readout", "aria-live": "polite" }),
-    changedTitle = make("h4"),
+    changedTitle = make("h2"),
     changed = make("p", { class: "caption" }),
     effect = make("p", { class: "readout", "aria-live": "polite" })
   const minis = make(
@@ -125,7 +125,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   const sliderLabel = make("label"),
     curve = make("div", { class: "curve" }),
     told = make("p", { class: "readout", "aria-live": "polite" })
-  const listTitle = make("h4"),
+  const listTitle = make("h2"),
     note = make(
       "p",
       { class: "note" },
@@ -168,13 +168,13 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       make(
         "section",
         {},
-        make("h4", {}, `${data.title} on the photograph as it is: log p ${signed(scene.total)}`),
+        make("h2", {}, `${data.title} on the photograph as it is: log p ${signed(scene.total)}`),
         words,
       ),
       make("section", {}, changedTitle, changed),
       make("div", {}, now.stage, now.legend, readout),
       after,
-      make("div", {}, make("h4", {}, "Take away the most attended", kinds), sliderLabel, slider, curve, told),
+      make("div", {}, make("h2", {}, "Take away the most attended", kinds), sliderLabel, slider, curve, told),
       make("div", {}, listTitle, minis, chips, note),
     ),
     make("label", {}, "Add an attribute", word),

@@ -185,7 +185,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const cite = (text, name) => text + (data.cited[name] && `, ${data.cited[name]}`)
   const global = data.coarse && picture(cite("Groups first", "coarse"))
   const local = picture(cite(data.coarse ? "Regions revisited" : "Regions", "fine"))
-  const title = make("h3"),
+  const title = make("h2"),
     facts = make("p"),
     deed = make("div", { class: "deed" })
   const change = make("p", { class: "change" })
@@ -242,7 +242,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   }
 
   const bar = (weight, most) => make("i", { style: `--share: ${(100 * weight) / most}%` })
-  const fall = (value) => make("data", { class: value > 0.1 ? "falls" : "" }, signed(value))
+  const fall = (value) => make("data", { class: value > 0.1 ? "falls" : "" }, signed(value, 3))
   const points = (v) => (Math.abs(v) < 0.0005 ? "0.0" : (v < 0 ? "−" : "+") + Math.abs(100 * v).toFixed(1))
   const list = (css, ...rows) => make("div", { class: `list ${css}` }, ...rows)
 

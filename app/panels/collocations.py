@@ -1,7 +1,8 @@
 """What the page Collocations draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ import streamlit as st
 
 from analysis.collocations import Tree, cluster, frequent, lift_grid, lift_table
 from analysis.figures import collocation_map, head_map, lift_against_pmi, reach_of
-from analysis.numbers import signed
+from analysis.numbers import signed, times
 from app.components.maps import maps
 from app.photographs.gallery import MOST, Entry, entries, folder, thumbnail
 from app.photographs.photograph import as_png_url
 from app.state import PIVOT, SCATTER, choose_map, choose_point
 from app.texts import plain
 from app.widgets.export import draw_lifts_export, draw_pivot_export
-from app.widgets.pick import figure_config
-from app.widgets.tables import offer_csv
+from app.widgets.pick import figure_config, warn_of_unknown
+from app.widgets.tables import as_written, offer_csv
 from glied.errors import GliedError
 from glied.traces import Trace
 
@@ -27,14 +28,13 @@ ATTRIBUTES = 40  # attributes of the data set's map
 ROWS = 250  # pixels of a table
 COLUMNS = {
     "lift": st.column_config.NumberColumn(
-        "lift", format="%.2f×", help="Attention as a multiple of the even share: weight times number of attributes"
+        "lift", help="Attention as a multiple of the even share: weight times number of attributes"
     ),
     "fall": st.column_config.NumberColumn(
-        "fall of log p", format="%.3f", help="How far log p of the next word falls without this attribute"
+        "fall of log p", help="How far log p of the next word falls without this attribute"
     ),
     "pmi": st.column_config.NumberColumn(
         "caption PMI",
-        format="%+.2f",
         help="Pointwise mutual information of the two words in the training captions: above 0, more often together "
         "than by chance",
     ),
@@ -43,6 +43,7 @@ COLUMNS = {
     ),
     "photographs": st.column_config.NumberColumn(help="Photographs over which the lift was averaged"),
 }
+WRITTEN: dict[str, Callable[[float], str]] = {"lift": times, "fall": partial(signed, digits=3), "pmi": signed}
 EXTREMES = {
     "Strongest": ("strongest", "The highest lifts."),
     "Learned but rare": (
@@ -65,7 +66,7 @@ def draw_map(figure: Any, alt: str) -> None:
 
 def show_rows(table: pd.DataFrame, alt: str, file: str) -> None:
     """A table of pairs, its first rows in view. Where a pair is strongest is told in its CSV file alone."""
-    shown = table.drop(columns="where", errors="ignore")
+    shown = as_written(table.drop(columns="where", errors="ignore"), WRITTEN)
     st.dataframe(shown, hide_index=True, alt=alt, column_config=COLUMNS, placeholder="–", height=ROWS)
     offer_csv(table, file)
 
@@ -110,7 +111,7 @@ def draw_agreement(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
 @st.fragment
 def draw_grid(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     """Pivots by attributes, both in order of likeness."""
-    st.subheader("Many pivots")
+    st.header("Many pivots")
     known = frequent(pairs)
     pivots = st.multiselect(
         "Pivots of the map",
@@ -142,7 +143,9 @@ def draw_grid(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
 def draw_pairs(report: Mapping[str, Any], pairs: pd.DataFrame) -> None:
     """Any pivot of the report, by itself and among all others."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        pivot = st.selectbox("Pivot", frequent(pairs), key=PIVOT.name, bind="query-params", width=240)
+        known = frequent(pairs)
+        warn_of_unknown(PIVOT.name, known, "the pivot")
+        pivot = st.selectbox("Pivot", known, key=PIVOT.name, bind="query-params", width=240)
         own = pairs[pairs["pivot"] == pivot].drop(columns="pivot")
         attribute = st.selectbox(
             "Strongest where, with the attribute", own["attribute"], key="attribute", bind="query-params", width=300

@@ -16,7 +16,7 @@ from glied.evaluation.report import KEY_SHARE, say_partners
 
 def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -> None:
     """Is the attention true? Pointing, groups and falls, each with a sentence of what its numbers say."""
-    st.subheader("Is the attention true?")
+    st.header("Is the attention true?")
     if without:
         st.info(
             f"Made without `--grounding`, so that no attention was measured: {', '.join(without)}.",
@@ -69,7 +69,7 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
         return
     st.markdown("**Do groups keep to one thing?**")
     st.plotly_chart(
-        mean_bars(table, "regions", scores.GROUPED | scores.BEYOND, "lift (1 = even share, or the usual)", even=1.0),
+        mean_bars(table, "regions", scores.GROUPED | scores.BEYOND, "lift (1 = even or usual)", even=1.0),
         key="groups",
         config=figure_config(),
         alt="Lift of a region's group on regions of the same entity, of others, and near ones of none",

@@ -83,7 +83,7 @@ st.markdown(
     "Image Captioning*, IJCAI 2019) first distils them."
 )
 st.page_link("views/how.py", label="The way of one word through either, step by step", icon=":material/schema:")
-st.subheader("What attention does not tell")
+st.header("What attention does not tell")
 st.markdown(
     "- A weight says where a value was read, not that the word depends on it. Beside each weight stands the **fall**: "
     "how far the word's log-probability falls when that region or attribute is taken away.\n"
@@ -93,11 +93,11 @@ st.markdown(
     "- The mean over heads hides heads that disagree; look at them one by one."
 )
 draw_measured()
-st.subheader("Keys")
+st.header("Keys")
 st.markdown(KEYS)
-st.subheader("Terms")
+st.header("Terms")
 st.markdown(TERMS)
-st.subheader("The equations and their code")
+st.header("The equations and their code")
 st.caption(
     "Each line of code on the right is read from the package that runs here; the tests hold it equal to the equation "
     "on its left, written out in loops. Where a symbol is made, the lines before it tell."
@@ -106,7 +106,7 @@ for part, numbers in PARTS.items():
     st.markdown(f"**{part}**")
     for number in numbers:
         draw_equation(number)
-st.subheader("The checkpoints")
+st.header("The checkpoints")
 running = engine()
 for name, title in running.titles.items():
     model = running.models[name]

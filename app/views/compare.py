@@ -19,7 +19,7 @@ from analysis.diff import (
     score_table,
     strongest_move,
 )
-from analysis.numbers import percent, times
+from analysis.numbers import decimal, percent, signed, times
 from app.components.pair import Sentence, pair
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question, Reading
@@ -27,15 +27,14 @@ from app.engine.reports import comparable
 from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
 from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, follow_address
-from app.texts import plain, without_minus_zero
+from app.texts import plain
 from app.widgets.export import draw_compare_export
 from app.widgets.pick import RL, forget_empty, pick_model, pick_one, pick_photograph, show_gallery, warn_of_unknown
-from app.widgets.tables import show_table
+from app.widgets.tables import as_written, show_table
 from glied.evaluation.report import COMPARED
 from glied.traces import Trace
 
-LOG_P = st.column_config.NumberColumn(format="%.2f")
-SHARE = st.column_config.NumberColumn(format="percent")
+FALL = partial(signed, digits=3)
 KINDS = ("Two captioners", "Two photographs")
 
 
@@ -210,10 +209,10 @@ def draw_moves(own: Side, other: Side, step: int) -> None:
         table = pd.concat(tables, names=["captioner", None]).reset_index("captioner")
         shown = {"name": "attention function", "word": f"“{spoken(words[0])}”", "rival": f"“{spoken(words[1])}”"}
         show_table(
-            without_minus_zero(table).rename(columns=shown),
+            table.rename(columns=shown),
             f"Changes of log p of {words[0]} and {words[1]} when one attention function is even",
             "even-attention.csv",
-            dict.fromkeys((shown["word"], shown["rival"]), LOG_P),
+            written=dict.fromkeys((shown["word"], shown["rival"]), signed),
         )
 
 
@@ -264,11 +263,13 @@ def draw_differences(left: Side, right: Side, table: pd.DataFrame, verb: str) ->
             "replay. Where two captions have parted, those words differ as well."
         )
         st.dataframe(
-            without_minus_zero(table[list(names)]).rename(columns=names),
+            as_written(
+                table[list(names)].rename(columns=names),
+                {name: signed for column, name in names.items() if "_" in column},
+            ),
             hide_index=True,
             height="content",
             placeholder="–",
-            column_config={name: LOG_P for column, name in names.items() if "_" in column},
             alt=f"Words that differ between {left.title} and {right.title}, with their log-probabilities under both",
         )
         _draw_evidence(left, right)
@@ -296,13 +297,12 @@ def _draw_evidence(left: Side, right: Side) -> None:
         .reset_index("side")
         .rename(columns=names)
     )
-    kinds = {name: SHARE if "attention" in column else LOG_P for column, name in names.items() if "_" in column}
+    written = {n: percent if "attention" in column else FALL for column, n in names.items() if "_" in column}
     st.dataframe(
-        without_minus_zero(table),
+        as_written(table, written),
         hide_index=True,
         height="content",
         placeholder="–",
-        column_config=kinds,
         alt="Region and attribute that each differing word looked at most, and the fall of its log p without them",
     )
     st.caption(
@@ -318,13 +318,16 @@ def draw_runners_up(left: Side, right: Side) -> None:
         assert side.reading.decoded
         found = side.reading.decoded.captions
         column.dataframe(
-            pd.DataFrame(
-                {
-                    "log p": [c.log_probability for c in found],
-                    "ranked by": [c.score for c in found],
-                    "caption": [c.text for c in found],
-                }
-            ).round(2),
+            as_written(
+                pd.DataFrame(
+                    {
+                        "log p": [c.log_probability for c in found],
+                        "ranked by": [c.score for c in found],
+                        "caption": [c.text for c in found],
+                    }
+                ),
+                {"log p": signed, "ranked by": signed},
+            ),
             hide_index=True,
             alt=f"The best captions of {side.title} with their scores",
         )
@@ -350,8 +353,10 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     table = score_table(own, other, photograph.id, COMPARED)
     names = {"left": left.title, "right": right.title, "difference": f"{right.title} minus {left.title}"}
     place.dataframe(
-        table.rename(columns=names | {"spread": "its usual size"}),
-        column_config=dict.fromkeys([*names.values(), "its usual size"], st.column_config.NumberColumn(format="%.1f")),
+        as_written(
+            table.rename(columns=names | {"spread": "its usual size"}),
+            dict.fromkeys([*names.values(), "its usual size"], partial(decimal, digits=1)),
+        ),
         alt=f"Scores of {left.title} and {right.title} on this photograph, times 100",
     )
     place.caption(

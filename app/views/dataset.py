@@ -1,6 +1,7 @@
 """Data set: the captioners' reports of `evaluate` as a page."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import streamlit as st
 
 from analysis import scores
 from analysis.figures import score_scatter, training_curve
+from analysis.numbers import decimal, signed
 from analysis.scores import Report
 from app.engine.ask import engine
 from app.engine.reports import report_or_why
@@ -16,7 +18,7 @@ from app.photographs.gallery import MOST, entries, folder, human_captions, open_
 from app.state import POINT, SCATTER, choose_point, rows_of
 from app.texts import plain
 from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pair, pick_report_set
-from app.widgets.tables import offer_csv, show
+from app.widgets.tables import as_written, offer_csv, show
 from glied.errors import GliedError
 
 CURVES = Path(__file__).parents[2] / "docs" / "curves.csv"
@@ -25,8 +27,8 @@ BUSY = "Drawing samples of the photographs …"
 LISTED = 10  # wins, and losses
 LINES = 52  # pixels of a row in which a caption breaks into two lines
 WIDE = {name: st.column_config.TextColumn(width=250) for name in ("GLIED caption", "Base caption")}
-WIDE["difference"] = st.column_config.NumberColumn(format="%+.1f", width="small")
-ONE_DIGIT = {name: st.column_config.NumberColumn(format="%.1f") for name in ("difference", "Base", "GLIED")}
+WIDE["difference"] = st.column_config.NumberColumn(width="small")
+WRITTEN = {"difference": partial(signed, digits=1)} | dict.fromkeys(("Base", "GLIED"), partial(decimal, digits=1))
 
 
 @st.cache_data(max_entries=8, show_spinner=BUSY)
@@ -88,7 +90,7 @@ def draw_origin(report: Report) -> None:
 
 def draw_scores(found: dict[str, Report]) -> None:
     """Every captioner's scores with intervals."""
-    st.subheader("Scores")
+    st.header("Scores")
     titled = {engine().titles[name]: report for name, report in found.items()}
     table = score_table(tuple(title + stamp(report) for title, report in titled.items()), titled)
     show(table, "Scores of each captioner, with 95 % intervals", "scores")
@@ -102,7 +104,7 @@ def draw_scores(found: dict[str, Report]) -> None:
 
 def draw_differences(glied: Report, base: Report) -> None:
     """GLIED minus Base on the same photographs."""
-    st.subheader("GLIED minus Base")
+    st.header("GLIED minus Base")
     table = difference_table((stamp(glied), stamp(base)), glied, base)
     st.markdown("\n".join(f"- {scores.say_difference(row)}" for row in table.to_dict("records")))
     show(table, "GLIED minus Base by metric, with interval and p", "glied_minus_base", digits=2)
@@ -115,7 +117,7 @@ def draw_differences(glied: Report, base: Report) -> None:
 @st.fragment
 def draw_photographs(glied: Report, base: Report) -> None:
     """Both captioners photograph by photograph: a chart and two lists to choose from, and the one that is chosen."""
-    st.subheader("Photograph by photograph")
+    st.header("Photograph by photograph")
     metrics = scores.shared_metrics([glied, base])
     if not metrics:
         st.info("These reports have no score for single photographs.", icon=":material/info:")
@@ -172,7 +174,7 @@ def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
     key = f"{name} {chosen}"  # a new table for each choice, so that it marks this one only
     st.caption("Chosen for being extreme: look at them to learn, not to judge.")
     st.dataframe(
-        rows[["difference", "GLIED caption", "Base caption"]],
+        as_written(rows[["difference", "GLIED caption", "Base caption"]], WRITTEN),
         hide_index=True,
         row_height=LINES,
         height="content",
@@ -182,7 +184,7 @@ def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
         selection_default={
             "selection": {"rows": rows.index[rows["id"] == chosen].tolist(), "columns": [], "cells": []}
         },
-        column_config=ONE_DIGIT | WIDE,
+        column_config=WIDE,
         alt=f"GLIED's {len(rows)} largest {name} against Base",
     )
 
@@ -216,9 +218,10 @@ def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[s
         name: [100 * report["images"][id][m] for m in metrics] for name, report in (("Base", base), ("GLIED", glied))
     }
     st.dataframe(
-        pd.DataFrame({"metric": metrics, **own}).assign(difference=lambda t: t["GLIED"] - t["Base"]),
+        as_written(
+            pd.DataFrame({"metric": metrics, **own}).assign(difference=lambda t: t["GLIED"] - t["Base"]), WRITTEN
+        ),
         hide_index=True,
-        column_config=ONE_DIGIT,
         alt="Scores of both captions of this photograph",
     )
     if not entry:
@@ -234,7 +237,7 @@ def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[s
 
 def draw_habits(found: dict[str, Report]) -> None:
     """Length, variety, repetition and novelty."""
-    st.subheader("How captions are written")
+    st.header("How captions are written")
     table = scores.habit_table({engine().titles[name]: report for name, report in found.items()})
     show(table, "How each captioner and people write", "habits")
     st.caption(
@@ -245,7 +248,7 @@ def draw_habits(found: dict[str, Report]) -> None:
 
 def draw_curves() -> None:
     """The trainings of the shipped captioners."""
-    st.subheader("Learning curves")
+    st.header("Learning curves")
     table = pd.read_csv(CURVES)
     for tab, (column, title) in zip(st.tabs(list(TRAINED.values())), TRAINED.items(), strict=True):
         with tab:

@@ -147,7 +147,7 @@ def draw_captions(free: Reading, begun: Reading, prefix: tuple[str, ...], photog
 def draw_tables(reading: Reading) -> None:
     """The finished captions, and the whole tree, as tables."""
     nodes = nodes_of(reading)
-    st.subheader("Captions that finished")
+    st.header("Captions that finished")
     st.dataframe(
         finished_table(nodes).style.format({"log p": signed, "ranked by": signed}),
         hide_index=True,

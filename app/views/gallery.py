@@ -150,11 +150,14 @@ def notes(entry: Entry, record: Record | None, query: str, order: str, gain: Map
     if record and record.attributes:
         asked = tuple(terms(query))
         first = sorted(record.attributes, key=lambda word: not (asked and word.startswith(asked)))[:ATTRIBUTES]
-        lines.append(", ".join(f"{word} {percent(record.attributes[word])}" for word in first))
+        told = [f"{word} {percent(record.attributes[word])}".replace(" ", "\xa0") for word in first]  # whole in a line
+        lines.append(", ".join(told))
     if record and order == CONFIDENCE:
         lines.append(f"log p per word {signed(record.confidence)}")
     if order == GAIN:
-        lines.append(f"CIDEr {gain[entry.id]:+.0f} against Base" if entry.id in gain else "in no evaluation report")
+        lines.append(
+            f"CIDEr {signed(gain[entry.id], 0)} against Base" if entry.id in gain else "in no evaluation report"
+        )
     return lines
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.changes import caption_table, change_table
-from analysis.numbers import signed
+from analysis.numbers import percent, signed
 from app.components.removal import After, removal, taken, taken_away
 from app.edits import Change, History, address_of, asked, in_words, sensible, why_not_said
 from app.engine.ask import engine, traced, warn_if_unlike
@@ -23,9 +23,10 @@ from app.state import (
     step_of,
     travelled,
 )
-from app.texts import plain, without_minus_zero
+from app.texts import plain
 from app.widgets.export import draw_whatif_export
 from app.widgets.pick import pick_model, pick_photograph, show_gallery
+from app.widgets.tables import as_written
 from glied.errors import GliedError
 from glied.scene import AS_IT_IS, Edit
 from glied.traces import Trace
@@ -175,14 +176,14 @@ def draw_effect(before: Trace, replayed: Trace) -> None:
     bar = st.column_config.ProgressColumn(width="small", format="%.2f", min_value=0.0, max_value=reach)
     with st.expander("Its words on the changed scene, as a table", icon=":material/table:"):
         st.dataframe(
-            without_minus_zero(table),
+            as_written(table, {"before": signed, "after": signed}),
             hide_index=True,
             height="content",
             column_config={
                 "fell": bar,
                 "rose": bar,
-                "before": st.column_config.NumberColumn("log p before", format="%.2f"),
-                "after": st.column_config.NumberColumn("log p after", format="%.2f"),
+                "before": "log p before",
+                "after": "log p after",
                 "likeliest": "likeliest there now",
             },
             alt="Change in log-probability of every word of the first caption",
@@ -223,16 +224,16 @@ def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change,
     sums = [float(trace.log_probabilities.sum()) for trace in (said, own)]
     st.markdown(f"These words have log p {signed(sums[0])}, {title}’s own, “{plain(own.text)}”, {signed(sums[1])}.")
     st.dataframe(
-        without_minus_zero(table),
+        as_written(table, {"log_p": signed, "likeliest_p": percent, "own_log_p": signed}),
         hide_index=True,
         height="content",
         placeholder="–",
         column_config={
-            "log_p": st.column_config.NumberColumn("log p", format="%.2f"),
+            "log_p": "log p",
             "likeliest": f"{title} would have said",
-            "likeliest_p": st.column_config.NumberColumn("with probability", format="percent"),
+            "likeliest_p": "with probability",
             "own": "word of its own caption",
-            "own_log_p": st.column_config.NumberColumn("log p of that", format="%.2f"),
+            "own_log_p": "log p of that",
         },
         alt=f"Log-probability of every word that was written, beside {title}’s own caption",
     )

@@ -35,7 +35,7 @@ from glied.traces import Trace
 
 T = TypeVar("T")
 PER_PAGE = 24
-RL = "RL: self-critical training, in which a captioner's own captions are scored against people's (CIDEr-D)"
+RL = "RL: self-critical training, in which a captioner’s own captions are scored against people’s (CIDEr-D)"
 GONE = (
     "Your own photograph is gone: it was kept in memory for one visit, which a reload ends. Upload it again to see it."
 )
@@ -69,7 +69,7 @@ def pick_photograph() -> Photograph:
         key=PHOTO.name,
         persist_state="session",
         label_visibility="collapsed",
-        width=240,
+        width=200,
     )
     ask_upload()
     ADDRESSED.keep(id)
@@ -125,8 +125,9 @@ def pick_pair() -> tuple[str, str]:
     pairs = engine().pairs
     if len(pairs) == 1:
         return next(iter(pairs.values()))
-    pair = pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params")]
-    explain_rl()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pair = pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params")]
+        explain_rl()
     return pair
 
 

@@ -1,10 +1,14 @@
 """Tables that can be sorted, searched and taken away as CSV."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
+from pandas.io.formats.style import Styler
+
+from analysis.numbers import decimal
 
 
 def show_table(
@@ -14,12 +18,22 @@ def show_table(
     columns: Mapping[str, Any] | None = None,
     written: Mapping[str, Callable[[float], str]] | None = None,
 ) -> None:
-    """A table, and the same as a file; `columns` say how those of them that it has are shown, `written` how their
-    numbers are written, which are sorted as numbers all the same."""
-    known = {name: write for name, write in (written or {}).items() if name in table}
-    shown = table.style.format(known, na_rep="–") if known else table  # type: ignore[arg-type]
-    st.dataframe(shown, hide_index=True, alt=alt, column_config=dict(columns or {}), placeholder="–")
+    """A table, and the same as a file; `columns` say how those of them that it has are shown, `written` as in
+    `as_written`."""
+    st.dataframe(
+        as_written(table, written or {}),
+        hide_index=True,
+        alt=alt,
+        column_config=dict(columns or {}),
+        placeholder="–",
+    )
     offer_csv(table, file)
+
+
+def as_written(table: pd.DataFrame, written: Mapping[str, Callable[[float], str]]) -> Styler:
+    """The table with the numbers of those `written` columns that it has in writing; they are sorted as numbers."""
+    known = {name: write for name, write in written.items() if name in table}
+    return table.style.format(known, na_rep="–")  # type: ignore[arg-type]
 
 
 def offer_csv(table: pd.DataFrame, file: str, label: str = "CSV") -> None:
@@ -51,6 +65,5 @@ COLUMNS = {
 
 def show(table: pd.DataFrame, alt: str, name: str, digits: int = 1) -> None:
     """A table of scores, and the same as a file."""
-    numbers = table.select_dtypes("float").columns
-    formats = {column: st.column_config.NumberColumn(format=f"%.{digits}f") for column in numbers}
-    show_table(table, alt, f"{name}.csv", formats | COLUMNS)
+    numbers = [column for column in table.select_dtypes("float") if column not in COLUMNS]
+    show_table(table, alt, f"{name}.csv", COLUMNS, dict.fromkeys(numbers, partial(decimal, digits=digits)))

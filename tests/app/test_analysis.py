@@ -11,7 +11,7 @@ from jaxtyping import TypeCheckError
 from analysis import attention, groups
 from analysis.beam import beam_nodes
 from analysis.diff import align, evidence_table
-from analysis.numbers import percent, signed, times
+from analysis.numbers import decimal, percent, signed, times
 from analysis.page import Account, page
 from glied.captions import DecodeOptions
 from glied.decode import caption
@@ -226,4 +226,5 @@ def test_numbers_are_written_one_way():
     }
     assert {p: percent(p) for p in shares} == shares
     assert [signed(v) for v in (-0.004, -0.005, 0.0, 1.684, float("nan"))] == ["0.00", "−0.01", "0.00", "+1.68", "–"]
+    assert [decimal(v) for v in (-0.004, -0.005, 0.0, 1.684, float("nan"))] == ["0.00", "−0.01", "0.00", "1.68", "–"]
     assert (signed(-0.0123, 3), times(1.25)) == ("−0.012", "1.3×")

@@ -154,6 +154,7 @@ def test_photograph_and_captioner_stay_from_page_to_page(explore: Open):
         ({"model": "Base"}, 0),
         ({"region": "99"}, 1),
         ({"region": "x"}, 1),
+        ({"region": "0"}, 1),
         ({"step": "1", "head": "2", "photo": "rocket"}, 0),
     ],
 )

@@ -329,6 +329,11 @@ def test_an_address_opens_pivot_and_attribute_and_nonsense_falls_back(open_app: 
     app = opened(open_app, scope=DATASET, pivot="man", attribute="beach")
     assert fine(app)
     assert (app.selectbox(key="pivot").value, app.selectbox(key="attribute").value) == ("man", "beach")
+    app = opened(open_app, scope=DATASET, pivot="<b>")
+    assert fine(app)
+    assert [toast.value for toast in app.toast] == [
+        r"The address asked for the pivot “\<b\>”, which is not here; the usual one is shown."
+    ]
     app = opened(open_app, scope="?", pivot="<b>", head="x", ask="")
     assert fine(app)
 

@@ -228,7 +228,7 @@ def test_the_page_shows_the_report(open_dataset: Open):
     assert f"{len(IDS)} photographs" in text
     assert "CIDEr: +10.0 (95 % interval +10.0 to +10.0" in text
     assert len(app.get("plotly_chart")) == 5 + 3  # learning curves
-    assert {"Scores", "GLIED minus Base", "Is the attention true?"} <= {part.value for part in app.subheader}
+    assert {"Scores", "GLIED minus Base", "Is the attention true?"} <= {part.value for part in app.header}
     assert len(app.get("download_button")) >= 6
 
 
@@ -303,7 +303,7 @@ def test_half_a_pair_is_shown_without_comparison(open_dataset: Open, folder: Pat
     assert fine(app)
     assert "could not be read" in app.info[0].value
     assert list(app.dataframe[0].value["captioner"]) == ["GLIED"]
-    assert "GLIED minus Base" not in {part.value for part in app.subheader}
+    assert "GLIED minus Base" not in {part.value for part in app.header}
 
 
 def test_another_split_is_left_out(open_dataset: Open, folder: Path):

@@ -167,7 +167,7 @@ def test_tiles_show_both_captions_and_where_they_differ(open_gallery: Callable[.
         {"by": "GLIED", "words": ["a", "man"], "differs": [False, True]},
         {"by": "Base", "words": ["a", "dog"], "differs": [False, True]},
     ]
-    assert first["notes"] == ["hat 90%, grass 20%"]
+    assert first["notes"] == ["hat\xa090\xa0%, grass\xa020\xa0%"]
     assert [line["by"] for line in second["captions"]] == ["GLIED and Base"]
     assert (third["captions"], third["notes"]) == ([], ["Caption to come"])
     assert f"Captions of 3 of {OURS} photographs" in app.get("progress")[0].proto.text
@@ -197,7 +197,7 @@ def test_search_finds_titles_captions_and_attributes(
     app.text_input(key="search").set_value(query).run()
     assert titles(app) == found
     if query == "grass":
-        assert tiles(app)[0]["notes"] == ["grass 20%, hat 90%"]  # what was searched comes first
+        assert tiles(app)[0]["notes"] == ["grass\xa020\xa0%, hat\xa090\xa0%"]  # what was searched comes first
     assert titles(open_gallery(search=query)) == found
 
 
@@ -218,7 +218,7 @@ def test_the_least_confident_come_first_and_those_to_come_last(open_gallery: Cal
     app = open_gallery()
     app.selectbox(key="sort").select("Lowest confidence first").run()
     assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Kitten"]
-    assert tiles(app)[0]["notes"][1] == "log p per word -3.00"
+    assert tiles(app)[0]["notes"][1] == "log p per word −3.00"
 
 
 def test_the_biggest_gain_is_offered_where_reports_know_it(
@@ -233,7 +233,7 @@ def test_the_biggest_gain_is_offered_where_reports_know_it(
     app = open_gallery()
     app.selectbox(key="sort").select("Biggest gain first").run()
     assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Kitten"]
-    assert [tile["notes"][-1] for tile in tiles(app)[:2]] == ["CIDEr +50 against Base", "CIDEr -10 against Base"]
+    assert [tile["notes"][-1] for tile in tiles(app)[:2]] == ["CIDEr +50 against Base", "CIDEr −10 against Base"]
 
 
 def test_a_folder_is_shown_a_page_at_a_time_without_its_damaged_files(

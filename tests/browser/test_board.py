@@ -195,7 +195,7 @@ def test_the_panel_says_how_much_the_key_alone_decides(open_page: Open):
 
 def test_the_chances_of_a_step_sum_to_1(open_page: Open):
     page = open_page("explore?photo=camera&step=3")
-    rows = page.locator(".panel h4", has_text="What it might have said here").locator("~ .row")
+    rows = page.locator(".panel h3", has_text="What it might have said here").locator("~ .row")
     expect(rows).to_have_count(11)
     expect(rows.last).to_contain_text("any other or (unknown)")
     shares = [text.split("\n")[-1] for text in rows.all_inner_texts()]
@@ -270,7 +270,7 @@ def test_word_and_head_come_along_from_explore(open_page: Open):
     stood(page)
     page.get_by_role("link", name="Decoding").first.click()
     expect(page).to_have_url(re.compile("decoding.*step=4&head=2"))
-    expect(page.locator(".about h3")).to_contain_text(word)
+    expect(page.locator(".about h2")).to_contain_text(word)
     expect(page.get_by_text("Head 2.")).to_be_visible()
     stood(page)
     page.get_by_role("link", name="Collocations").first.click()

@@ -94,13 +94,13 @@ def test_two_photographs_under_one_captioner_come_back_from_the_address(open_pag
     page.get_by_role("option", name="Coffee").click()
     expect(page).to_have_url(re.compile("second=Coffee"))
     settled(page)
-    expect(page.locator(".pair h3").nth(1)).to_have_text("Coffee")
+    expect(page.locator(".pair h2").nth(1)).to_have_text("Coffee")
     expect(page.get_by_text(re.compile("^(Both captions say|The captions share)"))).to_be_visible()
     assert page.locator(".stage img").first.get_attribute("src") != page.locator(".stage img").nth(1).get_attribute(
         "src"
     )
     again = open_page(page.url.split("/", 3)[3])
-    expect(again.locator(".pair h3")).to_have_text(["Spaniels", "Coffee"])
+    expect(again.locator(".pair h2")).to_have_text(["Spaniels", "Coffee"])
     assert not serious(again)
 
 

@@ -50,7 +50,7 @@ def test_the_diagram_says_the_numbers_of_explore(open_page: Open):
     name, share = row.locator("span").inner_text(), row.locator("data").inner_text()
     word = caption(page)[4]
     page.get_by_role("link", name="Explore: on the photograph").click()
-    expect(page.locator(".panel h3").first).to_have_text(f"“{word}”")
+    expect(page.locator(".panel h2").first).to_have_text(f"“{word}”")
     first = page.locator(".panel .row").first
     expect(first.locator("b")).to_have_text(name)
     expect(first.locator("data").first).to_have_text(share)
@@ -80,7 +80,7 @@ def test_a_word_chosen_in_the_diagram_is_that_of_the_board(open_page: Open):
 def test_base_lacks_what_it_does_not_declare(open_page: Open):
     page = open_page("how?photo=camera&model=Base")
     caption(page)
-    assert page.locator(".box h3").all_inner_texts() == [
+    assert page.locator(".box h2").all_inner_texts() == [
         "Regions",
         "Attributes",
         "The word just read",

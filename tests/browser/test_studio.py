@@ -75,6 +75,8 @@ def test_every_view_has_a_title_of_its_own_and_one_heading(open_page: Open, view
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_view_is_wider_than_a_telephone(open_page: Open, view: str):
     page = open_page(view, viewport={"width": 390, "height": 844})
+    expect(page.locator(".stMainBlockContainer")).to_have_css("padding-top", "72px")  # once main.py's style is there
+    expect(page.locator("h1")).to_have_count(1)
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
 
 
@@ -116,10 +118,10 @@ def test_no_label_lies_on_another(open_page: Open, photo: str, step: int):
 def test_a_word_by_mouse_and_keyboard_goes_to_the_address(open_page: Open):
     page = open_page("explore?photo=camera&step=1")
     said = words(page).split()
-    expect(page.locator(".panel h3").first).to_have_text(f"“{said[1]}”")
+    expect(page.locator(".panel h2").first).to_have_text(f"“{said[1]}”")
     page.locator(".words button").nth(4).click()
     expect(page).to_have_url(re.compile(r"step=4"))
-    expect(page.locator(".panel h3").first).to_have_text(f"“{said[4]}”")
+    expect(page.locator(".panel h2").first).to_have_text(f"“{said[4]}”")
     page.get_by_label("Word of the caption").press("ArrowRight")
     expect(page).to_have_url(re.compile(r"step=5"))
     stage = page.locator(".stage").first
@@ -140,11 +142,11 @@ def test_an_address_restores_the_view(open_page: Open):
     page.get_by_label("Attention head").first.select_option("2")
     expect(page).to_have_url(re.compile(r"head=2"))
     settled(page)
-    heading, caption = page.locator(".panel h3").first.inner_text(), words(page)
+    heading, caption = page.locator(".panel h2").first.inner_text(), words(page)
     path = page.url.split("/", 3)[3]
     again = open_page(path)
     assert words(again) == caption
-    expect(again.locator(".panel h3").first).to_have_text(heading)
+    expect(again.locator(".panel h2").first).to_have_text(heading)
     assert again.get_by_label("Attention head").first.input_value() == "2"
 
 
@@ -248,9 +250,9 @@ def test_a_beam_is_walked_without_the_server_and_forced_with_it(open_page: Open)
         return len(sent) - before
 
     force()
-    once, said = force(), page.locator(".about h3").inner_text()
+    once, said = force(), page.locator(".about h2").inner_text()
     nodes.nth(8).hover()
-    expect(page.locator(".about h3")).not_to_have_text(said)
+    expect(page.locator(".about h2")).not_to_have_text(said)
     nodes.first.focus()
     for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
@@ -259,7 +261,7 @@ def test_a_beam_is_walked_without_the_server_and_forced_with_it(open_page: Open)
 
 def test_a_pinned_word_of_the_beam_is_in_the_address_and_stays_in_view(open_page: Open):
     page = open_page("decoding?photo=camera&step=3")
-    nodes, title = page.get_by_role("treeitem"), page.locator(".about h3")
+    nodes, title = page.get_by_role("treeitem"), page.locator(".about h2")
     expect(nodes.first).to_be_visible()
     expect(page.locator(".scroller .number").nth(3)).to_have_text("4")
     expect(page.locator(".later")).to_have_text(re.compile(r"^steps? \d+"))  # the tree is cut at its right edge
