@@ -24,7 +24,7 @@ st.html(
     # in Streamlit it is paler than is readable
     '[data-testid="stCaptionContainer"] { opacity: .85; }'
     '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-history, .st-key-menu)) { display: none; }'
-    '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; max-width: 1px; }'
+    '[data-testid="stLayoutWrapper"]:has(> .st-key-heading) { position: absolute; width: 1px !important; }'
     # why a file is refused, which Streamlit reads out only
     ".stFileChip:has([role=alert]) { flex-wrap: wrap; max-width: 100%; height: auto; }"
     ".stFileChip [role=alert] { position: static; width: 100%; height: auto; margin: 0; clip-path: none; clip: auto; "

@@ -202,7 +202,8 @@ def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16]
             [r.scores if len(r.scores) else np.ones(n) for r, n in zip(found.values(), counts, strict=True)]
         )
         labels = [label for r, n in zip(found.values(), counts, strict=True) for label in r.labels or [""] * n]
-        file.create_dataset("labels", data=labels, dtype=h5py.string_dtype())
+        # of one length: HDF5 may search a damaged heap of texts for ever
+        file["labels"] = np.array([label.encode() for label in labels], "S")
         file.flush()
         with replacing(path) as aside:
             aside.write_bytes(file.id.get_file_image())
