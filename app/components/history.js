@@ -21,7 +21,11 @@ export default function () {
     clearTimeout(timer)
     timer = setTimeout(stand, 500)
   }
+  // an address that lost its step, say, is that of a page that is being left
   const views = (from, to) =>
+    Object.entries(VIEW).every(
+      ([name, absent]) => absent || to.searchParams.has(name) || !from.searchParams.has(name),
+    ) &&
     Object.entries(VIEW).some(
       ([name, absent]) =>
         from.searchParams.get(name) !== to.searchParams.get(name) && (absent || from.searchParams.has(name)),

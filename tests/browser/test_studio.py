@@ -182,6 +182,18 @@ def test_back_leads_to_the_photograph_and_the_page_before_as_they_were(open_page
     expect(page).to_have_url(re.compile("explore.photo=grace_hopper&step=(?!3)"))
 
 
+def test_another_page_is_one_step_of_back(open_page: Open):
+    page = open_page("explore?photo=camera&step=4")
+    expect(page).to_have_url(re.compile("step=4&head=0"))
+    for title, address in (("Decoding", "decoding.*step=4&head=0"), ("How it works", "how.*step=4&head=0")):
+        stood(page)
+        before = page.evaluate("history.length")
+        page.get_by_role("link", name=title, exact=True).first.click()
+        expect(page).to_have_url(re.compile(address))
+        stood(page)
+        assert page.evaluate("history.length") == before + 1
+
+
 def test_uploads_good_and_bad(open_page: Open, tmp_path):
     page = open_page("explore")
     page.get_by_role("button", name="Use your own").click()
