@@ -20,7 +20,7 @@ def words(page: Page, at: int = 0) -> str:
     """The caption on a board, once it is there."""
     board = page.locator(".words").nth(at)
     expect(board.locator("button").first).to_be_visible()
-    return " ".join(board.locator("button span:first-child").all_inner_texts())
+    return " ".join(board.locator("button").evaluate_all("found => found.map((b) => b.firstChild.textContent)"))
 
 
 def frames(page: Page) -> list:
