@@ -48,7 +48,7 @@ def kill(count: int, seed: int) -> Found:
             elif results(work, tasks[name]) != expected[name]:
                 failures.append(f"{case}: another result")
             shutil.rmtree(work)
-            print(f"{sum(killed.values())} of {count} kills, {len(failures)} failures", flush=True)
+            print(f"{sum(killed.values())} of {count} kills, {len(failures)} failures", *failures[-1:], flush=True)
         figures |= {f"kills of {name} ({seconds[name]:.1f} s)": killed[name] for name in LONG}
     promise = "started again, the command ends with the result of a run that was never killed, bit for bit"
     return Found("Kills at random moments", promise, sum(killed.values()), failures, figures)
