@@ -2,6 +2,7 @@
 
 import glied  # noqa: F401, I001  before torch: it sets how threads wait
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A shared machine is slow at times: no test fails because it took long.
 settings.register_profile("glied", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("glied")
+# A shell that runs tests in the background has them, and what they start, ignore Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # tiny models: threads would only wait for each other
 
 
