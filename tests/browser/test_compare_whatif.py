@@ -110,7 +110,7 @@ def test_each_side_is_named_over_its_caption_its_photograph_and_its_lists(open_p
         expect(page.locator(".pair").get_by_role("heading", name=name, exact=True)).to_have_count(2)
     page.get_by_text("What both words looked at").click()
     for at, name in enumerate(("Base", "GLIED")):
-        expect(page.locator(".panel").nth(at).locator("h4").first).to_contain_text(f"{name}, “")
+        expect(page.locator(".panel").nth(at).locator("h3").first).to_contain_text(f"{name}, “")
 
 
 @pytest.mark.parametrize("path", ["compare?photo=spaniels", "whatif?photo=spaniels", "how?photo=spaniels"])
