@@ -121,7 +121,7 @@ def test_a_word_comes_along_to_explore_where_no_board_was_shown(open_page: Open,
     expect(row.nth(4)).to_have_attribute("aria-pressed", "true")
     word = row.nth(4).inner_text().split()[0]
     settled(page).get_by_role("link", name="Explore").first.click()
-    expect(page.locator(".board .panel h3")).to_have_text(f"“{word}”")
+    expect(page.locator(".board .panel h2")).to_have_text(f"“{word}”")
     expect(page).to_have_url(re.compile("explore.*step=4"))
 
 
