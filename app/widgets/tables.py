@@ -21,7 +21,7 @@ def show_table(
     """A table, and the same as a file; `columns` say how those of them that it has are shown, `written` as in
     `as_written`."""
     st.dataframe(
-        as_written(table, written or {}),
+        as_written(table, written) if written else table,
         hide_index=True,
         alt=alt,
         column_config=dict(columns or {}),
