@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 PARTS = ("files", "kills", "disk", "visitors", "clicks")
@@ -25,40 +26,40 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=5_000, help="clicks of one visitor")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        from stress import files, kills, report, visitors  # after prepare: they import torch
-        from stress.disk import fill
+    prepare(options.only)
+    from stress import files, kills, report, visitors  # after prepare: they import torch
+    from stress.disk import fill
 
-        runs = {
-            "files": lambda: files.mutate(options.files, options.seed),
-            "kills": lambda: kills.kill(options.kills, options.seed),
-            "disk": lambda: fill(options.writes),
-            "visitors": lambda: visitors.visit(options.visitors, options.minutes, options.seed),
-            "clicks": lambda: visitors.click(options.clicks),
-        }
-        failed = 0
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        for name in options.only:
-            print(f"{name} ...", flush=True)
-            found = runs[name]()
-            report.write({name: found}, options.out)
-            print(f"{name}: {found.cases} cases, {len(found.failures)} failures; see {options.out}", flush=True)
-            failed += len(found.failures)
+    runs = {
+        "files": lambda: files.mutate(options.files, options.seed),
+        "kills": lambda: kills.kill(options.kills, options.seed),
+        "disk": lambda: fill(options.writes),
+        "visitors": lambda: visitors.visit(options.visitors, options.minutes, options.seed),
+        "clicks": lambda: visitors.click(options.clicks),
+    }
+    failed = 0
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.only:
+        print(f"{name} ...", flush=True)
+        found = runs[name]()
+        report.write({name: found}, options.out)
+        print(f"{name}: {found.cases} cases, {len(found.failures)} failures; see {options.out}", flush=True)
+        failed += len(found.failures)
     sys.exit(failed > 0)
 
 
-def prepare(folder: Path) -> None:
-    """Starts this process again with one thread, and with the library before all others that can fill the disk."""
+def prepare(parts: Sequence[str]) -> None:
+    """Starts this process again with one thread and, for a full disk, with the library that fills it before others."""
     if os.environ.get("STRESS") == "prepared":
         return
     from stress.disk import build_shim
 
     os.environ |= {"STRESS": "prepared", "OMP_NUM_THREADS": "1"}
-    if shim := build_shim(Path(tempfile.mkdtemp(prefix="stress-"))):
+    if "disk" in parts:
+        shim = build_shim(Path(tempfile.mkdtemp(prefix="stress-")))
+        if shim is None:
+            sys.exit("Expected a C compiler, cc or gcc, to fill the disk, found none; install one, or leave disk out.")
         os.environ["LD_PRELOAD"] = str(shim)
-    else:
-        print("no C compiler: a full disk cannot be tried", flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "stress", *sys.argv[1:]])
 
 
