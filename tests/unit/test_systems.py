@@ -12,6 +12,7 @@ import torch
 from glied.baselines.build import build
 from glied.baselines.systems import SYSTEMS as CLASSES
 from glied.captions import DecodeOptions
+from glied.checkpoint import load
 from glied.config import PRESETS, preset
 from glied.decode import beam_search, draw
 from glied.evaluation import evaluate
@@ -19,6 +20,7 @@ from glied.evaluation.metrics import score
 from glied.experiments import ablation
 from glied.experiments.ablation import PAPER, SYSTEMS, compare_systems, systems_table
 from glied.model import explicit, fused
+from glied.training import material
 from glied.training.cross_entropy import TrainOptions
 from glied.training.material import Places
 
@@ -123,3 +125,14 @@ def test_table_2(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[2].startswith("| Up-Down (Anderson et al. 2018) | ")
     assert lines[2].endswith("| 50.1 | 24.9 | 14.8 | 113.2 |")
     assert {line.count("|") for line in lines} == {11}
+
+
+@pytest.mark.parametrize("name", ["updown", "base"])
+def test_each_has_its_training_command(name: str, places: Places, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "open_source", lambda name: colours.Colours())
+    places = ("--data", places.data, "--cache", places.cache, "--attributes", places.detector)
+    options = ("--run", tmp_path / name, "--epochs", 1, "--images", 8, "--min-count", 1)
+    assert tiny.run(monkeypatch, "train", name, *places, *options) == 0
+    checkpoint = load(tmp_path / name / "best.safetensors")
+    assert checkpoint.model.config.architecture == name
+    assert checkpoint.provenance["command"] == f"train {name}"
