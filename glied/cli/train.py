@@ -97,7 +97,7 @@ def _add(name: str, title: str) -> None:
         _train(name, run, training)
 
     train.__doc__ = f"Train {title} by cross-entropy; resumes the run where it was last saved."
-    train_app.command(train, name=name)
+    train_app.command(name=name)(train)
 
 
 for _name, _title in SYSTEMS.items():
