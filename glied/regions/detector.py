@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from glied import files
 from glied.errors import GliedError
 from glied.regions.boxes import iou, nms, roi_align
 from glied.scene import Regions
@@ -39,7 +40,7 @@ FITTING = 0.25  # share of the phrases of a box that a modifier must be expected
 
 FAMILY = "detector-2"  # another number whenever other code makes other regions of the same weights
 WEIGHTS = "GLIED_DETECTOR"  # the environment variable that names another file than the shipped one
-SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "detector.safetensors"
+SHIPPED = files.SHIPPED / "detector.safetensors"
 
 
 class Trunk(nn.Module):
