@@ -2,7 +2,6 @@
 
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
@@ -106,8 +105,7 @@ def test_the_readme_answers_four_questions(root):
 def test_the_python_of_the_readme_runs(root, tmp_path, monkeypatch):
     block = re.search(r"^    import glied\n(?:    .*\n|\n(?=    ))+", (root / "README.md").read_text(), re.M)
     (tmp_path / "checkpoints").symlink_to(root / "checkpoints")
-    gallery = Path(find_spec("skimage").origin).parent / "data"
-    Image.open(gallery / "astronaut.png").save(tmp_path / "photo.jpg")
+    Image.open(root / "app" / "photographs" / "astronaut.png").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     exec(dedent(block[0]), {})
     assert Trace.load(tmp_path / "photo.npz").region_falls.any()
