@@ -13,6 +13,9 @@ IMAGES ?=
 BIN := .venv/bin
 D2 := .venv-detectron2
 AUDIT := .venv-audit
+# Not compiled: Python compiles those modules that the app imports, once. For the tests all are, as what Python warns of
+# while it compiles would be an error there.
+INSTALL := python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.txt
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
 .PHONY: app wheel test check stress audit detectron2-test clean
@@ -56,11 +59,12 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "GLIED Studio needs Python 3.11 or newer; name one with PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e .
+	$(BIN)/$(INSTALL) -e .
 	@touch $@
 
 .venv/test.done: .venv/app.done
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[evaluate,test]'
+	$(BIN)/$(INSTALL) -e '.[evaluate,test]'
+	-$(BIN)/python -W ignore -m compileall -qq -j 0 "$$($(BIN)/python $(PACKAGES))"
 	@touch $@
 
 # detectron2's own Python, out of its source package on PyPI, in an environment that also sees the packages of .venv:

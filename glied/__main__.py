@@ -34,12 +34,11 @@ def main() -> None:
         complain(error)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+        package = str(error.name).partition(".")[0]
+        if package not in EXTRAS:
             raise
-        complain(
-            f"Expected the package {error.name}, it is not installed; "
-            f"`python -m pip install 'glied-studio[{EXTRAS[error.name]}]'`."
-        )
+        install = f"python -m pip install 'glied-studio[{EXTRAS[package]}]'"
+        complain(f"Expected the package {package}, it is not installed; `{install}`.")
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.exit(128 + signal.SIGPIPE)

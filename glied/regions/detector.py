@@ -23,7 +23,7 @@ from glied import files
 from glied.errors import GliedError
 from glied.regions.boxes import iou, nms, roi_align
 from glied.scene import Regions
-from glied.weights import described, fill, read_weights, write_weights
+from glied.weights import Unfilled, described, fill, read_weights, write_weights
 
 AREA = 384 * 256  # pixels that a network whose file names none sees of any photograph, whatever its shape
 FINE = 480 * 320  # pixels that ImageNet's network sees of it
@@ -324,7 +324,7 @@ def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:
 def load_net(path: Path) -> tuple[DetectorNet, dict[str, Any]]:
     """A detector from its file, in evaluation mode, and its provenance with the file's digest."""
     header, tensors, digest = read_weights(path, "detector")
-    with described(path):
+    with described(path), Unfilled():
         shape = (tuple(header["labels"]), tuple(header["attributes"]), header["channels"], header["hidden"])
         net = DetectorNet(*shape, area=header.get("area", AREA))
         fill(net, tensors, path)

@@ -96,7 +96,8 @@ def test_the_app_looks_and_answers_as_in_the_repository(environment: Path, elsew
         assert page.evaluate(colour) == "rgb(252, 251, 248)"  # of app/.streamlit/config.toml
         page.goto(f"{address}/dataset")  # reads the reports and the learning curves
         expect(settled(page).get_by_text("1,000 photographs", exact=True)).to_be_visible()
-        expect(page.get_by_test_id("stAlert")).to_have_count(0)
+        expect(page.get_by_role("heading", name="Learning curves")).to_be_visible()
+        expect(page.get_by_text("has no report")).to_have_count(0)
         page.close()
         command = [*glied, "app", f"--port={address.rpartition(':')[2]}"]
         taken = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
