@@ -1,4 +1,5 @@
 # make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs, HOST=127.0.0.1)
+# make wheel  build dist/glied_studio-VERSION-py3-none-any.whl: the command glied, with the app and the checkpoints
 # make test   set up and run the tests (AT_ONCE=2 files of them at a time)
 # make check  set up, then format, lint, types and tests
 # make stress  set up, then mutated files, kills, full disks and many visitors: about two hours, runs/stress.md
@@ -13,12 +14,18 @@ AT_ONCE ?= 2
 BIN := .venv/bin
 D2 := .venv-detectron2
 AUDIT := .venv-audit
+# Not compiled: Python compiles those modules that the app imports, once. For the tests all are, as what Python warns of
+# while it compiles would be an error there.
+INSTALL := python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.txt
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: app test check stress audit detectron2-test clean
+.PHONY: app wheel test check stress audit detectron2-test clean
 
 app: .venv/app.done
-	GLIED_IMAGES="$(IMAGES)" $(BIN)/streamlit run app/main.py --server.port $(PORT) --server.address $(HOST)
+	$(BIN)/glied app --port $(PORT) --host $(HOST) $(if $(IMAGES),--images "$(IMAGES)")
+
+wheel: .venv/app.done
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 test: .venv/test.done
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
@@ -46,18 +53,19 @@ audit: .venv/test.done
 		echo "Reported only: packages above have known weaknesses, or the audit could not be made."
 
 clean:
-	rm -rf .venv $(D2) $(AUDIT)
+	rm -rf dist .venv $(D2) $(AUDIT)
 
 # A virtual environment counts as made only when its last command has succeeded.
 .venv/app.done: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "GLIED Studio needs Python 3.11 or newer; name one with PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/$(INSTALL) -e .
 	@touch $@
 
 .venv/test.done: .venv/app.done
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/$(INSTALL) -e '.[evaluate,test]'
+	-$(BIN)/python -W ignore -m compileall -qq -j 0 "$$($(BIN)/python $(PACKAGES))"
 	@touch $@
 
 # detectron2's own Python, out of its source package on PyPI, in an environment that also sees the packages of .venv:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from analysis.numbers import percent
 from glied.functions import AttentionFunction, Over, Role, feeding, find, key_share
@@ -77,7 +76,7 @@ def agreements(trace: Trace) -> Float[np.ndarray, "heads P senses"]:
     produced and each of `senses`. Ties take the mean of their ranks; NaN where either is constant or unknown."""
 
     def agree(weights: Float[np.ndarray, "L keys"], falls: Float[np.ndarray, "P keys"]) -> Float[np.ndarray, " P"]:
-        ranks = (rankdata(each, axis=-1) for each in (weights[: len(falls)], falls))
+        ranks = (pd.DataFrame(each).rank(axis=1).to_numpy() for each in (weights[: len(falls)], falls))
         x, y = (rank - rank.mean(-1, keepdims=True) for rank in ranks)
         with np.errstate(invalid="ignore"):
             return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))

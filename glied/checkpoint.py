@@ -10,7 +10,7 @@ from glied.config import ModelConfig
 from glied.errors import GliedError
 from glied.model import Captioner
 from glied.vocabulary import FUNCTION_WORDS, Vocabulary
-from glied.weights import described, fill, read_weights, write_weights
+from glied.weights import Unfilled, described, fill, read_weights, write_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Checkpoint:
 def load(path: Path) -> Checkpoint:
     """A captioner from its file, in evaluation mode. Nothing is unpickled."""
     header, tensors, digest = read_weights(path, "captioner")
-    with described(path):
+    with described(path), Unfilled():
         model = build(ModelConfig(**header["config"]))
         fill(model, tensors, path)
         return Checkpoint(
@@ -77,7 +77,7 @@ def save_attribute_detector(path: Path, detector: AttributeDetector, provenance:
 def load_attribute_detector(path: Path) -> tuple[AttributeDetector, dict[str, Any]]:
     """An attribute detector from its file, in evaluation mode, and its provenance with the file's digest."""
     header, tensors, digest = read_weights(path, "attributes")
-    with described(path):
+    with described(path), Unfilled():
         without = frozenset(header.get("without", FUNCTION_WORDS))  # files of version 0.1.0 do not say
         shape = (tuple(header["words"]), header["feature_dim"], header["source"], header["hidden"])
         detector = AttributeDetector(*shape, without=without)

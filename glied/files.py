@@ -1,9 +1,10 @@
-"""Files that appear under their final name whole or not at all, JSON that everyone reads, and what ships."""
+"""Files that appear under their final name whole or not at all, JSON that everyone reads, and where lies what ships."""
 
 import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,11 @@ from typing import Any
 from glied.errors import GliedError
 from glied.terminal import show
 
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+_PACKAGE = Path(__file__).resolve().parent
+# The folder of app/, analysis/, checkpoints/ and docs/: the repository, also of an editable install; in an installed
+# wheel they are inside the package, so that nothing generic lies beside it (pyproject.toml).
+STUDIO = _PACKAGE / "studio" if (_PACKAGE / "studio").is_dir() else _PACKAGE.parent
+SHIPPED = STUDIO / "checkpoints"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -20,6 +25,12 @@ def find_detector(captioner: Path) -> Path:
     """The attribute detector of a captioner's file: attributes.safetensors beside it, else the shipped one."""
     beside = captioner.parent / "attributes.safetensors"
     return beside if beside.is_file() else SHIPPED / "attributes.safetensors"
+
+
+def open_studio() -> None:
+    """Lets `analysis` and `app` be imported, wherever this package is installed and whatever else has these names."""
+    if sys.path[:1] != [str(STUDIO)]:
+        sys.path.insert(0, str(STUDIO))
 
 
 @contextmanager

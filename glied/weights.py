@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glied.errors import GliedError
 from glied.files import replacing, to_json
@@ -58,6 +59,16 @@ def described(path: Path) -> Iterator[None]:
             f"Expected a description of the model in {path} that this version reads, it does not fit "
             f"({reason(error)}); the file was made by another version, train or fetch it again."
         ) from error
+
+
+class Unfilled(TorchFunctionMode):
+    """Within it, modules are made without drawing their first weights, which takes longer than to `fill` them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leaves a tensor as memory has it where torch would initialise it."""
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in (Tensor.uniform_, Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:

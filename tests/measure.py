@@ -101,10 +101,9 @@ def answered(page: Page) -> float:
 
 def photograph(seed: int) -> bytes:
     """A photograph that the server has not seen: one of the gallery's, cropped a little."""
-    from app.photographs.gallery import INSIDE, _folder_of
+    from app.photographs.gallery import entries
 
-    package, file, *_ = INSIDE[seed % 4]
-    image = Image.open(_folder_of(package) / file).convert("RGB")
+    image = Image.open(entries()[0][seed % 4].path).convert("RGB")
     data = io.BytesIO()
     image.crop((seed, seed, image.width - seed, image.height - seed)).save(data, "JPEG")
     return data.getvalue()

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -24,14 +24,20 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def serve(root: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """The address and the process of a server of the app, until it is closed."""
+def serve(
+    folder: Path, environment: dict[str, str], glied: Sequence[str] = (sys.executable, "-m", "glied")
+) -> Iterator[tuple[str, int]]:
+    """The address and the process of a server of the app, until it is closed.
+
+    Args:
+        folder: where the command is given. `glied`: the command; as it stands it needs the repository as `folder`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(root / "app" / "main.py")]
-    command += [f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true"]
-    server = subprocess.Popen(command, cwd=root, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"STREAMLIT_SERVER_HEADLESS": "true"} | environment
+    command = [*glied, "app", f"--port={port}"]
+    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):

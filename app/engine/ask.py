@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.engine.engine import Engine, Question, Reading
 from app.photographs.photograph import Photograph
+from glied.files import SHIPPED
 from glied.traces import Trace
 
 
@@ -22,7 +23,7 @@ def _engine(folder: Path) -> Engine:
 
 def engine() -> Engine:
     """The engine of this process; loads it the first time."""
-    return _engine(Path(os.environ.get("GLIED_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints"))
+    return _engine(Path(os.environ.get("GLIED_CHECKPOINTS") or SHIPPED))
 
 
 def least_sure() -> float:

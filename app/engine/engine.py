@@ -81,7 +81,7 @@ class Engine:
         names = [name for pair in self.pairs.values() for name in pair]
         self.models = {name: load_pair(folder / f"{name}.safetensors", detector)[0] for name in names}
         self.detector, self.detector_card = load_attribute_detector(detector)
-        cache = Path(os.environ.get("GLIED_CACHE") or Path(__file__).parents[2] / "cache")
+        cache = Path(os.environ.get("GLIED_CACHE") or "cache")
         self.source = open_cached(self.models["glied"].source, cache)
         self.worker = ThreadPoolExecutor(1, "engine")
         self.results: OrderedDict[tuple, Future] = OrderedDict()

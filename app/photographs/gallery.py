@@ -1,10 +1,9 @@
-"""The photographs to choose from: those inside the packages we use or shipped here, and a folder of one's own."""
+"""The photographs to choose from: those shipped here, and a folder of one's own."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
@@ -34,52 +33,44 @@ class Entry:
     path: Path
 
 
-# package, file, title, what it shows, credit: real photographs only, none of them fetched; what the captioners were
-# taught and describe well comes first, what is odd to them last. app/photographs/CREDITS.md says more of those we ship
+# file beside this one, title, what it shows, credit: real photographs only, none of them fetched; what the captioners
+# were taught and describe well comes first, what is odd to them last. app/photographs/CREDITS.md says more
 INSIDE = (
-    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "Grace Hopper", "A naval officer in uniform, arms crossed",
+    ("grace_hopper.jpg", "Grace Hopper", "A naval officer in uniform, arms crossed",
      "U.S. Navy, public domain; Matplotlib"),
-    ("skimage", "data/camera.png", "Photographer", "A man with a camera on a tripod, on a lawn",
+    ("camera.png", "Photographer", "A man with a camera on a tripod, on a lawn",
      "Lav Varshney, CC0; scikit-image"),
-    ("app", "photographs/kitten.jpg", "Kitten", "A kitten on its back with a ball of wool, on a pink cloth",
+    ("kitten.jpg", "Kitten", "A kitten on its back with a ball of wool, on a pink cloth",
      "Loliloli, public domain; GCompris"),
-    ("app", "photographs/giraffes.jpg", "Giraffes", "Two giraffes stand side by side in front of trees",
+    ("giraffes.jpg", "Giraffes", "Two giraffes stand side by side in front of trees",
      "Mike and Lara Wolfe, public domain; GCompris"),
-    ("skimage", "data/motorcycle_left.png", "Motorcycle", "A motorcycle in a garage",
+    ("motorcycle_left.png", "Motorcycle", "A motorcycle in a garage",
      "D. Scharstein et al., Middlebury stereo data 2014; scikit-image"),
-    ("app", "photographs/kitchen.jpg", "Kitchen", "A kitchen with a stove, a dishwasher, a sink and brown cupboards",
+    ("kitchen.jpg", "Kitchen", "A kitchen with a stove, a dishwasher, a sink and brown cupboards",
      "MIT, CC BY-SA 3.0; Scratch"),
-    ("skimage", "data/chelsea.png", "Chelsea the cat", "A tabby cat's face", "Stéfan van der Walt, CC0; scikit-image"),
-    ("skimage", "data/coffee.png", "Coffee", "A cup of espresso with a spoon on a wooden table",
+    ("chelsea.png", "Chelsea the cat", "A tabby cat's face", "Stéfan van der Walt, CC0; scikit-image"),
+    ("coffee.png", "Coffee", "A cup of espresso with a spoon on a wooden table",
      "Rachel Michetti, CC0; scikit-image"),
-    ("app", "photographs/horses.jpg", "Horses", "Three horses and two foals in a meadow, one foal lying down",
+    ("horses.jpg", "Horses", "Three horses and two foals in a meadow, one foal lying down",
      "Seth Zeigler, public domain; GCompris"),
-    ("app", "photographs/spaniels.jpg", "Spaniels", "Two brown spaniels look out of a window of a wooden house",
+    ("spaniels.jpg", "Spaniels", "Two brown spaniels look out of a window of a wooden house",
      "Aitzol Berasategi, CC BY 4.0, cropped; Lomiri wallpapers"),
-    ("app", "photographs/bridge.jpg", "Bridge", "A lit suspension bridge over a river at night, a boat below it",
+    ("bridge.jpg", "Bridge", "A lit suspension bridge over a river at night, a boat below it",
      "Derek Jensen, public domain; Palapeli"),
-    ("sklearn", "datasets/images/china.jpg", "Summer Palace", "A Chinese temple among trees by the water",
+    ("china.jpg", "Summer Palace", "A Chinese temple among trees by the water",
      "danielbuechele, CC BY 2.0; scikit-learn"),
-    ("app", "photographs/musicians.jpg", "Mariachi",
+    ("musicians.jpg", "Mariachi",
      "Musicians in black suits with red bows play trumpets and guitars, one smiles",
      "Elidealista, public domain; GCompris"),
-    ("skimage", "data/astronaut.png", "Eileen Collins", "An astronaut in an orange suit, smiling, a flag behind her",
+    ("astronaut.png", "Eileen Collins", "An astronaut in an orange suit, smiling, a flag behind her",
      "NASA, public domain; scikit-image"),
-    ("app", "photographs/baseball.jpg", "Ballpark", "An empty baseball field, its stands full of people",
+    ("baseball.jpg", "Ballpark", "An empty baseball field, its stands full of people",
      "MIT, CC BY-SA 3.0; Scratch"),
-    ("skimage", "data/rocket.jpg", "Rocket", "A rocket on its launch pad at dusk",
+    ("rocket.jpg", "Rocket", "A rocket on its launch pad at dusk",
      "SpaceX, public domain; scikit-image"),
-    ("sklearn", "datasets/images/flower.jpg", "Dahlia", "A flower in bloom, close up",
+    ("flower.jpg", "Dahlia", "A flower in bloom, close up",
      "vultilion, CC BY 2.0; scikit-learn"),
 )  # fmt: skip
-
-
-def _folder_of(package: str) -> Path:
-    """Where an installed package lies, found without importing it."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise GliedError(f"Expected the package {package} for its photographs, it is missing; run `make app`.")
-    return Path(spec.origin).parent
 
 
 @lru_cache(maxsize=4)
@@ -89,8 +80,8 @@ def entries(folder: str | None = None) -> tuple[tuple[Entry, ...], int]:
     Of a data set, those that nobody trains on come first.
     """
     inside = tuple(
-        Entry(name.split("/")[-1].split(".")[0], title, alt, credit, _folder_of(package) / name)
-        for package, name, title, alt, credit in INSIDE
+        Entry(name.split(".")[0], title, alt, credit, Path(__file__).with_name(name))
+        for name, title, alt, credit in INSIDE
     )
     if not folder:
         return inside, 0

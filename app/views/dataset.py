@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -20,8 +19,9 @@ from app.texts import plain
 from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pair, pick_report_set
 from app.widgets.tables import as_written, offer_csv, show
 from glied.errors import GliedError
+from glied.files import STUDIO
 
-CURVES = Path(__file__).parents[2] / "docs" / "curves.csv"
+CURVES = STUDIO / "docs" / "curves.csv"
 TRAINED = {"val_CIDEr": "Val CIDEr, beam 3", "loss": "Training loss", "reward": "Reward (CIDEr-D) of samples"}
 BUSY = "Drawing samples of the photographs …"
 LISTED = 10  # wins, and losses

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocoevalcap.cider.cider import Cider
 from torch.nn import functional
 
 from glied.baselines.build import build
@@ -133,6 +132,8 @@ def reward(images: int = 2000) -> dict[str, Any]:
         `speedup`, with the references prepared, as from the second epoch of training on; `speedup_unprepared`, with
         their preparation; `max_difference` of any caption's score; microseconds a caption of both.
     """
+    from pycocoevalcap.cider.cider import Cider
+
     texts = [
         [tokenize(caption) for caption in text[:5]] for text in list(read_texts("coco").captions.values())[:images]
     ]

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from glied import files
 from glied.errors import GliedError
 from glied.regions.boxes import iou, nms, roi_align
 from glied.scene import Regions
-from glied.weights import described, fill, read_weights, write_weights
+from glied.weights import Unfilled, described, fill, read_weights, write_weights
 
 AREA = 384 * 256  # pixels that a network whose file names none sees of any photograph, whatever its shape
 FINE = 480 * 320  # pixels that ImageNet's network sees of it
@@ -39,7 +40,7 @@ FITTING = 0.25  # share of the phrases of a box that a modifier must be expected
 
 FAMILY = "detector-2"  # another number whenever other code makes other regions of the same weights
 WEIGHTS = "GLIED_DETECTOR"  # the environment variable that names another file than the shipped one
-SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "detector.safetensors"
+SHIPPED = files.SHIPPED / "detector.safetensors"
 
 
 class Trunk(nn.Module):
@@ -323,7 +324,7 @@ def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:
 def load_net(path: Path) -> tuple[DetectorNet, dict[str, Any]]:
     """A detector from its file, in evaluation mode, and its provenance with the file's digest."""
     header, tensors, digest = read_weights(path, "detector")
-    with described(path):
+    with described(path), Unfilled():
         shape = (tuple(header["labels"]), tuple(header["attributes"]), header["channels"], header["hidden"])
         net = DetectorNet(*shape, area=header.get("area", AREA))
         fill(net, tensors, path)

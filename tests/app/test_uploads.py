@@ -120,7 +120,7 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytes
 
 def test_the_page_about_security_states_the_limits(root: Path):
     text = (root / "docs" / "security.md").read_text()
-    streamlit = tomllib.loads((root / ".streamlit" / "config.toml").read_text())["server"]
+    streamlit = tomllib.loads((root / "app" / ".streamlit" / "config.toml").read_text())["server"]
     assert streamlit["maxUploadSize"] * 2**20 == MAX_BYTES
     stated = (
         f"| a file | {MAX_BYTES // 2**20} MB |",
@@ -134,16 +134,16 @@ def test_the_page_about_security_states_the_limits(root: Path):
 
 
 def test_the_app_is_closed_by_default(root: Path):
-    streamlit = tomllib.loads((root / ".streamlit" / "config.toml").read_text())["server"]
+    streamlit = tomllib.loads((root / "app" / ".streamlit" / "config.toml").read_text())["server"]
     assert (streamlit["address"], streamlit["enableCORS"], streamlit["enableXsrfProtection"]) == (
         "127.0.0.1",
         True,
         True,
     )
     made = subprocess.run(["make", "-n", "app"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "--server.address 127.0.0.1" in made
+    assert "--host 127.0.0.1" in made
     made = subprocess.run(["make", "-n", "app", "HOST=::"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "--server.address ::" in made
+    assert "--host ::" in made
 
 
 def test_an_upload_is_known_by_its_bytes_alone():

@@ -48,6 +48,13 @@ def test_round_trip_is_bit_equal(architecture: str, changes: dict, tmp_path: Pat
     assert caption(loaded, scenes) == caption(made, scenes)
 
 
+def test_loading_draws_no_weights_to_throw_away(architecture: str, tmp_path: Path) -> None:
+    tiny.checkpoint(architecture).save(tmp_path / "a")
+    before = torch.get_rng_state()
+    load(tmp_path / "a")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_saving_twice_gives_the_same_bytes(architecture: str, tmp_path: Path) -> None:
     tiny.checkpoint(architecture).save(tmp_path / "a")
     load(tmp_path / "a").save(tmp_path / "b")

@@ -277,3 +277,31 @@ def test_extract_of_nothing_readable_fails(folder, tmp_path, monkeypatch, capsys
     out, err = capsys.readouterr()
     assert "leads out of the data set" in out
     assert "none of them is" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", 0], "Expected a port between 1 and 65535, got 0; correct --port."),
+        (["--images", "nothing"], "Expected a folder at nothing, there is none; correct --images."),
+        (["--checkpoints", __file__], f"Expected a folder at {__file__}, there is none; correct --checkpoints."),
+        (["--host", "192.0.2.1"], "Expected port 8501 of 192.0.2.1 to be free for the app, but cannot open it "),
+    ],
+)
+def test_an_app_that_cannot_open_says_why_in_a_sentence(monkeypatch, capsys, arguments, told):
+    assert run(monkeypatch, "app", *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"glied: {told}")
+    assert said.count("\n") == 1
+
+
+def test_a_package_of_an_extra_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith(("pycocoevalcap", "glied.evaluation.metrics"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    assert run(monkeypatch, "score", "--references", "a", "--captions", "b", "--json", tmp_path / "c.json") == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "glied: Expected the package pycocoevalcap, it is not installed; "
+        "`python -m pip install 'glied-studio[evaluate]'`.\n"
+    )

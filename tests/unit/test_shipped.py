@@ -35,7 +35,7 @@ def test_each_captioner_says_where_it_comes_from_and_captions_a_photograph(root:
     assert checkpoint.provenance["splits"] == {"train": 14796, "val": 1495}
     assert describe(folder / "detector.safetensors")["digest"] in checkpoint.source
     assert checkpoint.provenance["detector"] == describe(folder / "attributes.safetensors")["digest"]
-    photograph = open_image(gallery() / "astronaut.png")
+    photograph = open_image(root / "app" / "photographs" / "astronaut.png")
     [decoded] = caption(checkpoint, [find_scene(photograph, open_source(checkpoint.source), detector)], DecodeOptions())
     if name.endswith("-rl"):
         started = describe(folder / f"{name.removesuffix('-rl')}.safetensors")
@@ -45,17 +45,11 @@ def test_each_captioner_says_where_it_comes_from_and_captions_a_photograph(root:
     assert set(words) <= set(checkpoint.vocabulary.words[4:])
 
 
-def gallery() -> Path:
-    from importlib.util import find_spec
-
-    return Path(find_spec("skimage").origin).parent / "data"
-
-
 @pytest.mark.parametrize("name", ["detector", "grid"])
 def test_regions_have_not_changed_since_the_checkpoints_were_trained(root: Path, name: str) -> None:
     """If this fails on purpose, give the source (glied/regions/) a new number and train again."""
     golden = json.loads((root / "tests" / "unit" / f"{name}_golden.json").read_text())
-    regions = open_source(name).find_regions(open_image(gallery() / "astronaut.png"))
+    regions = open_source(name).find_regions(open_image(root / "app" / "photographs" / "astronaut.png"))
     assert regions.source == golden["source"]
     for region, values in golden["features"].items():
         ends = [*regions.features[int(region), :6], *regions.features[int(region), -6:]]
