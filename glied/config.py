@@ -9,6 +9,7 @@ Architecture = (
     Literal["base", "glied"]
     | Literal["base+vd", "base+aa", "base+ad", "glied-global", "glied-vl", "glied-al"]
     | Literal["lstm", "softatt", "updown", "ct"]
+    | Literal["attfcn", "scst-fc", "att2in"]
 )
 
 
@@ -81,6 +82,10 @@ PRESETS = {
     "softatt": ModelConfig(architecture="softatt", output_dropout=0.5),
     "updown": ModelConfig(architecture="updown", output_dropout=0.5),
     "ct": ModelConfig(architecture="ct"),
+    # Table 1's others
+    "attfcn": ModelConfig(architecture="attfcn", output_dropout=0.5),
+    "scst-fc": ModelConfig(architecture="scst-fc", output_dropout=0.5),
+    "att2in": ModelConfig(architecture="att2in", output_dropout=0.5),
 }
 
 

@@ -33,10 +33,8 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
             f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
             f"{scene.regions.source}; use that source or another checkpoint."
         )
-    if not feeding(checkpoint.model.functions, "regions"):
-        raise GliedError(
-            f"Expected a captioner that attends to regions, {checkpoint.model.title} attends to none; choose another."
-        )
+    if not checkpoint.model.functions:
+        raise GliedError(f"Expected a captioner with attention, {checkpoint.model.title} has none; choose another.")
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
@@ -105,7 +103,7 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
 def evened(model: Captioner, function: str) -> Captioner:
     """The same captioner but for one attention function, which attends to all its keys alike: they are projected to
     zero, so that every score is zero. All other weights are shared."""
-    attention = model.H[function] if model.multi_head else model.get_submodule("attention")
+    attention = model.H[function] if function in model.H else model.get_submodule("attention")
     flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in attention.get_submodule("key").parameters()}
     return deepcopy(model, {id(p): p for p in model.parameters()} | flat)
 

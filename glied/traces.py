@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from glied.errors import GliedError
 from glied.files import replacing
-from glied.functions import BASE, GLIED, AttentionFunction, Functions, Over, Role, feeding
+from glied.functions import BASE, GLIED, AttentionFunction, Functions, Over, Role
 from glied.scene import frozen
 
 FORMAT = "glied-trace-2"
@@ -224,7 +224,7 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     demand(sized, "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
     functions: Functions = texts["functions"]
-    demand(feeding(functions, "regions"), "its captioner attends to no region")
+    demand(functions, "its captioner attends to nothing")
     k = max(map(len, attention.values()), default=0)
     steps, told = len(arrays["region_falls"]), len(arrays["attribute_falls"])
     demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")

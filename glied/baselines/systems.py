@@ -1,8 +1,10 @@
-"""The captioners that the paper's Table 2 compares with, on the same regions, words, decoding and training.
+"""The captioners of the paper's Table 2, on the same regions, words, decoding and training; what others build on.
 
 They read regions alone; words are embedded by the classifier's own table, as in Base and GLIED. Letters as in model.py.
 A recurrent captioner's cache is its state: hidden vectors as keys and cells as values, [B, C, layers, 1, d].
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,12 +43,13 @@ class Recurrent(Captioner):
 
     multi_head = False
     inputs: tuple[int, ...] = ()  # width of each LSTM's input, in units of d
-    cells: list[nn.LSTMCell]
+    cell: Callable[[int, int], nn.RNNCellBase] = nn.LSTMCell
+    cells: list[nn.RNNCellBase]
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         d = config.d
-        self.cells = nn.ModuleList(nn.LSTMCell(width * d, d) for width in self.inputs)  # type: ignore[assignment]
+        self.cells = nn.ModuleList(self.cell(width * d, d) for width in self.inputs)  # type: ignore[assignment]
 
     def encode(self, inputs: Inputs) -> Memory:
         """Regions, and their mean."""
@@ -86,8 +89,11 @@ class Recurrent(Captioner):
         self, words: Int[Tensor, "B C L"], memory: Memory, cache: Keys | None = None, attend: Attend = explicit
     ) -> Output:
         """`words` are input words (BOS first); with a cache, the words after those in it."""
-        B, C, L = words.shape
-        x = self.embed(words)
+        return self.roll(self.embed(words), memory, cache)
+
+    def roll(self, x: Float[Tensor, "B C L d"], memory: Memory, cache: Keys | None) -> Output:
+        """The steps over embedded words, one after another."""
+        B, C, L, _ = x.shape
         mean = memory.keys["mean"].key.expand(B, C, -1)
         if cache is None:
             state = self.start(mean)
@@ -234,11 +240,3 @@ class Transformer(Captioner):
             h = self.F[LAYERS + i](h)
         all_heads = Keys(torch.cat([keys.key for keys in made], 2), torch.cat([keys.value for keys in made], 2))
         return Output(x, None, h, None, h, weights, all_heads)
-
-
-SYSTEMS: dict[str, type[Captioner]] = {
-    "lstm": ShowAndTell,
-    "softatt": ShowAttendAndTell,
-    "updown": UpDown,
-    "ct": Transformer,
-}
