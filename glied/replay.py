@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from glied.baselines.ensemble import Ensemble
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
 from glied.decode import NEVER
@@ -33,12 +34,12 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
             f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
             f"{scene.regions.source}; use that source or another checkpoint."
         )
-    if not checkpoint.model.functions:
-        raise GliedError(f"Expected a captioner with attention, {checkpoint.model.title} has none; choose another.")
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    if isinstance(model, Ensemble):
+        raise GliedError(f"Expected a single captioner to trace, got an {model.title}; choose one of its members.")
     scene = Scene(scene.regions, known(scene.attributes, checkpoint))
     ids = vocabulary.encode(words)
     inputs, targets = [BOS, *ids], [*ids, EOS]

@@ -13,7 +13,7 @@ from glied.model import Attend, Captioner, Inputs, Memory, Output, explicit
 
 
 class Ensemble(Captioner):
-    """Decodes, and says how likely captions are. It has no attention of its own, so it is never traced."""
+    """Decodes, and says how likely captions are. Its members attend, each in its own way, so it is not traced."""
 
     def __init__(self, members: Sequence[Captioner]) -> None:
         nn.Module.__init__(self)

@@ -212,7 +212,7 @@ def test_an_ensemble_is_opened_decoded_and_not_traced(saved: Callable[..., Path]
     assert alone.digest == load(one).digest != both.digest
     twice, _ = load_ensemble([one, one], detector)
     assert caption(twice, [scene])[0].captions[0].words == caption(alone, [scene])[0].captions[0].words
-    with pytest.raises(GliedError, match="ensemble of 2 SCST Att2in has none"):
+    with pytest.raises(GliedError, match="got an ensemble of 2 SCST Att2in"):
         trace(both, scene, WORDS)
     with pytest.raises(GliedError, match=r"glied-0\.safetensors has other words"):
         load_ensemble([one, saved("glied", tiny.WORDS[:8])], detector)
@@ -247,4 +247,4 @@ def test_an_ensemble_is_evaluated_by_a_command(folder, tmp_path, monkeypatch, ca
     assert (
         tiny.run(monkeypatch, "trace", folder / "data" / "images" / "0.jpg", *arguments[6:], *more, "--out", out) == 2
     )
-    assert "ensemble of 2 GLIED has none" in capsys.readouterr().err
+    assert "got an ensemble of 2 GLIED" in capsys.readouterr().err
