@@ -9,6 +9,7 @@ from glied.evaluation import report
 from glied.evaluation.report import table as markdown_table
 from glied.experiments.rows import ENSEMBLE, IN_TABLE_1, MEMBER, PAPER, SYSTEMS, TABLE_1
 from glied.experiments.trainings import SCORES, STAGES, rest, score_ensemble, tabulate, train_all
+from glied.training.loop import join
 from glied.training.material import caption_split, prepare
 from glied.training.options import Places, ReinforceOptions, TrainOptions
 
@@ -54,7 +55,7 @@ def table1(result: dict[str, Any]) -> str:
         head, rows = [""], []
         for stage in STAGES.values():
             head += [f"{title}, {stage}" for title in SHOWN.values()] + ["95 % interval"]
-        head += [f"paper, MSCOCO test: CIDEr, {stage}" for stage in STAGES.values()]
+        head += [f"paper, MSCOCO: CIDEr, {stage}" for stage in STAGES.values()]
         for name in dict.fromkeys(name for name, _ in found):
             cells = [TABLE_1[name]]
             for stage in STAGES.values():
@@ -99,7 +100,7 @@ def time_systems(places: Places, names: Sequence[str], options: TrainOptions) ->
         return result | ended
     models = {name: load(places.run / f"{name}-xe-{options.seed}.safetensors") for name in done}
     material = prepare(places, False, next(iter(models.values())).vocabulary)
-    device = material.val.features.device
+    device, _, _ = join()
     speeds = dict.fromkeys(done, 0.0)
     for name in [*done, *done, *done]:
         model = models[name].model.to(device)
