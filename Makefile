@@ -1,5 +1,5 @@
 # make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs, HOST=127.0.0.1)
-# make test   set up and run the tests
+# make test   set up and run the tests (AT_ONCE=2 files of them at a time)
 # make check  set up, then format, lint, types and tests
 # make stress  set up, then mutated files, kills, full disks and many visitors: about two hours, runs/stress.md
 # make detectron2-test  set up and run the tests of Bottom-Up Attention on detectron2
@@ -9,6 +9,7 @@ PYTHON ?= python3
 PORT ?= 8501
 HOST ?= 127.0.0.1
 IMAGES ?=
+AT_ONCE ?= 2
 BIN := .venv/bin
 D2 := .venv-detectron2
 AUDIT := .venv-audit
@@ -20,7 +21,7 @@ app: .venv/app.done
 	GLIED_IMAGES="$(IMAGES)" $(BIN)/streamlit run app/main.py --server.port $(PORT) --server.address $(HOST)
 
 test: .venv/test.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
 
 check: .venv/test.done
 	$(BIN)/ruff format --check .
@@ -28,7 +29,7 @@ check: .venv/test.done
 	$(BIN)/oxfmt --check 'app/components/*.js'
 	$(BIN)/oxlint --deny-warnings app
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
 
 stress: .venv/test.done
 	PYTHONPATH=tests $(BIN)/python -m stress

@@ -1,4 +1,4 @@
-"""Commands that train: base, glied, text, rl, attributes, detector."""
+"""Commands that train: base, glied and the other captioners, text, rl, attributes, detector."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from glied.cli.options import Attributes, Cache, Crossfit, Sets, Source, find_crossfit, train_app
 from glied.data.pack import is_pack
 from glied.errors import GliedError
+from glied.experiments.rows import SYSTEMS
 from glied.files import SHIPPED, check_target
 from glied.terminal import say
 from glied.training.options import (
@@ -91,16 +92,16 @@ def _train(architecture: str, run: CaptionerRun, training: TrainOptions) -> None
     _report(train_captioner(name, places, training, run.initial, **run.changes()).provenance, places)
 
 
-@train_app.command(name="base")
-def train_base(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
-    """Train Base by cross-entropy; resumes the run where it was last saved."""
-    _train("base", run, training)
+def _add(name: str, title: str) -> None:
+    def train(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
+        _train(name, run, training)
+
+    train.__doc__ = f"Train {title} by cross-entropy; resumes the run where it was last saved."
+    train_app.command(name=name)(train)
 
 
-@train_app.command(name="glied")
-def train_glied(run: OmitArgPrefixes[CaptionerRun], training: OmitArgPrefixes[TrainOptions] = TrainOptions()) -> None:
-    """Train GLIED by cross-entropy; resumes the run where it was last saved."""
-    _train("glied", run, training)
+for _name, _title in SYSTEMS.items():
+    _add(_name, _title)
 
 
 @train_app.command(name="text")
@@ -123,7 +124,7 @@ def train_text(
 
 @train_app.command(name="rl")
 def train_rl(
-    checkpoint: Annotated[Positional[Path], arg(help="checkpoint of a captioner, from `train base|glied`")],
+    checkpoint: Annotated[Positional[Path], arg(help="checkpoint of a captioner, from `train glied`, say")],
     run: OmitArgPrefixes[Run],
     training: OmitArgPrefixes[ReinforceOptions] = ReinforceOptions(),
 ) -> None:

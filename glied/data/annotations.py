@@ -184,10 +184,11 @@ def _list_instances(path: Path, content: Any, problems: list[str]) -> dict[str, 
         str(image["file_name"]): ((image.get("width"), image.get("height")), []) for image in content["images"]
     }
     ids, meant = Names(files), dict[str, str | None]()
-    empty, strangers = 0, dict[str, None]()
+    crowds, empty, strangers = 0, 0, dict[str, None]()
     for each in list_of(content, "annotations"):
         try:
             if each.get("iscrowd"):
+                crowds += 1
                 continue
             id = as_id(each["image_id"])
             x, y, width, height = each["bbox"]
@@ -201,6 +202,8 @@ def _list_instances(path: Path, content: Any, problems: list[str]) -> dict[str, 
                 empty += 1
         except DAMAGE as error:
             problems.append(f"{path.name}: a box was left out, {reason(error)}: {shown(each)}")
+    if crowds:
+        problems.append(f"{path.name}: {crowds} box(es) of crowds were left out")
     if empty:
         problems.append(f"{path.name}: {empty} box(es) without area were left out")
     problems += tell_strangers(f"image id(s) of boxes in {path.name} are of no image there", [*strangers], files)

@@ -259,8 +259,9 @@ def instances(folder: Path) -> Path:
 
 
 def test_instances_worked_values(tmp_path: Path) -> None:
-    """Corners instead of width and height; crowds and boxes without area are left out."""
+    """Corners instead of width and height; crowds and boxes without area are left out, and that is told."""
     data = instances(tmp_path)
+    assert "instances_train.json: 2 box(es) of crowds were left out" in read(data)[1]
     first, last = boxes_of(data, human=True)
     assert (first.photograph.id, last.photograph.id) == ("c0.png", "c2.png")
     assert first.boxes.tolist() == [[10, 20, 40, 60], [0.5, 1.5, 2.5, 4.5]]
@@ -318,7 +319,9 @@ def test_one_bad_box_of_instances_is_left_out_and_told(tmp_path: Path, wrong: ob
     path = data / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
     expected = [b.boxes.tolist() for b in boxes_of(data)]
-    content["annotations"] = [each for each in content["annotations"] if each["bbox"][2] * each["bbox"][3]]
+    content["annotations"] = [
+        each for each in content["annotations"] if each["bbox"][2] * each["bbox"][3] and not each.get("iscrowd")
+    ]
     path.write_text(json.dumps(content | {"annotations": [wrong, *content["annotations"]]}))
     found, problems = read(data)
     assert [b.boxes.tolist() for b in found] == expected

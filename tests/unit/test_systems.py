@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import product
 from typing import get_args
 
+import colours
 import pytest
 import tiny
 import torch
@@ -12,12 +13,13 @@ from glied.baselines.build import SYSTEMS as CLASSES
 from glied.baselines.build import build
 from glied.batch import stack
 from glied.captions import DecodeOptions
+from glied.checkpoint import load
 from glied.config import PRESETS, preset
 from glied.decode import beam_search, draw
 from glied.experiments.rows import PAPER, SYSTEMS
 from glied.model import explicit, fused
-from glied.training import cross_entropy, self_critical
-from glied.training.options import ReinforceOptions, TrainOptions
+from glied.training import cross_entropy, material, self_critical
+from glied.training.options import Places, ReinforceOptions, TrainOptions
 from glied.training.reward import CiderD
 
 WORDS = torch.tensor([[[1, 5, 7, 6], [1, 9, 4, 8]]])
@@ -165,3 +167,14 @@ def test_parameters_at_the_papers_vocabulary() -> None:
         name for literal in get_args(__import__("glied.config").config.Architecture) for name in get_args(literal)
     }
     assert {config.architecture for config in PRESETS.values()} == architectures
+
+
+@pytest.mark.parametrize("name", ["updown", "base"])
+def test_each_has_its_training_command(name: str, places: Places, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "open_source", lambda name: colours.Colours())
+    places = ("--data", places.data, "--cache", places.cache, "--attributes", places.detector)
+    options = ("--run", tmp_path / name, "--epochs", 1, "--images", 8, "--min-count", 1)
+    assert tiny.run(monkeypatch, "train", name, *places, *options) == 0
+    checkpoint = load(tmp_path / name / "best.safetensors")
+    assert checkpoint.model.config.architecture == name
+    assert checkpoint.provenance["command"] == f"train {name}"
