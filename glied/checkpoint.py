@@ -1,6 +1,6 @@
 """Captioners and attribute detectors and their files."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Checkpoint:
         """Writes the file whole or not at all; weights as float16."""
         header = {
             "kind": "captioner",
-            "config": asdict(self.model.config),
+            "config": self.model.config.stored(),
             "vocabulary": self.vocabulary.words,
             "attributes": self.attributes,
             "source": self.source,

@@ -100,9 +100,9 @@ def systems_table(result: dict[str, Any]) -> str:
     head += ["paper: parameters", "hours", "images per second", "CIDEr (MSCOCO)"]
     rows = []
     for row in result["rows"]:
-        name, paper = row["variant"], PAPER[row["variant"]]
+        name, paper = row["variant"], [f"{value:.1f}" for value in PAPER.get(row["variant"], ())] or [""] * 4
         cost = [f"{row['parameters'] / 1e6:.1f}M", f"{row['minutes']:.0f}", f"{row['images_per_s']:.0f}"]
-        rows.append([SYSTEMS[name], *cost, *_cider(row), *(f"{value:.1f}" for value in paper)])
+        rows.append([SYSTEMS[name], *cost, *_cider(row), *paper])
     return markdown_table(head, rows)
 
 

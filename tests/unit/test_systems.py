@@ -104,7 +104,7 @@ def test_parameters_at_the_papers_vocabulary() -> None:
     """The paper says 11.5M, 12.1M, 50.1M and 27.5M; ours are 512 wide throughout, its Up-Down is 1,000."""
     counts = {name: sum(p.numel() for p in build(preset(name, 9567, 2048)).parameters()) / 1e6 for name in CLASSES}
     assert counts == pytest.approx({"lstm": 8.06, "softatt": 10.95, "updown": 13.83, "ct": 28.03}, abs=0.01)
-    assert set(SYSTEMS) == set(PAPER) <= set(PRESETS)
+    assert set(PAPER) <= set(SYSTEMS) <= set(PRESETS)
     architectures = {
         name for literal in get_args(__import__("glied.config").config.Architecture) for name in get_args(literal)
     }
