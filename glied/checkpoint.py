@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Checkpoint:
         """Writes the file whole or not at all; weights as float16."""
         header = {
             "kind": "captioner",
-            "config": asdict(self.model.config),
+            "config": self.model.config.stored(),
             "vocabulary": self.vocabulary.words,
             "attributes": self.attributes,
             "source": self.source,

@@ -105,7 +105,8 @@ def evened(model: Captioner, function: str) -> Captioner:
     """The same captioner but for one attention function, which attends to all its keys alike: they are projected to
     zero, so that every score is zero. All other weights are shared."""
     attention = model.H[function] if function in model.H else model.get_submodule("attention")
-    flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in attention.get_submodule("key").parameters()}
+    keys = [p for name, p in attention.named_parameters() if "key" in name.split(".")]
+    flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in keys}
     return deepcopy(model, {id(p): p for p in model.parameters()} | flat)
 
 

@@ -1,6 +1,8 @@
 """A captioner from its configuration: Base, GLIED, what lies between them, and the paper's other systems."""
 
 from glied.baselines.attfcn import AttFcn
+from glied.baselines.gcn_lstm import GcnLstm
+from glied.baselines.rfnet import RecurrentFusion
 from glied.baselines.scst import Att2in, Fc
 from glied.baselines.systems import ShowAndTell, ShowAttendAndTell, Transformer, UpDown
 from glied.baselines.variants import Variant
@@ -15,6 +17,8 @@ SYSTEMS: dict[str, type[Captioner]] = {
     "att2in": Att2in,
     "updown": UpDown,
     "ct": Transformer,
+    "rfnet": RecurrentFusion,
+    "gcn-lstm": GcnLstm,
 }
 
 

@@ -38,6 +38,21 @@ class Additive(nn.Module):
         return weights @ I, weights
 
 
+def pass_gates(gates: Float[Tensor, "*n gates"], c: Float[Tensor, "*n d"]) -> tuple[Tensor, Tensor]:
+    """An LSTM's hidden vector and cell, from its 4 d gates before activation (input, forget, cell, output) and the
+    cell before."""
+    i, f, g, o = gates.to(c.dtype).chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def mean_region(I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B 1 d"]:
+    """The mean of the regions that are there."""
+    if mask is None:
+        return I.mean(1, keepdim=True)
+    return ((I * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))[:, None]
+
+
 class Recurrent(Captioner):
     """What the LSTM captioners share: a state that goes from word to word."""
 
@@ -53,12 +68,16 @@ class Recurrent(Captioner):
 
     def encode(self, inputs: Inputs) -> Memory:
         """Regions, and their mean."""
-        I = self.regions(inputs.features)
         mask = inputs.region_mask
+        I = self.relate(self.regions(inputs.features), inputs)
         I = I if mask is None else I.expand(len(mask), -1, -1)  # one photograph under many masks
-        mean = I.mean(1) if mask is None else (I * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        keys = {"mean": Keys(mean[:, None], mean[:, None])}
+        mean = mean_region(I, mask)
+        keys = {"mean": Keys(mean, mean)}
         return Memory(I, I[:, :0], None, keys | self.seen(I, mask), {})
+
+    def relate(self, I: Float[Tensor, "_ N d"], inputs: Inputs) -> Float[Tensor, "B N d"]:
+        """The regions in their relations to each other; here as they are."""
+        return I
 
     def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
         """What attention reads."""
@@ -80,9 +99,7 @@ class Recurrent(Captioner):
         products may be in bfloat16 (nn.LSTMCell's would all be float32)."""
         cell, (h, c) = self.cells[layer], state[layer]
         gates = linear(given.flatten(0, 1), cell.weight_ih, cell.bias_ih) + linear(h, cell.weight_hh, cell.bias_hh)
-        i, f, g, o = gates.to(c.dtype).chunk(4, -1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
+        h, c = pass_gates(gates, c)
         return h.view(*given.shape[:2], -1), (h, c)
 
     def forward(

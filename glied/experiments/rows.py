@@ -23,10 +23,13 @@ SYSTEMS = {
     "att2in": "SCST Att2in (Rennie et al. 2017)",
     "updown": "Up-Down (Anderson et al. 2018)",
     "ct": "CT (Sharma et al. 2018)",
+    "rfnet": "RFNet (Jiang et al. 2018)",
+    "gcn-lstm": "GCN-LSTM (Yao et al. 2018)",
     "base": "Base",
     "glied": "GLIED",
 }
-# Table 2 of the paper: parameters in millions, hours of training, images per second on a GTX 1080 Ti, CIDEr on MSCOCO.
+# Table 2 of the paper, which lacks some of them: parameters in millions, hours of training, images per second on a GTX
+# 1080 Ti, CIDEr on MSCOCO.
 PAPER = {
     "lstm": (11.5, 16.8, 28.6, 105.7),
     "softatt": (12.1, 20.4, 23.3, 111.5),
