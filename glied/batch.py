@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from glied.model import Inputs
-from glied.scene import Scene
+from glied.scene import Regions, Scene
 from glied.vocabulary import UNK, Vocabulary
 
 
@@ -21,6 +22,11 @@ def pad(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
     return torch.from_numpy(stacked), None if mask.all() else torch.from_numpy(mask)
 
 
+def in_diagonals(regions: Regions) -> Float[np.ndarray, "N 4"]:
+    """The boxes, with the photograph's diagonal as the unit of length."""
+    return regions.boxes / np.float32(np.hypot(*regions.size))
+
+
 def attribute_ids(words: Sequence[str], vocabulary: Vocabulary) -> np.ndarray:
     """Ids of attribute words; a word that captions do not have is left out, and UNK stands where none remains."""
     known = [vocabulary.ids[w] for w in words if w in vocabulary]
@@ -31,4 +37,5 @@ def stack(scenes: Sequence[Scene], vocabulary: Vocabulary) -> Inputs:
     """Scenes as one batch, padded and masked."""
     features, region_mask = pad([s.regions.features for s in scenes])
     attributes, attribute_mask = pad([attribute_ids(s.attributes.words, vocabulary) for s in scenes])
-    return Inputs(features, region_mask, attributes, attribute_mask)
+    boxes, _ = pad([in_diagonals(s.regions) for s in scenes])
+    return Inputs(features, region_mask, attributes, attribute_mask, boxes)

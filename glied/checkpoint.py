@@ -1,11 +1,14 @@
 """Captioners and attribute detectors and their files."""
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from glied.attributes import AttributeDetector
 from glied.baselines.build import build
+from glied.baselines.ensemble import Ensemble
 from glied.config import ModelConfig
 from glied.errors import GliedError
 from glied.model import Captioner
@@ -35,7 +38,7 @@ class Checkpoint:
         """Writes the file whole or not at all; weights as float16."""
         header = {
             "kind": "captioner",
-            "config": asdict(self.model.config),
+            "config": self.model.config.stored(),
             "vocabulary": self.vocabulary.words,
             "attributes": self.attributes,
             "source": self.source,
@@ -96,6 +99,26 @@ def load_pair(captioner: Path, detector: Path) -> tuple[Checkpoint, AttributeDet
             f"({card['digest']}) in {detector}; name the right one with --attributes, or fetch both files again."
         )
     return checkpoint, attributes
+
+
+def load_ensemble(captioners: Sequence[Path], detector: Path) -> tuple[Checkpoint, AttributeDetector]:
+    """Captioners of one vocabulary as one that averages their probabilities at every step (one file: that captioner),
+    and their attribute detector."""
+    checkpoints, detectors = zip(*(load_pair(path, detector) for path in captioners), strict=True)
+    first = checkpoints[0]
+    if len(checkpoints) == 1:
+        return first, detectors[0]
+    for path, each in zip(captioners, checkpoints, strict=True):
+        if each.vocabulary != first.vocabulary:
+            raise GliedError(
+                f"Expected captioners of one vocabulary, {path.name} has other words than {captioners[0].name}; choose "
+                "captioners that were trained on the same captions."
+            )
+    digests = [each.digest for each in checkpoints]
+    digest = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
+    card = {"command": first.provenance.get("command"), "ensemble": digests}
+    model = Ensemble([each.model for each in checkpoints]).eval()
+    return replace(first, model=model, provenance=card, digest=digest), detectors[0]
 
 
 def describe(path: Path) -> dict[str, Any]:

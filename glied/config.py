@@ -1,6 +1,7 @@
 """What a captioner is built from: one frozen configuration and the published presets."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from glied.errors import GliedError
@@ -9,6 +10,8 @@ Architecture = (
     Literal["base", "glied"]
     | Literal["base+vd", "base+aa", "base+ad", "glied-global", "glied-vl", "glied-al"]
     | Literal["lstm", "softatt", "updown", "ct"]
+    | Literal["attfcn", "scst-fc", "att2in"]
+    | Literal["rfnet", "gcn-lstm"]
 )
 
 
@@ -30,6 +33,7 @@ class ModelConfig:
         dropout, attention_dropout, feature_dropout, output_dropout: in G, on the attention
             weights, on region features, and before the classifier.
         max_length: longest caption, in words, the end-of-sentence token not counted.
+        views: of RFNet, the widths of the parts of a region's feature that it fuses; none: the feature is one view.
     """
 
     architecture: Architecture = "glied"
@@ -47,6 +51,7 @@ class ModelConfig:
     feature_dropout: float = 0.5
     output_dropout: float = 0.1
     max_length: int = 20
+    views: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "feature_dim", "d", "heads", "d_head", "max_length"):
@@ -56,6 +61,16 @@ class ModelConfig:
             raise GliedError(
                 f"share_local_output needs the glied architecture, got {self.architecture}; turn one of the two off."
             )
+        object.__setattr__(self, "views", tuple(self.views))  # a file has a list
+        if self.views and sum(self.views) != self.feature_dim:
+            raise GliedError(
+                f"Expected views that make up the {self.feature_dim} numbers of a feature, got {self.views}; correct "
+                "the configuration."
+            )
+
+    def stored(self) -> dict[str, Any]:
+        """What files and the states of trainings hold; without `views` where there are none, as before they were."""
+        return {name: value for name, value in asdict(self).items() if name != "views" or value}
 
 
 # At V = 9,567 and R = 2,048: 9.11M, 12.27M; 12.26M, 18.57M; 12.26M, 18.31M (the paper prints 12.3M and 18.3M).
@@ -81,6 +96,12 @@ PRESETS = {
     "softatt": ModelConfig(architecture="softatt", output_dropout=0.5),
     "updown": ModelConfig(architecture="updown", output_dropout=0.5),
     "ct": ModelConfig(architecture="ct"),
+    # Table 1's others
+    "attfcn": ModelConfig(architecture="attfcn", output_dropout=0.5),
+    "scst-fc": ModelConfig(architecture="scst-fc", output_dropout=0.5),
+    "att2in": ModelConfig(architecture="att2in", output_dropout=0.5),
+    "rfnet": ModelConfig(architecture="rfnet", output_dropout=0.5),
+    "gcn-lstm": ModelConfig(architecture="gcn-lstm", output_dropout=0.5),
 }
 
 

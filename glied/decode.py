@@ -6,6 +6,7 @@ state that follows a beam, so it alone is reordered. PAD, BOS and UNK are never 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,8 +77,10 @@ def forbid(logits: Float[Tensor, "B C V"], tokens: Int[Tensor, "B C T"], options
     return logits
 
 
-def follow(cache: Keys, parents: Int[Tensor, "B K"]) -> Keys:
-    """The cache of each hypothesis's parent."""
+def follow(cache: Any, parents: Int[Tensor, "B K"]) -> Any:
+    """The cache of each hypothesis's parent; of an ensemble, each member's."""
+    if not isinstance(cache, Keys):
+        return tuple(follow(each, parents) for each in cache)
     index = parents[:, :, None, None, None]
     take = lambda t: t.gather(1, index.expand(-1, -1, *t.shape[2:]))  # noqa: E731
     return Keys(take(cache.key), take(cache.value))

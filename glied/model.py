@@ -28,6 +28,7 @@ class Inputs(NamedTuple):
     region_mask: Bool[Tensor, "B N"] | None
     attributes: Int[Tensor, "B M"]
     attribute_mask: Bool[Tensor, "B M"] | None
+    boxes: Float[Tensor, "B N 4"] | None = None  # x1 y1 x2 y2 in diagonals of the photograph
 
 
 class Keys(NamedTuple):
@@ -211,6 +212,10 @@ class Captioner(nn.Module):
         """Scores of every word."""
         c = functional.dropout(c_tilde, self.config.output_dropout, self.training)
         return linear(c, self.embedding, self.bias)  # Eq. (14)
+
+    def auxiliary_loss(self, memory: Memory, tokens: Int[Tensor, "B C T"]) -> Tensor | float:
+        """What the captioner adds to the cross-entropy of captions (BOS, words, EOS, PAD), summed over them."""
+        return 0.0
 
     def encode(self, inputs: Inputs) -> Memory:
         raise TypeError("Captioner is abstract: build Base or GLIED.")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from glied.baselines.ensemble import Ensemble
 from glied.batch import stack
 from glied.checkpoint import Checkpoint
 from glied.decode import NEVER
@@ -33,14 +34,12 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
             f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
             f"{scene.regions.source}; use that source or another checkpoint."
         )
-    if not feeding(checkpoint.model.functions, "regions"):
-        raise GliedError(
-            f"Expected a captioner that attends to regions, {checkpoint.model.title} attends to none; choose another."
-        )
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
+    if isinstance(model, Ensemble):
+        raise GliedError(f"Expected a single captioner to trace, got an {model.title}; choose one of its members.")
     scene = Scene(scene.regions, known(scene.attributes, checkpoint))
     ids = vocabulary.encode(words)
     inputs, targets = [BOS, *ids], [*ids, EOS]
@@ -105,8 +104,9 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
 def evened(model: Captioner, function: str) -> Captioner:
     """The same captioner but for one attention function, which attends to all its keys alike: they are projected to
     zero, so that every score is zero. All other weights are shared."""
-    attention = model.H[function] if model.multi_head else model.get_submodule("attention")
-    flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in attention.get_submodule("key").parameters()}
+    attention = model.H[function] if function in model.H else model.get_submodule("attention")
+    keys = [p for name, p in attention.named_parameters() if "key" in name.split(".")]
+    flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in keys}
     return deepcopy(model, {id(p): p for p in model.parameters()} | flat)
 
 

@@ -1,9 +1,25 @@
 """A captioner from its configuration: Base, GLIED, what lies between them, and the paper's other systems."""
 
-from glied.baselines.systems import SYSTEMS
+from glied.baselines.attfcn import AttFcn
+from glied.baselines.gcn_lstm import GcnLstm
+from glied.baselines.rfnet import RecurrentFusion
+from glied.baselines.scst import Att2in, Fc
+from glied.baselines.systems import ShowAndTell, ShowAttendAndTell, Transformer, UpDown
 from glied.baselines.variants import Variant
 from glied.config import ModelConfig
 from glied.model import Base, Captioner, Glied
+
+SYSTEMS: dict[str, type[Captioner]] = {
+    "lstm": ShowAndTell,
+    "softatt": ShowAttendAndTell,
+    "attfcn": AttFcn,
+    "scst-fc": Fc,
+    "att2in": Att2in,
+    "updown": UpDown,
+    "ct": Transformer,
+    "rfnet": RecurrentFusion,
+    "gcn-lstm": GcnLstm,
+}
 
 
 def build(config: ModelConfig) -> Captioner:

@@ -1,8 +1,10 @@
-"""The captioners that the paper's Table 2 compares with, on the same regions, words, decoding and training.
+"""The captioners of the paper's Table 2, on the same regions, words, decoding and training; what others build on.
 
 They read regions alone; words are embedded by the classifier's own table, as in Base and GLIED. Letters as in model.py.
 A recurrent captioner's cache is its state: hidden vectors as keys and cells as values, [B, C, layers, 1, d].
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,26 +38,46 @@ class Additive(nn.Module):
         return weights @ I, weights
 
 
+def pass_gates(gates: Float[Tensor, "*n gates"], c: Float[Tensor, "*n d"]) -> tuple[Tensor, Tensor]:
+    """An LSTM's hidden vector and cell, from its 4 d gates before activation (input, forget, cell, output) and the
+    cell before."""
+    i, f, g, o = gates.to(c.dtype).chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def mean_region(I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B 1 d"]:
+    """The mean of the regions that are there."""
+    if mask is None:
+        return I.mean(1, keepdim=True)
+    return ((I * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))[:, None]
+
+
 class Recurrent(Captioner):
     """What the LSTM captioners share: a state that goes from word to word."""
 
     multi_head = False
     inputs: tuple[int, ...] = ()  # width of each LSTM's input, in units of d
-    cells: list[nn.LSTMCell]
+    cell: Callable[[int, int], nn.RNNCellBase] = nn.LSTMCell
+    cells: list[nn.RNNCellBase]
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         d = config.d
-        self.cells = nn.ModuleList(nn.LSTMCell(width * d, d) for width in self.inputs)  # type: ignore[assignment]
+        self.cells = nn.ModuleList(self.cell(width * d, d) for width in self.inputs)  # type: ignore[assignment]
 
     def encode(self, inputs: Inputs) -> Memory:
         """Regions, and their mean."""
-        I = self.regions(inputs.features)
         mask = inputs.region_mask
+        I = self.relate(self.regions(inputs.features), inputs)
         I = I if mask is None else I.expand(len(mask), -1, -1)  # one photograph under many masks
-        mean = I.mean(1) if mask is None else (I * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        keys = {"mean": Keys(mean[:, None], mean[:, None])}
+        mean = mean_region(I, mask)
+        keys = {"mean": Keys(mean, mean)}
         return Memory(I, I[:, :0], None, keys | self.seen(I, mask), {})
+
+    def relate(self, I: Float[Tensor, "_ N d"], inputs: Inputs) -> Float[Tensor, "B N d"]:
+        """The regions in their relations to each other; here as they are."""
+        return I
 
     def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
         """What attention reads."""
@@ -77,17 +99,18 @@ class Recurrent(Captioner):
         products may be in bfloat16 (nn.LSTMCell's would all be float32)."""
         cell, (h, c) = self.cells[layer], state[layer]
         gates = linear(given.flatten(0, 1), cell.weight_ih, cell.bias_ih) + linear(h, cell.weight_hh, cell.bias_hh)
-        i, f, g, o = gates.to(c.dtype).chunk(4, -1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
+        h, c = pass_gates(gates, c)
         return h.view(*given.shape[:2], -1), (h, c)
 
     def forward(
         self, words: Int[Tensor, "B C L"], memory: Memory, cache: Keys | None = None, attend: Attend = explicit
     ) -> Output:
         """`words` are input words (BOS first); with a cache, the words after those in it."""
-        B, C, L = words.shape
-        x = self.embed(words)
+        return self.roll(self.embed(words), memory, cache)
+
+    def roll(self, x: Float[Tensor, "B C L d"], memory: Memory, cache: Keys | None) -> Output:
+        """The steps over embedded words, one after another."""
+        B, C, L, _ = x.shape
         mean = memory.keys["mean"].key.expand(B, C, -1)
         if cache is None:
             state = self.start(mean)
@@ -108,6 +131,7 @@ class Recurrent(Captioner):
 class ShowAndTell(Recurrent):
     """Vinyals et al. 2015: an LSTM that sees the photograph once, before the first word."""
 
+    title = "LSTM"
     inputs = (1,)
 
     def start(self, mean: Float[Tensor, "B C d"]) -> State:
@@ -123,6 +147,7 @@ class ShowAndTell(Recurrent):
 class ShowAttendAndTell(Recurrent):
     """Xu et al. 2015, soft attention: each word from the regions that the state before it attends to."""
 
+    title = "SoftAtt"
     functions = (REGIONS,)
     inputs = (2,)
 
@@ -155,6 +180,7 @@ class ShowAttendAndTell(Recurrent):
 class UpDown(Recurrent):
     """Anderson et al. 2018: one LSTM attends, another speaks."""
 
+    title = "Up-Down"
     functions = (REGIONS,)
     inputs = (3, 2)
 
@@ -198,6 +224,7 @@ LAYER: tuple[tuple[str, Over, Role], ...] = (
 class Transformer(Captioner):
     """CT, the Transformer captioner of Sharma et al. 2018: an encoder over regions and a decoder over words."""
 
+    title = "CT"
     functions = tuple(
         AttentionFunction(f"{name}{i}", None, over, role) for i in range(LAYERS) for name, over, role in LAYER
     )
@@ -234,11 +261,3 @@ class Transformer(Captioner):
             h = self.F[LAYERS + i](h)
         all_heads = Keys(torch.cat([keys.key for keys in made], 2), torch.cat([keys.value for keys in made], 2))
         return Output(x, None, h, None, h, weights, all_heads)
-
-
-SYSTEMS: dict[str, type[Captioner]] = {
-    "lstm": ShowAndTell,
-    "softatt": ShowAttendAndTell,
-    "updown": UpDown,
-    "ct": Transformer,
-}

@@ -23,7 +23,7 @@ def caption_images(
     """Caption image files: each caption in a line behind its file's name, or JSON Lines with scores. Every line is
     written as soon as it is known, so that stopping loses none, and a bad file stops nothing."""
     from glied.attributes import find_scene
-    from glied.checkpoint import load_pair
+    from glied.checkpoint import load_ensemble
     from glied.data.features import open_cached
     from glied.decode import caption
     from glied.images import open_image
@@ -31,7 +31,7 @@ def caption_images(
     if not images:
         raise GliedError("Expected at least one image file, got none; name one.")
     paths = [path for named in images for path in _photographs(named)]
-    model, detector = load_pair(models.checkpoint, models.detector)
+    model, detector = load_ensemble(models.captioners, models.detector)
     source = open_cached(model.source, models.cache)
     failed = False
     for path in paths:
@@ -79,7 +79,7 @@ def trace_image(
 ) -> None:
     """Write every attention behind a caption to FILE.npz: the model's own caption, or any `--words`."""
     from glied.attributes import find_scene
-    from glied.checkpoint import load_pair
+    from glied.checkpoint import load_ensemble
     from glied.data.features import open_cached
     from glied.decode import caption
     from glied.images import open_image
@@ -87,7 +87,7 @@ def trace_image(
     from glied.vocabulary import tokenize
 
     check_target(out)
-    model, detector = load_pair(models.checkpoint, models.detector)
+    model, detector = load_ensemble(models.captioners, models.detector)
     scene = find_scene(open_image(image), open_cached(model.source, models.cache), detector)
     spoken = tokenize(words or "")
     if words is not None and not spoken:

@@ -49,7 +49,7 @@ def evaluate_split(
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
-    from glied.checkpoint import load_pair
+    from glied.checkpoint import load_ensemble
     from glied.data.annotations import read_boxes
     from glied.data.dataset import load_dataset, report
     from glied.evaluation.evaluate import evaluate, read_scenes
@@ -64,7 +64,7 @@ def evaluate_split(
     dataset = load_dataset(data)
     for other in others:
         check_same(other, dataset.name, split)
-    model, detector = load_pair(models.checkpoint, models.detector)
+    model, detector = load_ensemble(models.captioners, models.detector)
     if grounding:
         check_groundable(model)
         boxed, problems = read_boxes(dataset, dataset.split(split), human=True)
@@ -104,14 +104,14 @@ def states(
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
     """Keep the states of a captioner over whole splits, among which the app finds the nearest photographs."""
-    from glied.checkpoint import load_pair
+    from glied.checkpoint import load_ensemble
     from glied.data.dataset import load_dataset, report
     from glied.evaluation.archive import gather_states
     from glied.evaluation.evaluate import read_scenes
 
     check_target(out)
     dataset = load_dataset(data)
-    model, detector = load_pair(models.checkpoint, models.detector)
+    model, detector = load_ensemble(models.captioners, models.detector)
     scenes = read_scenes(dataset, split, models.cache, detector)
     archive = gather_states(model, scenes, decoding)
     report([*dataset.problems, *scenes.problems])

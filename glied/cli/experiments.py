@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, arg
 from glied.cli.options import ReportOut, app, bench_app, say_table, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
-from glied.experiments.rows import PAIR, ROWS, SYSTEMS
+from glied.experiments.rows import PAIR, ROWS, SYSTEMS, TABLE_1
 from glied.files import check_target
 from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
@@ -62,6 +63,47 @@ def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, 
         raise GliedError(f"Expected some of {', '.join(known)}, got {', '.join(names) or 'none'}; choose from these.")
 
 
+def _tell(table: Callable[[dict], str], result: dict, out: Path) -> None:
+    write_json(out, result)
+    say_table(table(result))
+    say(f"wrote {out}")
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise GliedError(f"Expected different seeds, got {' '.join(map(str, seeds)) or 'none'}; correct the command.")
+
+
+XE = TrainOptions(epochs=5, mirror=False, save_minutes=2.0)
+RL = ReinforceOptions(epochs=2, rate=8e-5, hide=0.4, mirror=False, save_minutes=2.0)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How trainings share the time and the machine.
+
+    Attributes:
+        minutes: stop after so many, with all states saved; 0 for no limit.
+        together: processes that share the trainings: one alone does not fill a GPU.
+        device: what must compute; any: the GPU where there is one.
+    """
+
+    minutes: float = 0.0
+    together: int = 1
+    device: Literal["any", "cpu", "cuda"] = "any"
+
+    def choose(self) -> None:
+        """Checks them, and sees to it that torch, which is loaded here at the earliest, finds the right device."""
+        if not 1 <= self.together <= 100 or not 0 <= self.minutes <= 1e6:
+            raise GliedError("Expected --together from 1 to 100 and --minutes from 0 to 1000000; correct the command.")
+        if self.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # in this process and in others
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise GliedError("Expected a GPU, torch finds none; install torch for its CUDA, or leave --device out.")
+
+
 @bench_app.command(name="table2")
 def bench_table2(
     run: OmitArgPrefixes[Run],
@@ -69,14 +111,38 @@ def bench_table2(
     systems: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(SYSTEMS),
     training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
 ) -> None:
-    """Train the captioners of the paper's Table 2 alike: parameters, training time, speed, CIDEr; can be resumed."""
-    from glied.experiments.ablation import compare_systems, systems_table
+    """Train the captioners of the paper's Tables alike: parameters, training time, speed, CIDEr; can be resumed."""
+    from glied.experiments.systems import table2, time_systems
 
     _check_table(run, out, systems, SYSTEMS)
-    result = compare_systems(run.places("table2"), systems, training)
-    write_json(out, result)
-    say_table(systems_table(result))
-    say(f"wrote {out}")
+    _tell(table2, time_systems(run.places("table2"), systems, training), out)
+
+
+@bench_app.command(name="table1")
+def bench_table1(
+    run: OmitArgPrefixes[Run],
+    out: ReportOut,
+    sharing: OmitArgPrefixes[Sharing] = Sharing(),
+    systems: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(TABLE_1),
+    seeds: Annotated[tuple[int, ...], arg(help="train each once with each of these")] = (0,),
+    members: Annotated[tuple[int, ...], arg(help="seeds of the Att2in in the ensemble; the paper has four")] = (
+        0,
+        1,
+        2,
+        3,
+    ),
+    xe: TrainOptions = XE,
+    rl: ReinforceOptions = RL,
+) -> None:
+    """Train the captioners of the paper's Table 1 alike, by cross-entropy and self-critical: scores on each val set."""
+    _check_seeds(seeds)
+    _check_seeds(members)
+    sharing.choose()
+    from glied.experiments.systems import score_systems, table1
+
+    _check_table(run, out, systems, TABLE_1)
+    result = score_systems(run.places("table1"), systems, seeds, members, xe, rl, sharing.minutes, sharing.together)
+    _tell(table1, result, out)
 
 
 @bench_app.command(name="pair")
@@ -84,32 +150,17 @@ def bench_pair(
     run: OmitArgPrefixes[Run],
     out: ReportOut,
     seeds: Annotated[tuple[int, ...], arg(help="train Base and GLIED once with each of these")] = (0, 1, 2),
-    minutes: Annotated[float, arg(help="stop after so many, with all states saved; 0 for no limit")] = 0.0,
-    together: Annotated[int, arg(help="processes that share the trainings: one alone does not fill a GPU")] = 1,
-    device: Annotated[Literal["any", "cpu", "cuda"], arg(help="what must compute; any: the GPU where there is one")] = (
-        "any"
-    ),
-    xe: TrainOptions = TrainOptions(epochs=5, mirror=False, save_minutes=2.0),
-    rl: ReinforceOptions = ReinforceOptions(epochs=2, rate=8e-5, hide=0.4, mirror=False, save_minutes=2.0),
+    sharing: OmitArgPrefixes[Sharing] = Sharing(),
+    xe: TrainOptions = XE,
+    rl: ReinforceOptions = RL,
 ) -> None:
     """Train Base and GLIED alike with several seeds, by cross-entropy and self-critical, and compare them on val."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise GliedError(f"Expected different seeds, got {' '.join(map(str, seeds)) or 'none'}; correct the command.")
-    if not 1 <= together <= 100 or not 0 <= minutes <= 1e6:
-        raise GliedError("Expected --together from 1 to 100 and --minutes from 0 to 1000000; correct the command.")
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs, in this process and in others
-    import torch
-
+    _check_seeds(seeds)
+    sharing.choose()
     from glied.experiments.pair import table, train_pairs
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise GliedError("Expected a GPU, torch finds none; install torch for its CUDA, or leave --device out.")
     _check_table(run, out, tuple(PAIR), PAIR)
-    result = train_pairs(run.places("pair"), seeds, xe, rl, minutes, together)
-    write_json(out, result)
-    say_table(table(result))
-    say(f"wrote {out}")
+    _tell(table, train_pairs(run.places("pair"), seeds, xe, rl, sharing.minutes, sharing.together), out)
 
 
 @app.command
@@ -124,9 +175,5 @@ def ablation(
     from glied.experiments.ablation import ablate, table
 
     _check_table(run, out, variants, ROWS)
-    if not seeds:
-        raise GliedError("Expected at least one seed, got none; correct the command.")
-    result = ablate(run.places("ablation"), variants, seeds, training)
-    write_json(out, result)
-    say_table(table(result))
-    say(f"wrote {out}")
+    _check_seeds(seeds)
+    _tell(table, ablate(run.places("ablation"), variants, seeds, training), out)

@@ -57,10 +57,18 @@ class Models:
     """Which captioner, on which attributes and regions."""
 
     checkpoint: Annotated[Path, arg(help="checkpoint of a captioner (.safetensors)")] = GLIED
+    ensemble: Annotated[
+        tuple[Path, ...], arg(help="more checkpoints of that vocabulary: the probabilities of all are averaged")
+    ] = ()
     attributes: Annotated[
         Path | None, arg(help="attribute detector; default: attributes.safetensors beside the checkpoint, else ours")
     ] = None
     cache: Cache = Path("cache")
+
+    @property
+    def captioners(self) -> tuple[Path, ...]:
+        """The files of the captioner, or of all members of the ensemble."""
+        return (self.checkpoint, *self.ensemble)
 
     @property
     def detector(self) -> Path:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from glied.batch import pad
+from glied.batch import in_diagonals, pad
 from glied.data.dataset import CAPTIONS, Dataset, Part, Photograph, report
 from glied.data.features import FeatureCache
 from glied.errors import GliedError
@@ -33,11 +33,12 @@ def encode_captions(
 
 class Split(NamedTuple):
     """Photographs of a split with their regions in memory (float16); with mirrored ones, those follow, in the same
-    order: `features` and `mask` have 2 I rows."""
+    order: `features`, `mask` and `boxes` (as in `Inputs`) have 2 I rows."""
 
     photographs: list[Photograph]
     features: Float[Tensor, "rows N R"]
     mask: Tensor | None
+    boxes: Float[Tensor, "rows N 4"]
 
     @property
     def mirrored(self) -> bool:
@@ -89,5 +90,6 @@ def read_split(dataset: Dataset, cache: FeatureCache, *names: str, mirrored: Fea
     regions = chain.from_iterable(each.read(chosen) for each in caches)
     total = len(chosen) * len(caches)
     bar = track(regions, desc=f"reading {names[0]}", total=total, unit="image", leave=False)
-    features, mask = pad([r.features.astype(np.float16) for r in bar])
-    return Split(photographs, features, mask)
+    found = [(r.features.astype(np.float16), in_diagonals(r)) for r in bar]
+    features, mask = pad([features for features, _ in found])
+    return Split(photographs, features, mask, pad([boxes for _, boxes in found])[0])

@@ -52,6 +52,16 @@ def open_source(name: str = "detector") -> RegionSource:
     )
 
 
+def find_views(source: str, feature_dim: int) -> tuple[int, ...]:
+    """Widths of the parts of a source's features that see a region in ways of their own: those of our detector (see
+    `Detector.feature_dim`), of any other source the whole feature."""
+    if not re.match(r"detector([-@]|$)", source):
+        return (feature_dim,)
+    from glied.regions.detector import CHANNELS
+
+    return CHANNELS[2], feature_dim - 2 * CHANNELS[2], CHANNELS[2]
+
+
 class Mirrored:
     """Another source's regions of the photograph seen in a mirror: for training, twice the photographs."""
 

@@ -1,6 +1,6 @@
 """Cross-entropy training of a captioner, and what every training of a captioner starts from."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from glied.config import preset
 from glied.data.split import encode_captions
 from glied.errors import GliedError
 from glied.model import Captioner, Inputs
+from glied.regions import find_views
 from glied.training.loop import join, plan_steps, resolve, settings
 from glied.training.material import Material, batch, hide, mirror, prepare, put
 from glied.training.options import Places, TrainOptions
@@ -49,6 +50,8 @@ def train_captioner(
     if material is None:
         material = prepare(places, options.mirror, options.min_count if start is None else start.vocabulary)
     config = preset(name, len(material.vocabulary), material.train.features.shape[-1], options.dropout, **changes)
+    if config.architecture == "rfnet":
+        config = replace(config, views=find_views(material.source, config.feature_dim))
     torch.manual_seed(options.seed)
     model = build(config)
     card = material.provenance(f"train {name}", options)
@@ -72,7 +75,7 @@ def train_captioner(
         inputs = batch(material.train, material.attributes[part], rows, device)
         return step_loss(model, hide(inputs, options.hide), tokens[part], live_words(tokens[whole]), options), {}
 
-    identity = material.identity(settings(options), asdict(config), start and start.digest)
+    identity = material.identity(settings(options), config.stored(), start and start.digest)
     plan = plan_steps(options, material.draw)
     return material.fit(f"{name}, seed {options.seed}", places, options, model, identity, plan, objective, card)
 
@@ -93,9 +96,10 @@ def step_loss(
     live = (target != PAD).nonzero()[:, 0]  # on the CPU: no GPU is waited for
     spoken, target, live = (put(t, device) for t in (tokens[:, :, :-1], target[live], live))
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-        c_tilde = model(spoken, model.encode(inputs)).c_tilde
+        memory = model.encode(inputs)
+        c_tilde = model(spoken, memory).c_tilde
         logits = model.logits(c_tilde.flatten(0, 2).index_select(0, live))
-        return cross_entropy(logits, target, options.smoothing, words)
+        return cross_entropy(logits, target, options.smoothing, words) + model.auxiliary_loss(memory, tokens) / words
 
 
 def cross_entropy(

@@ -158,7 +158,9 @@ def move(split: Split, device: torch.device) -> Split:
     if device.type == "cpu" or split.features.nbytes > 0.7 * torch.cuda.mem_get_info(device)[0]:
         return split
     return split._replace(
-        features=split.features.to(device), mask=None if split.mask is None else split.mask.to(device)
+        features=split.features.to(device),
+        mask=None if split.mask is None else split.mask.to(device),
+        boxes=split.boxes.to(device),
     )
 
 
@@ -208,6 +210,7 @@ def batch(
         None if split.mask is None else put(split.mask[rows], device),
         put(attributes, device),
         None if mask.all() else put(mask, device),
+        put(split.boxes[rows], device),
     )
 
 

@@ -6,7 +6,7 @@ captions share most of its words, and some of its own words are put among the at
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -131,6 +131,6 @@ def train_on_text(name: str, captions: Sequence[Path], places: Places, options: 
     card = material.provenance(f"train text {name}", options)
     card["texts"] = {"files": [path.name for path in captions], "captions": int((texts.tokens[:, :, 1] != PAD).sum())}
     found = hashlib.sha256(texts.tokens.numpy().tobytes() + texts.nearest.numpy().tobytes()).hexdigest()
-    identity = material.identity(settings(options), asdict(config), found)
+    identity = material.identity(settings(options), config.stored(), found)
     plan = plan_steps(options, lambda generator: torch.randperm(len(texts.tokens), generator=generator))
     return material.fit(f"text {name}", places, options, model, identity, plan, objective, card)

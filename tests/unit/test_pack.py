@@ -24,7 +24,7 @@ from glied.data.features import FeatureCache
 from glied.data.pack import FORMAT, MANIFEST, open_pack
 from glied.errors import GliedError
 from glied.evaluation.metrics import score
-from glied.experiments import pair
+from glied.experiments import pair, trainings
 from glied.experiments.pair import table, train_pairs
 from glied.scene import Regions
 from glied.training import cross_entropy, material, self_critical
@@ -259,7 +259,7 @@ def test_commands_pack_and_train_from_a_pack(packed, tmp_path, monkeypatch, caps
 @pytest.fixture
 def quick(monkeypatch):
     """Scores without Java, which takes seconds."""
-    monkeypatch.setattr(pair, "score", lambda *a: score(*a, ptb=False))
+    monkeypatch.setattr(trainings, "score", lambda *a: score(*a, ptb=False))
 
 
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -371,7 +371,7 @@ def test_a_state_of_other_options_is_one_sentence_from_another_process(packed, t
 )
 def test_a_wrong_pair_is_refused_before_it_is_trained(packed, tmp_path, monkeypatch, capsys, wrong, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(pair, "prepare", lambda *_: pytest.fail("worked before it looked"))
+    monkeypatch.setattr(trainings, "prepare", lambda *_: pytest.fail("worked before it looked"))
     arguments = ("--data", packed.cache, "--run", packed.run, "--json", tmp_path / "pair.json")
     assert run(monkeypatch, "bench", "pair", *arguments, *wrong) == 2
     assert said in capsys.readouterr().err

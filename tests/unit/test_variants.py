@@ -1,9 +1,7 @@
 """The ablation's captioners: with all their parts they are Base and GLIED; each differs in what it is named for."""
 
 from dataclasses import replace
-from functools import partial
 
-import colours
 import numpy as np
 import pytest
 import tiny
@@ -14,10 +12,10 @@ from glied.baselines.variants import VARIANTS, Parts, Variant
 from glied.captions import DecodeOptions
 from glied.config import PRESETS
 from glied.decode import beam_search
-from glied.evaluation import evaluate
-from glied.evaluation.metrics import score
-from glied.experiments import ablation
-from glied.experiments.ablation import ROWS, ablate, interval, table
+from glied.evaluation.metrics import interval, score
+from glied.experiments import trainings
+from glied.experiments.ablation import ablate, table
+from glied.experiments.rows import ROWS
 from glied.model import Base, Glied
 from glied.training.cross_entropy import TrainOptions
 from glied.training.material import Places
@@ -88,13 +86,11 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_photographs() -> None
 
 
 def test_the_table_of_an_ablation_is_resumed_and_complete(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_source", lambda name: colours.Colours())
-    monkeypatch.setattr(evaluate, "score", partial(score, names=("Bleu_4", "CIDEr"), ptb=False))  # Java takes seconds
+    monkeypatch.setattr(trainings, "score", lambda *a: score(*a, ptb=False))  # Java takes seconds
     options = TrainOptions(epochs=1, images=8, warmup=2, rate=1e-3, min_count=1)
     first = ablate(places, ["base+ad", "glied-al"], [0, 1], options)
-    assert [row["variant"] for row in first["rows"]] == ["base+ad", "glied-al"]
-    assert [run["seed"] for run in first["rows"][0]["runs"]] == [0, 1]
-    monkeypatch.setattr(ablation, "evaluate", lambda *_: pytest.fail("measured twice"))
+    assert [(row["captioner"], row["seeds"]) for row in first["rows"]] == [("base+ad", [0, 1]), ("glied-al", [0, 1])]
+    monkeypatch.setattr(trainings, "score", lambda *_: pytest.fail("measured twice"))
     assert ablate(places, ["base+ad", "glied-al"], [0, 1], options) == first
     lines = table(first).splitlines()
     assert len(lines) == 4

@@ -27,7 +27,7 @@ from glied.cli import experiments
 from glied.cli.options import write_json
 from glied.data.features import FeatureCache
 from glied.errors import GliedError
-from glied.experiments import ablation, bench
+from glied.experiments import ablation, bench, systems
 from glied.files import check_target, replacing
 from glied.replay import trace
 from glied.training.cross_entropy import train_captioner
@@ -35,8 +35,11 @@ from glied.training.loop import _write_log
 from glied.training.options import TrainOptions
 
 SCORES = {"references": {"1": ["a dog runs"], "2": ["a red ball"]}, "captions": {"1": "a dog", "2": "a ball"}}
-ROW = {"variant": "glied", "parameters": 1, "CIDEr": 1.0, "CIDEr_low": 0.5, "CIDEr_high": 1.5, "CIDEr_deviation": None}
-RESULT = {"seeds": [0], "rows": [ROW | {"Bleu_4": 0.3, "minutes": 1.0, "images_per_s": 2.0, "runs": []}]}
+SCORE = {"by_seed": [1.0], "mean": 1.0, "deviation": None}
+ROW = {"captioner": "glied", "stage": "cross-entropy", "data": "flickr8k", "photographs": 2, "parameters": 1}
+ROW |= {"minutes": [1.0], "images_per_s": 2.0, "low": 0.5, "high": 1.5}
+ROW |= dict.fromkeys(("Bleu_4", "METEOR", "ROUGE_L", "CIDEr"), SCORE)
+RESULT = {"rows": [ROW], "unfinished": [], "stopped": []}
 
 
 @contextmanager
@@ -197,8 +200,8 @@ def prepared(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """The words of a command that writes a result; what takes long is not run."""
     monkeypatch.setattr(bench, "decode", lambda: {"machine": {}, "rows": []})
     monkeypatch.setattr(bench, "table", lambda result: "a table")
-    for module in (ablation, experiments):
-        for work in ("ablate", "compare_systems"):
+    for module in (ablation, systems, experiments):
+        for work in ("ablate", "score_systems", "time_systems"):
             monkeypatch.setattr(module, work, lambda *_: RESULT, raising=False)
     data = ("--data", folder / "data", "--split", "val")
     if name == "score":
@@ -213,12 +216,12 @@ def prepared(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         return ["evaluate", *data, *more]
     if name == "ablation":
         return ["ablation", *data[:2], "--variants", "glied", "--run", tmp_path / "run"]
-    if name == "table2":
-        return ["bench", "table2", *data[:2], "--systems", "glied", "--run", tmp_path / "run"]
+    if name in ("table1", "table2"):
+        return ["bench", name, *data[:2], "--systems", "glied", "--run", tmp_path / "run"]
     return ["bench", "decode"]
 
 
-@pytest.mark.parametrize("name", ["score", "recall", "evaluate", "ablation", "table2", "bench"])
+@pytest.mark.parametrize("name", ["score", "recall", "evaluate", "ablation", "table1", "table2", "bench"])
 def test_a_result_is_written_before_it_is_told(folder, tmp_path, monkeypatch, capsys, name) -> None:
     out = tmp_path / "result.json"
     words = [*prepared(name, folder, tmp_path, monkeypatch), "--json", out]
