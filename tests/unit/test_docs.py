@@ -2,10 +2,12 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from glied import __main__ as cli
@@ -114,3 +116,16 @@ def test_the_python_of_the_readme_runs(root, tmp_path, monkeypatch):
 def test_pins_are_exact(root):
     lines = [line for line in (root / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
+
+
+def test_what_the_metadata_needs_is_pinned_within_its_ranges(root):
+    """`make app` and `make test` install what pyproject.toml needs, in the versions of requirements.txt."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = [
+        needed for name, packages in project["optional-dependencies"].items() if name != "test" for needed in packages
+    ]
+    ranges = {needed.name: needed.specifier for needed in map(Requirement, [*project["dependencies"], *extras])}
+    lines = (root / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert pins.keys() == ranges.keys(), "a package has a range in pyproject.toml and a pin in requirements.txt"
+    assert [name for name, pin in pins.items() if pin not in ranges[name]] == []
