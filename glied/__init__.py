@@ -8,11 +8,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-PUBLIC = ("load", "open_image", "find_scene", "caption", "trace")
+PUBLIC = ("load", "open_image", "find_scene", "caption", "trace", "Adapter", "AttentionFunction", "grid_boxes")
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of glied/api.py, imported when one of them is first asked for."""
+    """What glied/api.py offers, imported when some of it is first asked for."""
     if name in PUBLIC:
         from glied import api
 

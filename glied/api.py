@@ -4,6 +4,8 @@ captioner = glied.load("glied-rl")
 scene = glied.find_scene(glied.open_image("photo.jpg"), captioner)
 caption = glied.caption(scene, captioner)
 glied.trace(scene, captioner, caption.words).save("photo.npz")
+
+`Adapter`, `AttentionFunction` and `grid_boxes` make traces of captioners that are not ours: see docs/trace.md.
 """
 
 from collections.abc import Sequence
@@ -15,15 +17,29 @@ from PIL import Image
 
 from glied import attributes as noisy_or
 from glied import decode, images, replay
+from glied.adapter import Adapter, grid_boxes
 from glied.attributes import AttributeDetector
 from glied.captions import Caption, DecodeOptions
 from glied.checkpoint import Checkpoint, load_pair
 from glied.data.features import open_cached
 from glied.errors import GliedError
 from glied.files import SHIPPED, find_detector
+from glied.functions import AttentionFunction
 from glied.regions import RegionSource
 from glied.scene import Scene
 from glied.traces import Trace
+
+__all__ = [
+    "Adapter",
+    "AttentionFunction",
+    "Captioner",
+    "caption",
+    "find_scene",
+    "grid_boxes",
+    "load",
+    "open_image",
+    "trace",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import json
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +14,21 @@ from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from glied.errors import GliedError
 from glied.files import replacing
 from glied.functions import BASE, GLIED, AttentionFunction, Functions, Over, Role
+from glied.images import open_image
 from glied.scene import frozen
 
 FORMAT = "glied-trace-2"
 UNPACKED = 64 * 2**20  # bytes of a file's arrays, as it declares them; no more is ever unpacked
 LONGEST = 200  # characters of a word or label
+QUALITY = 85  # of a photograph's JPEG
 HEADS = 64  # of a file's attention: more cannot be told apart on a page
-MOST = {"regions": 1000, "attributes": 1000, "words": 200, "alternatives": 100, "functions": 50}  # of a file
+MOST = {"regions": 1000, "attributes": 1000, "words": 200, "alternatives": 100, "functions": 50, "heads": HEADS}
+TALLER = 0.02  # by how much the proportions of a photograph may differ from what its trace says, for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +137,20 @@ class Trace:
         np.savez_compressed(buffer, allow_pickle=False, header=header, **arrays)
         return buffer.getvalue()
 
-    def save(self, path: Path | str) -> None:
-        """Writes an .npz file whole or not at all."""
+    def save(self, path: Path | str, photograph: Image.Image | None = None) -> None:
+        """Writes an .npz file whole or not at all; pages open only one with its photograph."""
+        jpeg = io.BytesIO()
+        if photograph is not None:
+            photograph.convert("RGB").save(jpeg, "JPEG", quality=QUALITY)
         with replacing(path) as aside:
-            aside.write_bytes(self.packed())
+            aside.write_bytes(self.packed(jpeg.getvalue()))
+
+    def faults(self) -> list[str]:
+        """What keeps it from being opened again once saved (see `find_faults`); of a trace made here there is none."""
+        texts = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays = {name: value for name, value in texts.items() if isinstance(value, np.ndarray)}
+        texts = {name: value for name, value in texts.items() if name not in arrays and name != "attention"}
+        return list(_faults(texts, arrays, self.attention))
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
@@ -152,42 +167,77 @@ class Trace:
 def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[Trace, bytes]:
     """A trace from the bytes of its .npz file, which may be a stranger's, and the photograph packed with it, if any.
 
-    Nothing is unpickled, nothing is read that would unpack to more than `most` bytes; shapes agree, numbers are finite,
-    boxes lie on the photograph, weights sum to 1. The photograph is not looked at.
+    Nothing is unpickled, nothing is read that would unpack to more than `most` bytes; all else that docs/trace.md says
+    of a file holds. The photograph is not looked at.
 
     Raises:
         GliedError: the file is none of ours.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as directory:
-            entries = directory.infolist()
-            size = sum(entry.file_size for entry in entries)
-        packings = {entry.compress_type for entry in entries}
-        if len(entries) > 100 or packings - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise ValueError("it is packed in another way")
-        if size > most:
-            raise ValueError(f"it would unpack to {size / 2**20:.0f} MB, {most / 2**20:.0f} are allowed")
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(str(arrays.pop("header")))
-        stated = header.pop("format")
-        if stated == "glied-trace-1":
-            header, arrays = _renewed(header, arrays)
-        elif stated != FORMAT:
-            raise ValueError("it has another format")
-        photograph = arrays.pop("photograph", np.zeros(0, np.uint8)).astype(np.uint8, casting="no").tobytes()
-        attention = {n.removeprefix("attention."): arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
-        lists: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
-        lists["alternatives"] = tuple(tuple(row) for row in header["alternatives"])
-        lists["functions"] = tuple(_function(row) for row in header["functions"])
-        _check(lists, arrays, attention)
-        return Trace(**(lists | arrays), attention=attention), photograph
+        texts, arrays, attention, photograph = _parts(data, most)
+        for fault in _faults(texts, arrays, attention):
+            raise ValueError(fault)
+        return Trace(**(texts | arrays), attention=attention), photograph
     except Exception as error:  # a foreign zip can fail in many ways
         reason = str(error) if type(error) is ValueError else type(error).__name__
         raise GliedError(
             f"Expected a {FORMAT} file of this project in {name}, it is damaged or of another kind "
-            f"({reason[:100]}); have it made and sent again."
+            f"({reason[:200]}); have it made and sent again."
         ) from error
+
+
+def find_faults(data: bytes, name: str = "the file") -> list[str]:
+    """Everything that keeps the bytes of a file from being a trace that pages open, a sentence each; none: it is one.
+    Where parts are missing or of another kind, what hangs on them is not looked at."""
+    try:
+        texts, arrays, attention, photograph = _parts(data, UNPACKED)
+        found = list(_faults(texts, arrays, attention))
+    except Exception as error:
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        return [f"it cannot be read as a {FORMAT} file ({reason[:200]})"]
+    if not photograph:
+        return [*found, "it has no photograph, without which no page opens it: save(path, photograph) adds it"]
+    try:
+        wide, tall = open_image(photograph, f"the photograph in {name}").info["size"]
+    except GliedError as error:
+        return [*found, str(error)]
+    if _sized(texts.get("size")):
+        width, height = texts["size"]
+        if abs(width * tall - height * wide) > TALLER * max(width * tall, height * wide):
+            found.append(f"size is {width} x {height}, but the photograph has other proportions, {wide} x {tall}")
+    return found
+
+
+def _parts(data: bytes, most: int) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray], bytes]:
+    """Texts, arrays, attention by function, and the photograph of a file, as they are today, unchecked.
+
+    Raises ValueError, or whatever reading a foreign file raises."""
+    with zipfile.ZipFile(io.BytesIO(data)) as directory:
+        entries = directory.infolist()
+        size = sum(entry.file_size for entry in entries)
+    packings = {entry.compress_type for entry in entries}
+    if len(entries) > 100 or packings - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError("it is packed in another way")
+    if size > most:
+        raise ValueError(f"it would unpack to {size / 2**20:.0f} MB, {most / 2**20:.0f} are allowed")
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    header = json.loads(str(arrays.pop("header")))
+    stated = header.pop("format")
+    if stated == "glied-trace-1":
+        header, arrays = _renewed(header, arrays)
+    elif stated != FORMAT:
+        raise ValueError("it has another format")
+    photograph = arrays.pop("photograph", np.zeros(0, np.uint8))
+    if photograph.dtype != np.uint8:
+        raise ValueError(f"photograph must hold bytes of type uint8, it has {photograph.dtype}")
+    attention = {n.removeprefix("attention."): arrays.pop(n) for n in list(arrays) if n.startswith("attention.")}
+    texts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header.items()}
+    if isinstance(texts.get("alternatives"), tuple):
+        texts["alternatives"] = tuple(tuple(v) if isinstance(v, list) else v for v in texts["alternatives"])
+    if isinstance(texts.get("functions"), tuple):
+        texts["functions"] = tuple(map(_function, texts["functions"]))
+    return texts, arrays, attention, photograph.tobytes()
 
 
 def _renewed(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -198,50 +248,90 @@ def _renewed(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
     return header, {names.get(name, name): array for name, array in arrays.items()}
 
 
-def _function(row: Mapping[str, Any]) -> AttentionFunction:
-    """An attention function as a file declares it."""
+def _function(row: Any) -> AttentionFunction | None:
+    """An attention function as a file declares it; None where it is none."""
+    if not isinstance(row, dict) or row.keys() != {f.name for f in fields(AttentionFunction)}:
+        return None
     number = row["equation"] is None or type(row["equation"]) is int
-    text = isinstance(row["name"], str) and len(row["name"]) <= LONGEST
-    if not (text and number and row["over"] in get_args(Over) and row["role"] in get_args(Role)):
-        raise ValueError("an attention function of it is none")
-    return AttentionFunction(**row)
+    known = row["over"] in get_args(Over) and row["role"] in get_args(Role)
+    return AttentionFunction(**row) if _is_text(row["name"]) and number and known else None
 
 
-def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError where the parts of a Trace do not fit together; a missing part raises KeyError."""
+def _is_text(value: Any) -> bool:
+    """Whether it is a word or name: text of at most LONGEST characters, no lone surrogate among them."""
+    return isinstance(value, str) and len(value) <= LONGEST and not re.search("[\ud800-\udfff]", value)
 
-    def demand(holds: object, otherwise: str) -> None:
-        if not holds:
-            raise ValueError(otherwise)
 
-    lists = [texts[name] for name in ("labels", "attributes", "inputs", "words")] + list(texts["alternatives"])
-    names = [texts[name] for name in ("captioner", "architecture", "checkpoint", "source")]
-    demand(all(isinstance(each, tuple) for each in lists), "its words are no lists")
-    for text in [*names, *(word for each in lists for word in each)]:
-        demand(isinstance(text, str) and len(text) <= LONGEST, "a word is none, or too long")
-        text.encode()  # a lone surrogate is no text
-    sized = len(texts["size"]) == 2 and all(type(side) is int and side > 0 for side in texts["size"])
-    demand(sized, "its photograph has no size")
-    N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
-    functions: Functions = texts["functions"]
-    k = max(map(len, attention.values()), default=0)
-    steps, told = len(arrays["region_falls"]), len(arrays["attribute_falls"])
-    demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")
-    counts = {"regions": N, "attributes": M, "words": L, "alternatives": T, "functions": len(functions)}
+def _sized(size: Any) -> bool:
+    return isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+
+
+def _faults(
+    texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    """What is wrong with the parts of a Trace, as clauses with the part's name first; of parts that hang on a wrong one
+    nothing is said."""
+    known = {f.name for f in fields(Trace)} - {"attention"}
+    missing = sorted(known - texts.keys() - arrays.keys())
+    yield from (f"it lacks {name}" for name in missing)
+    strange = sorted((texts.keys() | arrays.keys()) - known)
+    yield from (f"{name[:LONGEST]} is none of the parts of a trace" for name in strange)
+    if missing or strange:
+        return
+    wrong = False
+    for name in ("captioner", "architecture", "checkpoint", "source"):
+        if not _is_text(texts[name]):
+            wrong = True
+            yield f"{name} must be text of at most {LONGEST} characters"
+    alternatives = texts["alternatives"] if isinstance(texts["alternatives"], tuple) else (None,)
+    lists = {name: texts[name] for name in ("labels", "attributes", "inputs", "words")}
+    lists |= {f"alternatives of word {i + 1}": row for i, row in enumerate(alternatives)}
+    for name, words in lists.items():
+        if not isinstance(words, tuple) or not all(map(_is_text, words)):
+            wrong = True
+            yield f"{name} must be a list of words of at most {LONGEST} characters each"
+    if not _sized(texts["size"]):
+        wrong = True
+        yield "size must be the photograph's width and height in pixels"
+    functions = texts["functions"] if isinstance(texts["functions"], tuple) else (None,)
+    if None in functions:
+        wrong = True
+        overs, roles = ", ".join(get_args(Over)), ", ".join(get_args(Role))
+        yield (
+            f"function {functions.index(None) + 1} is none: it needs a name, an equation's number or null, over "
+            f"({overs}) and a role ({roles})"
+        )
+    if wrong:
+        return
+    boxes = arrays["boxes"]
+    N, M, L = boxes.shape[0] if boxes.ndim else 0, len(texts["attributes"]), len(texts["words"])
+    T = max(map(len, alternatives), default=0)
+    k = max((len(weights) if weights.ndim else 0 for weights in attention.values()), default=0)
+    counts = {"regions": N, "attributes": M, "words": L, "alternatives": T, "functions": len(functions), "heads": k}
     for name, count in counts.items():
-        demand(count <= MOST[name], f"it has {count} {name}, at most {MOST[name]} can be shown")
-    demand(
-        min(N, M, L, T) > 0 and (k > 0 or not functions) and len(texts["labels"]) in (0, N),
-        "it has no regions, attributes or words",
-    )
-    demand([len(row) for row in texts["alternatives"]] == [T] * L, "its alternatives do not agree")
-    demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")
+        if count > MOST[name]:
+            wrong = True
+            yield f"it has {count} {name}, at most {MOST[name]} can be shown"
+        elif count == 0 and (functions or name not in ("functions", "heads")):
+            wrong = True
+            yield f"it has no {name}"
+    if len(texts["labels"]) not in (0, N):
+        yield f"labels must be one for each of the {N} regions, or none, it has {len(texts['labels'])}"
+    if [len(row) for row in alternatives] != [T] * L:
+        wrong = True
+        yield f"alternatives must be as many for each of the {L} words"
+    if len(texts["inputs"]) != L or texts["inputs"][1:] != texts["words"][:-1]:
+        yield "inputs must be the begin of the caption and then its words but the last"
+    for name in {f.name for f in functions} & known:
+        wrong = True
+        yield f"function {name} has the name of another part"
+    if len({f.name for f in functions}) < len(functions):
+        wrong = True
+        yield "functions must have a name of their own each"
+    if wrong:
+        return
+    steps = len(arrays["region_falls"]) if arrays["region_falls"].shape in ((0, N), (L, N)) else L
     keys = {"regions": N, "attributes": M, "words": L}
-    weights = {f.name: (k, keys[f.over] if f.role == "grouping" else L, keys[f.over]) for f in functions}
-    demand(
-        len(weights.keys() | arrays.keys()) == len(functions) + len(arrays),
-        "its attention functions are not told apart",
-    )
     shapes = {
         "boxes": (N, 4),
         "attribute_scores": (M,),
@@ -249,22 +339,45 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
         "log_probabilities": (L,),
         "alternative_log_probabilities": (L, T),
         "region_falls": (steps, N),
-        "attribute_falls": (told, M),
+        "attribute_falls": (steps if any(f.over == "attributes" for f in functions) else 0, M),
     }
-    fit = steps in (0, L) and told == (steps if any(f.over == "attributes" for f in functions) else 0)
-    demand({name: array.shape for name, array in arrays.items()} == shapes and fit, "its shapes disagree")
-    demand({name: array.shape for name, array in attention.items()} == weights, "the shapes of its attention disagree")
-    for name, array in [*arrays.items(), *attention.items()]:
-        demand(array.dtype == np.float32, f"its {name} has no numbers")
-        unknown = np.isnan(array) & ({"region_falls": N, "attribute_falls": M}.get(name) == 1)  # alone: never removed
-        demand((unknown | (np.abs(array) < 1e6)).all(), f"its {name} is not finite")
-    for w in attention.values():
-        demand((w >= 0).all() and np.allclose(w.sum(-1), 1, atol=1e-3), "its attention does not sum to 1")
-    for p in (arrays["attribute_scores"], arrays["attribute_regions"]):
-        demand((p >= 0).all() and (p < 1.001).all(), "its attributes have no probabilities")
-    (width, height), (x1, y1, x2, y2) = texts["size"], arrays["boxes"].T
-    inside = (x1 > -1) & (y1 > -1) & (x2 < width + 1) & (y2 < height + 1) & (x1 < x2) & (y1 < y2)  # a pixel's grace
-    demand(inside.all(), "its boxes do not lie on the photograph")
+    shapes |= {f"attention.{f.name}": (k, keys[f.over] if f.role == "grouping" else L, keys[f.over]) for f in functions}
+    found = dict(arrays) | {f"attention.{name}": weights for name, weights in attention.items()}
+    yield from (f"it lacks {name}" for name in sorted(shapes.keys() - found.keys()))
+    for name, array in found.items():
+        if name not in shapes:
+            yield f"{name[:LONGEST]} is of no function that it declares"
+        elif array.shape != shapes[name]:
+            yield f"{name} has the shape {array.shape}, expected {shapes[name]}"
+        elif array.dtype != np.float32:
+            yield f"{name} must hold numbers of type float32, it has {array.dtype}"
+        else:
+            # alone: it was never removed
+            unknown = np.isnan(array) & ({"region_falls": N, "attribute_falls": M}.get(name) == 1)
+            if not (unknown | (np.abs(array) < 1e6)).all():
+                yield f"{name} is not finite"
+            else:
+                yield from _wrong_numbers(name, array, texts["size"])
+
+
+def _wrong_numbers(name: str, array: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
+    """What is wrong with the finite numbers of one array of the right shape."""
+    if name.startswith("attention."):
+        sums = array.sum(-1)
+        if (array < 0).any():
+            yield f"{name} must have no weight below 0, it has {array.min():.3g}"
+        elif (apart := np.abs(sums - 1) > 1e-3).any():
+            head, row = np.argwhere(apart)[0].tolist()
+            yield f"{name} must sum to 1 in each row, row {row + 1} of head {head + 1} sums to {sums[head, row]:.4g}"
+    if name in ("attribute_scores", "attribute_regions") and ((array < 0) | (array >= 1.001)).any():
+        yield f"{name} must hold probabilities, it has {array.flat[np.abs(array - 0.5).argmax()]:.3g}"
+    if name == "boxes":
+        (width, height), (x1, y1, x2, y2) = size, array.T
+        inside = (x1 > -1) & (y1 > -1) & (x2 < width + 1) & (y2 < height + 1) & (x1 < x2) & (y1 < y2)  # a pixel's grace
+        if not inside.all():
+            i = int((~inside).argmax())
+            told = " ".join(f"{side:g}" for side in array[i].tolist())
+            yield f"boxes must lie on the photograph of {width} x {height}, that of region {i + 1} is {told}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Commands on photographs and checkpoints: caption, trace, info."""
+"""Commands on photographs, traces and checkpoints: caption, trace, check-trace, info."""
 
 import sys
 from pathlib import Path
@@ -77,7 +77,7 @@ def trace_image(
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
-    """Write every attention behind a caption to FILE.npz: the model's own caption, or any `--words`."""
+    """Write every attention behind a caption and the photograph to FILE.npz: the model's own caption, or `--words`."""
     from glied.attributes import find_scene
     from glied.checkpoint import load_ensemble
     from glied.data.features import open_cached
@@ -88,7 +88,8 @@ def trace_image(
 
     check_target(out)
     model, detector = load_ensemble(models.captioners, models.detector)
-    scene = find_scene(open_image(image), open_cached(model.source, models.cache), detector)
+    photograph = open_image(image)
+    scene = find_scene(photograph, open_cached(model.source, models.cache), detector)
     spoken = tokenize(words or "")
     if words is not None and not spoken:
         raise GliedError(f"Expected words to replay, got {words!r}; leave --words out for the model's own caption.")
@@ -97,9 +98,36 @@ def trace_image(
     if unknown := [word for word in spoken if word not in model.vocabulary]:
         say(f"outside the vocabulary, read as <unk>: {' '.join(unknown)}")
     result = trace(model, scene, spoken, falls=True)
-    result.save(out)
+    result.save(out, photograph)
     say(result.text)
     say(f"wrote {out}")
+
+
+@app.command(name="check-trace")
+def check_traces(files: Annotated[Positional[tuple[Path, ...]], arg(help="traces (.npz), whoever made them")]) -> None:
+    """Check that files are traces which pages open (docs/trace.md): a line for each thing that is wrong, and then exit
+    status 2."""
+    from glied.traces import find_faults, unpack
+
+    if not files:
+        raise GliedError("Expected at least one file, got none; name one.")
+    failed = False
+    for path in files:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            complain(f"{path}: it cannot be read ({error.strerror})")
+            failed = True
+            continue
+        faults = find_faults(data, str(path))
+        for fault in faults:
+            complain(f"{path}: {fault}")
+        if not faults:
+            trace, _ = unpack(data, str(path))
+            say(path, f"{trace.captioner}: {trace.text}", needed=True)
+        failed = failed or bool(faults)
+    if failed:
+        sys.exit(2)
 
 
 @app.command

@@ -398,8 +398,8 @@ def bomb() -> bytes:
         (lambda seen: seen.packed(), "none; use Export"),
         (lambda seen: seen.packed(b"GIF89a"), "JPEG, PNG or WebP"),
         (lambda seen: seen.packed(encoded(Image.new("RGB", (100, 40)), "JPEG")), "100 x 90"),
-        (lambda seen: replace(seen, labels=("x" * 10**5,) * 5).packed(JPEG), "a word is none, or too long"),
-        (lambda seen: replace(seen, boxes=seen.boxes + 500).packed(JPEG), "boxes do not lie on the photograph"),
+        (lambda seen: replace(seen, labels=("x" * 10**5,) * 5).packed(JPEG), "labels must be a list of words"),
+        (lambda seen: replace(seen, boxes=seen.boxes + 500).packed(JPEG), "boxes must lie on the photograph"),
     ],
 )
 def test_a_bad_file_is_one_sentence(seen: Trace, make: Callable[[Trace], bytes], reason: str):

@@ -19,7 +19,7 @@ from glied.config import ModelConfig
 from glied.evaluation import evaluate as evaluation
 from glied.evaluation.metrics import METRICS, score
 from glied.regions.grid import Grid
-from glied.traces import Trace
+from glied.traces import Trace, find_faults
 
 
 def test_caption_prints_a_line_per_image(folder, monkeypatch, capsys):
@@ -84,6 +84,7 @@ def test_trace_writes_any_words(folder, monkeypatch, capsys):
     trace = Trace.load(out)
     assert trace.words == ("a", "red", "dog", "<eos>")
     assert trace.region_falls.shape == (4, 36)
+    assert find_faults(out.read_bytes()) == [], "the pages open it, photograph and all"
 
 
 def test_evaluate_writes_scores_and_images(folder, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from glied.traces import Trace
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
 DOCUMENTS += [f"docs/{name}.md" for name in ("ablation", "coco", "equations", "experiments", "grounding", "results")]
-DOCUMENTS += ["docs/install.md", "docs/reliability.md", "docs/security.md", "docs/speed.md", "docs/training.md"]
+DOCUMENTS += [f"docs/{name}.md" for name in ("install", "reliability", "security", "speed", "trace", "training")]
 
 
 def commands(root: Path) -> list[list[str]]:

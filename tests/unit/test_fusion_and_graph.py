@@ -28,7 +28,9 @@ from glied.scene import Edit, Regions, Scene
 from glied.training.cross_entropy import TrainOptions, step_loss, train_captioner
 from glied.training.material import Places, prepare
 from glied.training.material import batch as training_batch
+from glied.training.reward import CiderD
 from glied.training.self_critical import ReinforceOptions, reinforce
+from glied.training.self_critical import step_loss as rl_loss
 
 NAMES = ("rfnet", "gcn-lstm")
 VIEWS = (5, 3, 4)
@@ -339,6 +341,21 @@ def test_they_train_by_both_losses(places: Places, tmp_path: Path) -> None:
         moved = {parameter for parameter in before if not torch.equal(before[parameter], after[parameter])}
         assert moved
         assert not [parameter for parameter in moved if parameter.startswith("judge")], "rewards know of no words"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_losses_in_bfloat16(name: str) -> None:
+    """Matrix products alone are rounded: states and weights stay float32."""
+    still = dict.fromkeys(("dropout", "attention_dropout", "feature_dropout", "output_dropout"), 0.0)
+    made = tiny.checkpoint(name, **views(name), **still)
+    inputs, tokens = stack([tiny.scene(), tiny.scene(seed=1)], made.vocabulary), torch.tensor([[[1, 5, 7, 6, 2]]] * 2)
+    losses = [step_loss(made.model, inputs, tokens, 8, TrainOptions(precision=each)) for each in ("fp32", "bf16")]
+    assert losses[1].dtype == torch.float32
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.05)
+    losses[1].backward()
+    rewards = CiderD([[[5, 7, 6, 2]], [[5, 9, 2]]])
+    options = ReinforceOptions(precision="bf16", samples=3)
+    rl_loss(made.model, inputs, [0, 1], rewards, made.vocabulary, 6, options)[0].backward()
 
 
 def test_boxes_are_in_diagonals_whatever_the_size_of_the_photograph() -> None:

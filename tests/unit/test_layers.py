@@ -22,7 +22,7 @@ LAYERS = {
         records
         captions config files functions images scene vocabulary
         model states traces weights
-        baselines batch regions
+        adapter baselines batch regions
         attributes data
         checkpoint
         decode

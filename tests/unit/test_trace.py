@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 from glied.captions import DecodeOptions
 from glied.decode import caption
@@ -21,7 +23,7 @@ from glied.evaluation.evaluate import human_log_probability
 from glied.functions import AttentionFunction
 from glied.replay import look_ahead, trace
 from glied.scene import Attributes, Regions, Scene
-from glied.traces import Trace, unpack
+from glied.traces import Trace, find_faults, unpack
 
 SCENE = tiny.scene(5, 4, 1)
 WORDS = ("a", "dog", "runs", "on", "grass")
@@ -410,54 +412,60 @@ VL = VD | {"name": "vl", "role": "local"}
 @pytest.mark.parametrize(
     ("texts", "arrays", "reason"),
     [
-        ({"words": ["a"]}, {}, "alternatives do not agree"),
-        ({"labels": "abcde"}, {}, "lists"),
-        ({"labels": ["a"]}, {}, "regions"),
-        ({"labels": ["a" * 201] * 5}, {}, "too long"),
-        ({"attributes": ["a", "b", "c", 4]}, {}, "a word is none"),
-        ({"checkpoint": None}, {}, "KeyError"),
-        ({"checkpoint": ["a"]}, {}, "a word is none"),
-        ({"functions": []}, {}, "no region"),
-        ({"functions": [VD]}, {}, "no region"),
-        ({"functions": [VD, VL]}, {}, "disagree"),
-        ({"functions": [VD, VL, VL]}, {}, "not told apart"),
-        ({"functions": [VL | {"name": "boxes"}]}, {}, "not told apart"),
-        ({"functions": [VL | {"name": "other"}]}, {}, "disagree"),
-        ({"functions": [VL | {"over": "things"}]}, {}, "is none"),
-        ({"functions": [VL | {"role": None}]}, {}, "is none"),
+        ({"words": ["a"]}, {}, "alternatives must be as many for each of the 1 words"),
+        ({"labels": "abcde"}, {}, "labels must be a list"),
+        ({"labels": ["a"]}, {}, "one for each of the 5 regions, or none, it has 1"),
+        ({"labels": ["a" * 201] * 5}, {}, "labels must be a list of words of at most 200"),
+        ({"attributes": ["a", "b", "c", 4]}, {}, "attributes must be a list of words"),
+        ({"attributes": []}, {}, "it has no attributes"),
+        ({"checkpoint": None}, {}, "it lacks checkpoint"),
+        ({"checkpoint": ["a"]}, {}, "checkpoint must be text"),
+        ({"functions": []}, {}, "attention.vd is of no function that it declares"),
+        ({"functions": [VD]}, {}, "attention.ad is of no function that it declares"),
+        ({"functions": [VD, VL, VL]}, {}, "a name of their own"),
+        ({"functions": [VL | {"name": "boxes"}]}, {}, "function boxes has the name of another part"),
+        ({"functions": [VL | {"name": "other"}]}, {}, "it lacks attention.other"),
+        ({"functions": [VL | {"over": "things"}]}, {}, "function 1 is none"),
+        ({"functions": [VD, VL | {"role": None}]}, {}, "function 2 is none"),
         ({"functions": [VL | {"equation": "9"}]}, {}, "is none"),
         ({"functions": [VL | {"name": "v" * 201}]}, {}, "is none"),
-        ({"functions": [VL | {"more": 1}]}, {}, "TypeError"),
-        ({"functions": ["vl"]}, {}, "Type"),
-        ({"captioner": 1}, {}, "a word is none"),
-        ({"size": [100]}, {}, "size"),
-        ({"size": [100.0, 90.0]}, {}, "size"),
-        ({"size": [50, 90]}, {}, "on the photograph"),
-        ({"extra": 1}, {}, "TypeError"),
-        ({"alternatives": [["a"]] * 6}, {}, "shapes disagree"),
-        ({"alternatives": [["a"]]}, {}, "alternatives"),
-        ({"inputs": ["<bos>", "b", "dog", "runs", "on", "grass"]}, {}, "words do not agree"),
-        ({}, {"boxes": np.zeros((4, 4), np.float32)}, "shapes disagree"),
-        ({}, {"boxes": np.array("boxes")}, "TypeError"),
-        ({}, {"boxes": None}, "KeyError"),
-        ({}, {"more": np.zeros(3, np.float32)}, "shapes disagree"),
-        ({}, {"attention.vl": None}, "attention disagree"),
-        ({}, {"attention.x": np.zeros((2, 6, 5), np.float32)}, "attention disagree"),
-        ({}, {"region_falls": np.zeros((3, 5), np.float32)}, "disagree"),
-        ({}, {"attribute_falls": np.zeros((0, 4), np.float32)}, "shapes disagree"),
-        ({}, {"log_probabilities": np.array(["x"] * 6)}, "no numbers"),
-        ({}, {"log_probabilities": np.zeros(6, np.complex64)}, "no numbers"),
+        ({"functions": [VL | {"more": 1}]}, {}, "is none"),
+        ({"functions": ["vl"]}, {}, "is none"),
+        ({"functions": "vl"}, {}, "is none"),
+        ({"captioner": 1}, {}, "captioner must be text"),
+        ({"size": [100]}, {}, "size must be the photograph's width and height"),
+        ({"size": [100.0, 90.0]}, {}, "size must be"),
+        ({"size": [50, 90]}, {}, "boxes must lie on the photograph of 50 x 90, that of region"),
+        ({"extra": 1}, {}, "extra is none of the parts"),
+        (
+            {"alternatives": [["a"]] * 6},
+            {},
+            r"alternative_log_probabilities has the shape \(6, 10\), expected \(6, 1\)",
+        ),
+        ({"alternatives": [["a"]]}, {}, "alternatives must be as many"),
+        ({"alternatives": 3}, {}, "alternatives of word 1 must be a list"),
+        ({"inputs": ["<bos>", "b", "dog", "runs", "on", "grass"]}, {}, "inputs must be the begin of the caption"),
+        ({}, {"boxes": np.zeros((4, 4), np.float32)}, r"attribute_regions has the shape \(4, 5\), expected \(4, 4\)"),
+        ({}, {"boxes": np.array("boxes")}, "it has no regions"),
+        ({}, {"boxes": None}, "it lacks boxes"),
+        ({}, {"more": np.zeros(3, np.float32)}, "more is none of the parts"),
+        ({}, {"attention.vl": None}, "it lacks attention.vl"),
+        ({}, {"attention.x": np.zeros((2, 6, 5), np.float32)}, r"attention.x has the shape .*, expected \(2, 6, 6\)"),
+        ({}, {"region_falls": np.zeros((3, 5), np.float32)}, "region_falls has the shape"),
+        ({}, {"attribute_falls": np.zeros((0, 4), np.float32)}, "attribute_falls has the shape"),
+        ({}, {"log_probabilities": np.array(["x"] * 6)}, "log_probabilities must hold numbers of type float32"),
+        ({}, {"log_probabilities": np.zeros(6, np.complex64)}, "float32, it has complex64"),
         ({}, changed("boxes", np.nan), "boxes is not finite"),
-        ({}, changed("boxes", -30), "on the photograph"),
+        ({}, changed("boxes", -30), "region 1 is -30"),
         ({}, changed("boxes", 99), "on the photograph"),
         ({}, changed("log_probabilities", -np.inf), "not finite"),
         ({}, changed("region_falls", np.nan), "not finite"),
         ({}, changed("attribute_falls", 3e38), "not finite"),
-        ({}, changed("attribute_scores", 1.5), "probabilities"),
-        ({}, changed("attribute_regions", -0.1), "probabilities"),
-        ({}, changed("attention.vd", 3e5), "sum to 1"),
-        ({}, changed("attention.al", -1), "sum to 1"),
-        ({}, {"photograph": np.zeros(3, np.float32)}, "TypeError"),
+        ({}, changed("attribute_scores", 1.5), "attribute_scores must hold probabilities, it has 1.5"),
+        ({}, changed("attribute_regions", -0.1), "must hold probabilities, it has -0.1"),
+        ({}, changed("attention.vd", 3e5), "attention.vd must sum to 1 in each row, row 1 of head 1 sums to 3e"),
+        ({}, changed("attention.al", -1), "attention.al must have no weight below 0, it has -1"),
+        ({}, {"photograph": np.zeros(3, np.float32)}, "photograph must hold bytes"),
         ({}, {"attention.x": np.ones((65, 6, 6), np.float32) / 6}, "65 heads, at most 64"),
         ({"attributes": ["a"] * 1001}, {}, "1001 attributes, at most 1000"),
         ({"words": ["a"] * 201, "inputs": ["a"] * 201, "alternatives": [["a"]] * 201}, {}, "201 words, at most 200"),
@@ -468,8 +476,31 @@ VL = VD | {"name": "vl", "role": "local"}
 def test_parts_that_do_not_fit_are_refused(texts: dict, arrays: dict, reason: str) -> None:
     data = trace(tiny.checkpoint(), SCENE, WORDS, falls=True).packed()
     assert unpack(repacked(data, {}, {}))[0].text == "a dog runs on grass"
-    with pytest.raises(GliedError, match=reason):
-        unpack(repacked(data, texts, arrays))
+    changed = repacked(data, texts, arrays)
+    with pytest.raises(GliedError, match="Expected a glied-trace-2 file"):
+        unpack(changed)
+    assert any(re.search(reason, fault) for fault in find_faults(changed)), find_faults(changed)
+
+
+def test_every_fault_is_told_and_a_sound_file_has_none() -> None:
+    whole = trace(tiny.checkpoint(), SCENE, WORDS, falls=True)
+    jpeg = io.BytesIO()
+    Image.new("RGB", (200, 180)).save(jpeg, "JPEG")
+    assert find_faults(whole.packed(jpeg.getvalue())) == []
+    assert whole.faults() == []
+    told = "it has no photograph, without which no page opens it: save(path, photograph) adds it"
+    assert find_faults(whole.packed()) == [told]
+    wrong = {"labels": ["a"], "inputs": ["a"] * 6}
+    faults = find_faults(
+        repacked(whole.packed(jpeg.getvalue()), wrong, changed("boxes", 99) | changed("attention.x", 5))
+    )
+    assert [fault.split()[0] for fault in faults] == ["labels", "inputs", "boxes", "attention.x"]
+    assert "damaged" in find_faults(whole.packed(b"no picture"))[0]
+    Image.new("RGB", (100, 180)).save(turned := io.BytesIO(), "JPEG")
+    assert find_faults(whole.packed(turned.getvalue())) == [
+        "size is 100 x 90, but the photograph has other proportions, 100 x 180"
+    ]
+    assert find_faults(b"") == ["it cannot be read as a glied-trace-2 file (BadZipFile)"]
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:
@@ -524,5 +555,5 @@ def test_a_file_packed_in_another_way_is_refused(entries: int, packing: int) -> 
 
 def test_a_name_that_is_no_text_is_refused() -> None:
     whole = trace(tiny.checkpoint(), tiny.scene(), ("a", "dog"))
-    with pytest.raises(GliedError, match="UnicodeEncodeError"):
+    with pytest.raises(GliedError, match="checkpoint must be text"):
         unpack(replace(whole, checkpoint="\udfff").packed())
