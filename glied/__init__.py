@@ -8,17 +8,22 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-PUBLIC = ("load", "open_image", "find_scene", "caption", "trace")
+PUBLIC = ("load", "open_image", "find_scene", "caption", "trace", "read")
+SHOWN = ("show", "show_beam", "show_collocations")  # in notebooks
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of glied/api.py, imported when one of them is first asked for."""
+    """The functions of glied/api.py and analysis/notebook.py, imported when one of them is first asked for."""
     if name in PUBLIC:
         from glied import api
 
         return getattr(api, name)
+    if name in SHOWN:
+        from analysis import notebook
+
+        return getattr(notebook, name)
     raise AttributeError(f"module 'glied' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC})
+    return sorted({*globals(), *PUBLIC, *SHOWN})

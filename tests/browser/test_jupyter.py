@@ -1,0 +1,109 @@
+"""docs/notebook.ipynb in a real JupyterLab: as it is saved, and run anew; and as the HTML page that nbconvert makes."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+
+@contextmanager
+def serve_lab(folder: Path, root: Path) -> Iterator[str]:
+    """The address of a JupyterLab over a folder; its kernels find this repository."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {f"JUPYTER_{kind}_DIR": str(folder / ".jupyter" / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    settings = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root", "--IdentityProvider.token="]
+    settings += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", "lab", *settings, f"--ServerApp.root_dir={folder}"],
+        env=os.environ | own | {"PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(1200):
+            try:
+                urlopen(f"{address}/api", timeout=5)
+                break
+            except (URLError, OSError):
+                assert server.poll() is None, "the server ended"
+                time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The notebook, and the photograph that it reads."""
+    folder = tmp_path_factory.mktemp("lab")
+    for file in ("docs/notebook.ipynb", "app/photographs/kitten.jpg"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / file, folder / file)
+    return folder
+
+
+def look_at(board: Locator, word: str) -> None:
+    """Clicks on a word of a board, and waits until the board shows its attention."""
+    words = board.get_by_role("group", name="The caption, word by word")
+    words.get_by_role("button", name=f"{word}, probability").click()
+    expect(words.get_by_role("button", name=f"{word}, probability")).to_have_attribute("aria-pressed", "true")
+    expect(board.locator(".readout")).to_contain_text(f"“{word}”")
+    expect(board.locator(".panel h2")).to_have_text(f"“{word}”")
+    assert board.locator(".stage rect").count() > 1  # the regions that it looked at
+
+
+def test_saved_notebook_is_a_page_that_needs_no_kernel(browser: Browser, folder: Path) -> None:
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--log-level=ERROR", "docs/notebook.ipynb"]
+    subprocess.run(command, cwd=folder, check=True)
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto((folder / "docs" / "notebook.html").as_uri(), wait_until="domcontentloaded")
+    look_at(page.locator(".board"), "bed")
+    expect(page.locator(".beam")).to_be_visible()
+    expect(page.locator(".beam .alternatives button")).to_have_count(0)  # nothing could decode on
+    expect(page.locator(".collocations")).to_be_visible()
+    for kind in ("board", "beam", "collocations"):  # nothing is wider than a telephone
+        assert page.locator(f".{kind}").evaluate("node => node.scrollWidth <= node.clientWidth")
+    page.close()
+
+
+def press_in(page: Page, board: Locator) -> None:
+    """The keyboard is the board's, not Jupyter's."""
+    board.get_by_role("application").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(board.locator('.minis [aria-pressed="true"]')).to_have_count(1)
+
+
+def test_notebook_in_jupyterlab(browser: Browser, folder: Path, root: Path) -> None:
+    with serve_lab(folder, root) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{address}/lab/tree/docs/notebook.ipynb?reset")
+        pictures = page.locator(
+            ".jp-RenderedHTMLCommon [data-glied] img, .jp-RenderedHTMLCommon img[alt*='GLIED says']"
+        )
+        expect(pictures.first).to_be_visible()  # a stranger's notebook: no script may run yet
+        expect(page.locator(".board")).to_have_count(0)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        board, tree = page.locator(".board"), page.locator(".beam")
+        board.scroll_into_view_if_needed()
+        look_at(board, "bed")
+        press_in(page, board)
+        # the kernel hears: another word is set in the tree, and the captioner decodes on
+        tree.locator(".alternatives button", has_text="couch").first.click()
+        expect(tree.locator(".place")).to_contain_text("couch")
+        page.close()
