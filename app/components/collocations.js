@@ -36,22 +36,14 @@ export default function ({ data, parentElement, setStateValue }) {
     "div",
     { class: "collocations" },
     make("div", { class: "controls" }, make("div", {}, heads)),
+    map,
+    readout,
     make(
-      "div",
-      { class: "parts" },
-      make(
-        "div",
-        {},
-        map,
-        readout,
-        make(
-          "p",
-          { class: "keys" },
-          "Hover or use the arrow keys to visit a cell, click or Enter pins its word, Esc takes the first again.",
-        ),
-      ),
-      make("div", { class: "panel" }, title, list),
+      "p",
+      { class: "keys" },
+      "Hover or use the arrow keys to visit a cell, click or Enter pins its word, Esc takes the first again.",
     ),
+    make("div", { class: "panel" }, title, list),
     make(
       "p",
       { class: "note" },

@@ -1,4 +1,5 @@
-"""docs/notebook.ipynb in a real JupyterLab: as it is saved, and run anew; and as the HTML page that nbconvert makes."""
+"""docs/notebook.ipynb as the HTML page that nbconvert makes, and in a real JupyterLab: as it is saved, and run anew; a
+board in marimo."""
 
 import os
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -16,18 +17,30 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 
+MARIMO = """
+import marimo
+
+app = marimo.App()
+
+
+@app.cell
+def _():
+    import glied
+
+    glied.show(glied.read("app/photographs/kitten.jpg"))
+"""
+
+
 @contextmanager
-def serve_lab(folder: Path, root: Path) -> Iterator[str]:
-    """The address of a JupyterLab over a folder; its kernels find this repository."""
+def serving(root: Path, *command: str, **environment: str) -> Iterator[str]:
+    """The address of the server that `python -m` with this command starts; its notebooks find this repository."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {f"JUPYTER_{kind}_DIR": str(folder / ".jupyter" / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    settings = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root", "--IdentityProvider.token="]
-    settings += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", "lab", *settings, f"--ServerApp.root_dir={folder}"],
-        env=os.environ | own | {"PYTHONPATH": str(root)},
+        [sys.executable, "-m", *command, f"--port={port}"],
+        cwd=root,
+        env=os.environ | environment | {"PYTHONPATH": str(root)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -35,7 +48,7 @@ def serve_lab(folder: Path, root: Path) -> Iterator[str]:
     try:
         for _ in range(1200):
             try:
-                urlopen(f"{address}/api", timeout=5)
+                urlopen(address, timeout=5)
                 break
             except (URLError, OSError):
                 assert server.poll() is None, "the server ended"
@@ -44,6 +57,14 @@ def serve_lab(folder: Path, root: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+def serve_lab(root: Path, folder: Path) -> AbstractContextManager[str]:
+    """A JupyterLab over a folder, with nothing of this machine's own settings."""
+    own = {f"JUPYTER_{kind}_DIR": str(folder / ".jupyter" / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    settings = ["--no-browser", "--ip=127.0.0.1", "--allow-root", "--IdentityProvider.token=", "--LabApp.news_url="]
+    settings += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", f"--ServerApp.root_dir={folder}"]
+    return serving(root, "jupyter", "lab", *settings, **own)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +110,7 @@ def press_in(page: Page, board: Locator) -> None:
 
 
 def test_notebook_in_jupyterlab(browser: Browser, folder: Path, root: Path) -> None:
-    with serve_lab(folder, root) as address:
+    with serve_lab(root, folder) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(f"{address}/lab/tree/docs/notebook.ipynb?reset")
         pictures = page.locator(
@@ -106,4 +127,14 @@ def test_notebook_in_jupyterlab(browser: Browser, folder: Path, root: Path) -> N
         # the kernel hears: another word is set in the tree, and the captioner decodes on
         tree.locator(".alternatives button", has_text="couch").first.click()
         expect(tree.locator(".place")).to_contain_text("couch")
+        page.close()
+
+
+def test_board_in_marimo(browser: Browser, root: Path, tmp_path: Path) -> None:
+    notebook = tmp_path / "notebook.py"
+    notebook.write_text(MARIMO)
+    with serving(root, "marimo", "run", str(notebook), "--headless", "--no-token") as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(address)
+        look_at(page.locator(".board"), "bed")
         page.close()
