@@ -16,7 +16,6 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-
 MARIMO = """
 import marimo
 
