@@ -126,3 +126,18 @@ def test_colours_are_those_of_the_app(root: Path) -> None:
         kebab = {"primary": "primaryColor", "text": "textColor", "border": "borderColor"}
         kebab["secondary-background"] = "secondaryBackgroundColor"
         assert found == {ours: theme[name][theirs] for ours, theirs in kebab.items()}
+
+
+def test_example_is_saved_with_what_it_shows(root: Path) -> None:
+    file = root / "docs" / "notebook.ipynb"
+    assert file.stat().st_size < 1.5e6
+    notebook = json.loads(file.read_text())
+    assert "widgets" not in notebook["metadata"]  # no output needs them
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    shown = [output["data"] for output in outputs if "text/html" in output["data"]]
+    assert len(shown) == 3
+    for data in shown:
+        page = "".join(data["text/html"])
+        assert page.startswith("<div data-glied=")
+        assert "drawSaved(" in page
+        assert {"image/jpeg", "text/plain"} <= data.keys()
