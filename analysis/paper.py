@@ -37,8 +37,8 @@ class Still:
     draw: Callable[[float], Figure]
 
 
-def drawn(still: Still, kind: str, width: float = TWO) -> bytes:
-    """The picture as a `png`, `svg` or `pdf` file of that width on paper; letters stay letters."""
+def drawn(still: Still, kind: str, width: float = TWO, dpi: int = 300) -> bytes:
+    """The picture as a `png`, `svg` or `pdf` file of that width (inches) on paper; letters stay letters."""
     told = {
         "png": {"Title": still.title, "Description": still.caption},
         "svg": {"Title": still.title, "Description": still.caption, "Date": None},
@@ -47,7 +47,7 @@ def drawn(still: Still, kind: str, width: float = TWO) -> bytes:
     buffer = io.BytesIO()
     looks: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "font.family": FONT, "hatch.linewidth": THIN}
     with matplotlib.rc_context(looks):
-        still.draw(width).savefig(buffer, format=kind, dpi=300, metadata=told)
+        still.draw(width).savefig(buffer, format=kind, dpi=dpi, metadata=told)
     return buffer.getvalue()
 
 

@@ -8,17 +8,25 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-PUBLIC = ("load", "open_image", "find_scene", "caption", "trace", "Adapter", "AttentionFunction", "grid_boxes")
+PUBLIC = ("load", "open_image", "find_scene", "caption", "trace", "read", "Adapter", "AttentionFunction", "grid_boxes")
+SHOWN = ("show", "show_beam", "show_collocations")  # in notebooks
 
 
 def __getattr__(name: str) -> Any:
-    """What glied/api.py offers, imported when some of it is first asked for."""
+    """What glied/api.py and analysis/notebook.py offer, imported when some of it is first asked for."""
     if name in PUBLIC:
         from glied import api
 
         return getattr(api, name)
+    if name in SHOWN:
+        from glied.files import open_studio
+
+        open_studio()
+        from analysis import notebook
+
+        return getattr(notebook, name)
     raise AttributeError(f"module 'glied' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC})
+    return sorted({*globals(), *PUBLIC, *SHOWN})

@@ -6,10 +6,12 @@ caption = glied.caption(scene, captioner)
 glied.trace(scene, captioner, caption.words).save("photo.npz")
 
 `Adapter`, `AttentionFunction` and `grid_boxes` make traces of captioners that are not ours: see docs/trace.md.
+In a notebook, `glied.show(glied.read("photo.jpg"))` does all of it and draws it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from glied.data.features import open_cached
 from glied.errors import GliedError
 from glied.files import SHIPPED, find_detector
 from glied.functions import AttentionFunction
+from glied.readings import Reading
 from glied.regions import RegionSource
 from glied.scene import Scene
 from glied.traces import Trace
@@ -91,3 +94,48 @@ def trace(scene: Scene, captioner: Captioner, words: Sequence[str], falls: bool 
     """Every attention behind a caption of L words, and, with `falls`, how far each word falls without each region and
     attribute (see `glied.traces.Trace`)."""
     return replay.trace(captioner.checkpoint, scene, words, falls=falls)
+
+
+def read(
+    photograph: str | Path | Image.Image,
+    captioner: Captioner | str = "glied-rl",
+    words: Sequence[str] | None = None,
+    prefix: Sequence[str] = (),
+    **options: Any,
+) -> Reading:
+    """All of the above at once: a photograph, its caption, every attention and fall, and how beam search came to it.
+
+    Args:
+        photograph: a file, or what `open_image` returned.
+        captioner: what `load` returned, or a name for it.
+        words: a caption to read instead of the captioner's own. `prefix`: words that its own must begin with.
+        options: those of `glied.captions.DecodeOptions`.
+
+    Raises:
+        GliedError: no such photograph or captioner, or no caption can begin with `prefix`.
+    """
+    image = photograph if isinstance(photograph, Image.Image) else open_image(photograph)
+    captioner = captioner if isinstance(captioner, Captioner) else _loaded(captioner)
+    return _read(image, find_scene(image, captioner), captioner, words, tuple(prefix), DecodeOptions(**options))
+
+
+_loaded = lru_cache(maxsize=2)(load)  # named ones stay in memory: a notebook reads many photographs
+
+
+def _read(
+    image: Image.Image,
+    scene: Scene,
+    captioner: Captioner,
+    words: Sequence[str] | None,
+    prefix: tuple[str, ...],
+    options: DecodeOptions,
+) -> Reading:
+    def read_on(prefix: tuple[str, ...]) -> Reading:
+        return _read(image, scene, captioner, None, prefix, options)
+
+    if words is not None:
+        return Reading(image, trace(scene, captioner, words), (), None, None, read_on)
+    (decoded,) = decode.caption(captioner.checkpoint, [scene], options, history=True, prefix=prefix)
+    begun = decoded.history.extended() if decoded.history else None  # samples have none
+    outlook = replay.look_ahead(captioner.checkpoint, scene, begun) if begun else None
+    return Reading(image, trace(scene, captioner, decoded.captions[0].words), prefix, decoded, outlook, read_on)

@@ -415,8 +415,18 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       const rows = data.boxes.map((_, region) => pooled(data.groups, memory.head, region))
       const found = data.alike.heads[memory.head]
       const even = Array(N).fill(1 / N)
+      const { order } = found
       matrix = drawMatrix(
-        { shares: rows, usual: memory.beyond ? usual() : even, found, cut: data.alike.cut, names: data.names },
+        {
+          shares: rows,
+          usual: memory.beyond ? usual() : even,
+          rows: { order, names: data.names.map((name, i) => `${i + 1} ${name}`) },
+          columns: { order, names: data.boxes.map((_, i) => i + 1) },
+          forks: found.forks,
+          ends: found.ends,
+          cut: data.alike.cut,
+          label: `What each of ${N} regions, a row, gathers from each, a column`,
+        },
         (row, column) => {
           second = column
           point(row)

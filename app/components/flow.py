@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from analysis.attention import cited, first_step, spoken
-from app.components.parts import PHOTO, beginning, caption_of, component, rounded
+from analysis.components import PHOTO, caption_of, rounded
+from app.components.parts import beginning, component
 from app.photographs.photograph import Photograph
 from app.state import Key, Sent
 from glied.functions import AttentionFunction, Functions, find

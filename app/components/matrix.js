@@ -1,4 +1,5 @@
-// What each region gathers from each, those that gather alike side by side; it follows the pointer and the keyboard.
+// A matrix of what each row draws from each column, columns that are alike side by side; it follows the pointer and the
+// keyboard. Of the groups of regions, and of collocations.
 
 // Blue below 1x, orange above, as in analysis/figures.py.
 const DIVERGING = [
@@ -10,16 +11,17 @@ const DIVERGING = [
 ]
 const FAINT = 2 ** -20 // what a logarithm takes for 0
 
-// `shares`: [row][column]; `usual`: what 1x is, by column; `found`: order, forks and ends of data.alike; `names`.
-//   point(row, column): called with the regions of the cell that the pointer or the keyboard visits, or with nulls
+// `shares`: [row][column]; `usual`: what 1x is, by column; `rows` and `columns`: `order` and `names`; `label`.
+// Of the tree over the columns: `forks`, `ends` of what is alike, from `cut` on.
+//   point(row, column): called with the cell that the pointer or the keyboard visits, or with nulls
 //   pin(row): called where it is clicked, or with Enter; with null by Escape
 //   node.mark(row, column): marks them from outside, where they are not null
-function drawMatrix({ shares, usual, found, cut, names }, point, pin) {
-  const { order, forks, ends } = found
-  const N = order.length
-  const place = Object.fromEntries(order.map((region, at) => [region, at]))
-  const logs = order.map((row) =>
-    order.map((column) => Math.log2(Math.max(shares[row][column] / usual[column], FAINT))),
+function drawMatrix({ shares, usual, rows, columns, forks, ends = [], cut = Infinity, label }, point, pin) {
+  const [M, N] = [rows.order.length, columns.order.length]
+  const placesOf = (order) => Object.fromEntries(order.map((one, at) => [one, at]))
+  const [rowAt, columnAt] = [placesOf(rows.order), placesOf(columns.order)]
+  const logs = rows.order.map((row) =>
+    columns.order.map((column) => Math.log2(Math.max(shares[row][column] / usual[column], FAINT))),
   )
   const reach = Math.max(1, Math.ceil(Math.max(...logs.flat())))
   const svg = (tag, attributes, ...children) => {
@@ -29,8 +31,8 @@ function drawMatrix({ shares, usual, found, cut, names }, point, pin) {
     return node
   }
 
-  const canvas = make("canvas", { width: N, height: N, "aria-hidden": "true" })
-  const pixels = canvas.getContext("2d").createImageData(N, N)
+  const canvas = make("canvas", { width: N, height: M, "aria-hidden": "true" })
+  const pixels = canvas.getContext("2d").createImageData(N, M)
   logs.flat().forEach((log, i) => {
     const t = (DIVERGING.length - 1) * Math.min(1, Math.max(0, 0.5 + log / (2 * reach)))
     const from = Math.min(Math.floor(t), DIVERGING.length - 2)
@@ -47,7 +49,7 @@ function drawMatrix({ shares, usual, found, cut, names }, point, pin) {
   if (cut < top) tree.append(svg("line", { x1: -0.5, x2: N - 0.5, y1: top - cut, y2: top - cut }))
 
   const marks = [svg("rect", { class: "column" }), svg("rect", { class: "row" })]
-  const over = svg("svg", { viewBox: `0 0 ${N} ${N}`, ...stretched })
+  const over = svg("svg", { viewBox: `0 0 ${N} ${M}`, ...stretched })
   ends.forEach((end, i) => {
     const first = ends[i - 1] ?? 0
     over.append(svg("rect", { x: first, y: first, width: end - first, height: end - first }))
@@ -59,14 +61,14 @@ function drawMatrix({ shares, usual, found, cut, names }, point, pin) {
       class: "cells",
       tabindex: 0,
       role: "application",
-      "aria-label": `What each of ${N} regions, a row, gathers from each, a column: arrow keys move, Enter pins the row’s region, Escape clears.`,
-      style: `height: ${15 * N}px`,
+      "aria-label": `${label}: arrow keys move, Enter pins the row, Escape clears.`,
+      style: `height: ${15 * M}px`,
       pointermove: (event) => visit(...under(event)),
       pointerleave: () => leave(),
       blur: () => leave(),
       click: (event) => {
         visit(...under(event))
-        pin(order[under(event)[0]])
+        pin(rows.order[under(event)[0]])
       },
       keydown: press,
     },
@@ -75,25 +77,23 @@ function drawMatrix({ shares, usual, found, cut, names }, point, pin) {
   )
   const down = make("div", { class: "down", "aria-hidden": "true" })
   const across = make("div", { class: "across", "aria-hidden": "true" })
-  for (const region of order) {
-    down.append(make("span", { title: names[region] }, `${region + 1} ${names[region]}`))
-    across.append(make("span", {}, region + 1))
-  }
+  for (const row of rows.order) down.append(make("span", { title: rows.names[row] }, rows.names[row]))
+  for (const column of columns.order) across.append(make("span", {}, columns.names[column]))
   const node = make("div", { class: "matrix" }, tree, down, cells, across)
 
   let at = null // the cell in view: places of its row and column
-  const inside = (value) => Math.min(N - 1, Math.max(0, value))
+  const inside = (value, count) => Math.min(count - 1, Math.max(0, value))
   function under(event) {
     const { left, top, width, height } = cells.getBoundingClientRect()
     return [
-      inside(Math.floor(((event.clientY - top) / height) * N)),
-      inside(Math.floor(((event.clientX - left) / width) * N)),
+      inside(Math.floor(((event.clientY - top) / height) * M), M),
+      inside(Math.floor(((event.clientX - left) / width) * N), N),
     ]
   }
   function visit(row, column) {
     if (at && at[0] === row && at[1] === column) return
     at = [row, column]
-    point(order[row], order[column])
+    point(rows.order[row], columns.order[column])
   }
   function leave() {
     if (!at) return
@@ -104,24 +104,24 @@ function drawMatrix({ shares, usual, found, cut, names }, point, pin) {
     const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key]
     if (move) {
       const [row, column] = at ?? [node.row ?? 0, 0]
-      visit(...(at ? [inside(row + move[0]), inside(column + move[1])] : [row, column]))
-    } else if (event.key === "Enter" && at) pin(order[at[0]])
+      visit(...(at ? [inside(row + move[0], M), inside(column + move[1], N)] : [row, column]))
+    } else if (event.key === "Enter" && at) pin(rows.order[at[0]])
     else if (event.key === "Escape") pin(null)
     else return
     event.preventDefault()
   }
   node.mark = (row, column) => {
-    node.row = place[row] ?? null
-    const places = [place[column], place[row]]
+    node.row = rowAt[row] ?? null
+    const places = [columnAt[column], rowAt[row]]
     marks.forEach((mark, i) => {
       mark.style.display = places[i] === undefined ? "none" : ""
-      const box = i ? { x: 0, y: places[i], width: N, height: 1 } : { x: places[i], y: 0, width: 1, height: N }
+      const box = i ? { x: 0, y: places[i], width: N, height: 1 } : { x: places[i], y: 0, width: 1, height: M }
       if (places[i] !== undefined) for (const [name, value] of Object.entries(box)) mark.setAttribute(name, value)
     })
     ;[...down.children].forEach((label, i) => label.classList.toggle("is-row", i === places[1]))
     ;[...across.children].forEach((label, i) => label.classList.toggle("is-column", i === places[0]))
   }
-  // Numbers of columns so far apart that they do not touch.
+  // Names of columns so far apart that they do not touch.
   node.fit = () => {
     const every = Math.ceil((10 * N) / (across.clientWidth || 10 * N))
     ;[...across.children].forEach((label, i) => (label.style.visibility = i % every ? "hidden" : ""))

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from analysis.components import PHOTO, caption_of, rounded
 from analysis.diff import align
-from app.components.parts import PHOTO, beginning, caption_of, component, rounded
+from app.components.parts import beginning, component
 from app.photographs.photograph import Photograph
 from app.state import PAIR, STARTS
 from glied.functions import feeding

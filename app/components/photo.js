@@ -161,8 +161,8 @@ const chipRow = (label, words, scores, each) =>
     ),
   )
 
-// A line of a list: a picture if any, a name, a bar, the weight, and one number or text more.
-function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
+// A line of a list: a picture if any, a name, a bar, the weight (or what `told` says of it), and one number or text more.
+function weightRow(name, weight, reach, last, { css = "", picture, told = percent(weight) } = {}) {
   const more = last === undefined ? "" : typeof last === "string" ? last : signed(last, 3)
   return make(
     "div",
@@ -170,7 +170,7 @@ function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
     ...(picture ? [make("div", {}, picture)] : []),
     make("b", { title: name }, name),
     make("i", { style: `--share: ${(100 * weight) / reach}%` }),
-    make("data", {}, percent(weight)),
+    make("data", {}, told),
     make("data", { class: last > 0.1 ? "falls" : "" }, more),
   )
 }

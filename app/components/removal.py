@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from analysis.attention import looked, senses, spoken
+from analysis.components import PHOTO, caption_of, rounded
 from analysis.diff import align
-from app.components.parts import PHOTO, beginning, caption_of, component, rounded
+from app.components.parts import beginning, component
 from app.edits import ADDED
 from app.photographs.photograph import Photograph
 from app.state import MADE, REMOVAL, STARTS

@@ -28,6 +28,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   old?.remove()
 
   let data = sent
+  const live = () => data.live !== false // a saved notebook has no captioner that could decode on
   const nodes = data.nodes.map(([parent, step, word, total, own, status, outlook], id) => ({
     id,
     parent,
@@ -305,14 +306,14 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
           make("small", { class: weighed[word] ?? "" }, weighed[word] ?? ""),
         ]
         const css = `row${word === node.word ? " now" : ""}`
-        if (word === END) return make("div", { class: css }, ...cells)
+        if (word === END || !live()) return make("div", { class: css }, ...cells)
         return make(
           "button",
           { class: css, title: `Set “${word}” here and decode on`, click: () => force([...before(node), word]) },
           ...cells,
         )
       }),
-      make("p", { class: "note" }, "Choose a word to set it here and decode on."),
+      ...(live() ? [make("p", { class: "note" }, "Choose a word to set it here and decode on.")] : []),
     )
   }
 
@@ -326,7 +327,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     title.textContent = `“${said(node.word)}”`
     facts.textContent = `${fate(node)}, probability ${percent(node.p)} after ${following}; log p so far ${signed(node.total)}`
     deed.replaceChildren(
-      ...(node !== pinned
+      ...(node !== pinned || !live()
         ? []
         : node.word === END
           ? [make("span", { class: "note" }, "Nothing follows the end.")]
@@ -462,9 +463,9 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
 
   beam.drawn = drawn
   beam.send = setTriggerValue
-  // The same tree, seen by another head.
+  // The same tree, seen by another head, or now with a captioner.
   beam.renew = (next) => {
-    if (next.digest === data.digest) return
+    if (next.digest === data.digest && next.live === data.live) return
     data = next
     drawDetail()
   }

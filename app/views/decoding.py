@@ -5,8 +5,9 @@ from dataclasses import replace
 import streamlit as st
 
 from analysis.beam import Node, finished_table, node_table
+from analysis.components import words_in
 from analysis.numbers import percent, signed
-from app.components.tree import node_in, nodes_of, tree, words_in
+from app.components.tree import node_in, nodes_of, tree
 from app.engine.ask import traced, warn_if_unlike
 from app.engine.engine import BEAM, Question, Reading
 from app.photographs.photograph import Photograph

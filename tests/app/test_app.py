@@ -19,9 +19,9 @@ from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
 
 from analysis.attention import first_step
+from analysis.components import board_payload
 from app import state
 from app.components import history
-from app.components.board import payload
 from app.engine import ask
 from app.engine import engine as services
 from app.engine.engine import Engine
@@ -305,8 +305,8 @@ def test_what_a_browser_sends_is_checked(sent: object):
 
 def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
     for name, trace in traces.items():
-        found = payload(trace)
-        assert json.dumps(found, allow_nan=False) == json.dumps(payload(trace))
+        found = board_payload(trace)
+        assert json.dumps(found, allow_nan=False) == json.dumps(board_payload(trace))
         assert found["first"] == first_step(trace)
         assert np.array(found["context"]).shape == (trace.heads, len(trace.words), len(trace.words))
         assert (
@@ -319,7 +319,7 @@ def test_payload_is_a_function_of_its_arguments(traces: dict[str, Trace]):
         assert found["read"][1][2] == pytest.approx(
             trace.attention[{"base": "a", "glied": "al"}[name]][1, 2].tolist(), abs=1e-4
         )
-    base = payload(traces["base"])
+    base = board_payload(traces["base"])
     assert base["groups"] is None
     assert base["alike"] is None
 
@@ -330,7 +330,7 @@ def test_a_lone_region_has_no_fall(traces: dict[str, Trace]):
     from glied.replay import trace
 
     lone = trace(tiny.checkpoint(), tiny.scene(1, 1), ["dog"], falls=True)
-    found = payload(lone)
+    found = board_payload(lone)
     assert found["region_falls"] == [[None], [None]]
     assert json.dumps(found, allow_nan=False)
 

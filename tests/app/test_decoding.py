@@ -9,7 +9,8 @@ from conftest import HOSTILE
 from streamlit.testing.v1 import AppTest
 
 from analysis.beam import END
-from app.components.tree import node_in, nodes_of, payload, words_in
+from analysis.components import words_in
+from app.components.tree import node_in, nodes_of, payload
 from app.engine.ask import engine
 from app.engine.engine import Question, Reading
 from app.photographs.gallery import entries, open_entry

@@ -1,0 +1,33 @@
+"""What `glied.read` returns: a photograph, what a captioner says of it, and all that it looked at. No torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from glied.captions import Decoded
+from glied.traces import Outlook, Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one captioner says of a photograph, and why; `glied.show` draws it.
+
+    Attributes:
+        photograph: as the captioner saw it.
+        trace: every attention behind the caption, and how far each word falls without each region and attribute.
+        prefix: words that the caption was made to begin with.
+        decoded: the captions of beam search, best first, with its history. `outlook`: the attention before each word
+            that it weighed. Both are None where given words were read, or samples drawn.
+        read_on: reads the photograph again, with a caption that begins with these words.
+    """
+
+    photograph: Image.Image
+    trace: Trace
+    prefix: tuple[str, ...]
+    decoded: Decoded | None
+    outlook: Outlook | None
+    read_on: Callable[[tuple[str, ...]], "Reading"]
+
+    def __repr__(self) -> str:
+        return f"Reading({self.trace.captioner}: {self.trace.text!r})"
