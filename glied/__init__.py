@@ -8,7 +8,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-PUBLIC = ("load", "open_image", "find_scene", "caption", "trace")
+PUBLIC = ("load", "open_image", "find_scene", "caption", "find_captions", "trace")
 
 
 def __getattr__(name: str) -> Any:

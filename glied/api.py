@@ -67,8 +67,13 @@ def find_scene(image: Image.Image, captioner: Captioner) -> Scene:
 
 def caption(scene: Scene, captioner: Captioner, **options: Any) -> Caption:
     """The best caption of a scene by beam search; `options` are those of `glied.captions.DecodeOptions`."""
+    return find_captions(scene, captioner, **options)[0]
+
+
+def find_captions(scene: Scene, captioner: Captioner, **options: Any) -> tuple[Caption, ...]:
+    """The `n_best` captions of a scene, best first; with `groups`, the best of each group, then the second of each."""
     [decoded] = decode.caption(captioner.checkpoint, [scene], DecodeOptions(**options))
-    return decoded.captions[0]
+    return decoded.captions
 
 
 def trace(scene: Scene, captioner: Captioner, words: Sequence[str], falls: bool = True) -> Trace:

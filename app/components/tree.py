@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from analysis.attention import cited, pooled
-from analysis.beam import Node, beam_nodes, revisits
+from analysis.beam import Node, beam_nodes, revisits, title_of
 from app.components.parts import PHOTO, beginning, component, regions_of, rounded
 from app.engine.engine import Reading
 from app.photographs.photograph import Photograph
@@ -42,12 +42,20 @@ def tree(
 
 
 def nodes_of(reading: Reading) -> tuple[Node, ...]:
-    """The words that the beam behind a caption weighed, those marked that it was made to begin with."""
+    """The words that the search behind a caption weighed, those marked that it was made to begin with."""
     assert reading.decoded
     assert reading.decoded.history
     assert reading.outlook
-    forced = len(reading.question.prefix)
-    return beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook, forced)
+    captions, question = reading.decoded.captions, reading.question
+    samples = [each.words for each in captions] if question.decoding.method == "sample" else ()
+    return beam_nodes(
+        reading.decoded.history,
+        captions[0].words,
+        reading.outlook,
+        len(question.prefix),
+        captions[0].group,
+        samples,
+    )
 
 
 def words_in(sent: object) -> tuple[str, ...]:
@@ -75,12 +83,22 @@ def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
     """All that the tree draws but the photograph: its nodes, and the attention at each, of a head or the mean (0)."""
     trace, outlook, nodes = reading.trace, reading.outlook, nodes_of(reading)
     assert outlook
+    decoding = reading.question.decoding
+    steered = lambda n: (n.group, n.taken, [decoding.require.index(word) for word in n.met], n.drawn)  # noqa: E731
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
     assert fine
     found: dict[str, Any] = regions_of(trace) | {
         "trace": trace.digest,
-        "nodes": [[n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook] for n in nodes],
+        "nodes": [
+            [n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook, *steered(n)]
+            for n in nodes
+        ],
+        "title": title_of(decoding),
+        "groups": decoding.groups,
+        "diversity": decoding.diversity,
+        "require": decoding.require,
+        "samples": decoding.n_best if decoding.method == "sample" else 0,
         "best": [n.id for n in nodes if n.best],
         "forced": len(reading.question.prefix),
         "cited": {"coarse": cited(trace, coarse), "fine": cited(trace, fine)},

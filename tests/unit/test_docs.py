@@ -14,7 +14,9 @@ from glied.equations import code_lines
 from glied.traces import Trace
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
-DOCUMENTS += [f"docs/{name}.md" for name in ("ablation", "coco", "equations", "experiments", "grounding", "results")]
+DOCUMENTS += [
+    f"docs/{name}.md" for name in ("ablation", "coco", "decoding", "equations", "experiments", "grounding", "results")
+]
 DOCUMENTS += ["docs/reliability.md", "docs/security.md", "docs/speed.md", "docs/training.md"]
 
 
