@@ -1,6 +1,6 @@
 """Traces -> pictures for papers, at their size on the page: each names its captioner, checkpoint, equation and head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -671,6 +671,7 @@ class Place(NamedTuple):
 
 
 STEP = 29.0  # points: from a step to the next
+LEAST_WORD = 22.0  # points of a word that gives way
 
 
 def _shown(node: Node) -> str:
@@ -689,6 +690,15 @@ def _broad(node: Node, text: str, require: tuple[str, ...]) -> float:
     return max(breadth(text, SMALL, node.best), breadth(_below(node, require), SMALL)) + 7
 
 
+def _up_to(ids: Iterable[int | None], nodes: Sequence[Node]) -> set[int | None]:
+    """These nodes, and all before them."""
+    parents, found = {node.id: node.parent for node in nodes}, set(ids)
+    for id in sorted((node.id for node in nodes), reverse=True):  # parents come before their children
+        if id in found:
+            found.add(parents[id])
+    return found
+
+
 def _beam_rows(
     nodes: Sequence[Node], wide: float, pinned: int | None, require: tuple[str, ...] = ()
 ) -> tuple[dict[int, Place], list[float]]:
@@ -696,6 +706,8 @@ def _beam_rows(
     none."""
     places: dict[int, Place] = {}
     ends: list[float] = []
+    asked = _up_to([pinned], nodes)
+    ending = _up_to([node.id for node in nodes if node.status == "finished"], nodes)  # what captions run through
     for step in range(max(node.step for node in nodes) + 1):
         row = [node for node in nodes if node.step == step and (node.parent in places or not step)]
         if not row:  # all that were kept have no room
@@ -706,12 +718,13 @@ def _beam_rows(
         texts = {n.id: _shown(n) for n in row}
         broad = {n.id: _broad(n, texts[n.id], require) for n in row}
         if sum(broad[n.id] for n in firm) > wide - 10:  # long words give way
-            texts = {id: cut(text, SMALL, (wide - 10) / len(firm) - 10) for id, text in texts.items()}
+            texts = {id: cut(text, SMALL, max(LEAST_WORD, (wide - 10) / len(firm) - 10)) for id, text in texts.items()}
             broad = {n.id: _broad(n, texts[n.id], require) for n in row}
-        pale = sorted((n for n in row if n.status == "dropped" and n.id != pinned), key=lambda n: n.total)
+        gives_way = [n for n in row if not n.best and n.id not in asked]
+        gives_way.sort(key=lambda n: (n.status != "dropped", n.id in ending, n.total))
         short = 0.0
-        while pale and sum(broad[n.id] for n in row) + short > wide:
-            row.remove(pale.pop(0))
+        while gives_way and sum(broad[n.id] for n in row) + short > wide:
+            row.remove(gives_way.pop(0))
             short = 10.0
         spare = max(0.0, wide - short - sum(broad[n.id] for n in row)) / len(row)
         x = 0.0

@@ -88,4 +88,5 @@ def _one_of(label: str, options: Iterable[int], key: str, usual: int, help: str 
 
 def _words(label: str, key: str) -> tuple[str, ...]:
     """The words that are typed there, each once."""
-    return tuple(dict.fromkeys(tokenize(st.text_input(label, key=key, max_chars=200, placeholder="dog ball", **BOUND))))
+    typed = st.text_input(label, key=key, max_chars=200, placeholder="dog ball", **BOUND)
+    return tuple(dict.fromkeys(tokenize(typed[:200])))  # whatever the address says

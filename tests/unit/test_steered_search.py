@@ -10,13 +10,17 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import glied
+from glied import api
+from glied.attributes import AttributeDetector
 from glied.captions import BeamHistory, DecodeOptions, rank
 from glied.checkpoint import Checkpoint
 from glied.decode import caption
 from glied.errors import GliedError
 from glied.replay import trace
-from glied.scene import Scene
+from glied.scene import Regions, Scene
 from glied.vocabulary import EOS
 
 FIVE = ("a", "dog", "cat", "runs", "sits")
@@ -291,3 +295,19 @@ def test_the_tree_of_samples_ends_in_the_samples(architecture: str, prefix: tupl
         for each in decoded.captions:
             assert each.log_probability == pytest.approx(ended[each.words], abs=1e-4)
     assert others
+
+
+def test_python_users_get_one_caption_or_all(architecture: str) -> None:
+    made = captioner(architecture, 3)
+
+    class Nowhere:
+        name, feature_dim = tiny.SOURCE, tiny.WIDTH
+
+        def find_regions(self, image: Image.Image) -> Regions:
+            raise NotImplementedError
+
+    ours = api.Captioner(made, AttributeDetector(tiny.WORDS, tiny.WIDTH, tiny.SOURCE), Nowhere())
+    (expected,) = caption(made, SCENES[:1], DecodeOptions(beam=3, groups=3, n_best=3))
+    assert glied.find_captions(SCENES[0], ours, beam=3, groups=3, n_best=3) == expected.captions
+    assert glied.caption(SCENES[0], ours, beam=3, groups=3) == expected.captions[0]
+    assert "ball" in glied.caption(SCENES[0], ours, require=("ball",)).words
