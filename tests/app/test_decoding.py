@@ -232,7 +232,7 @@ def test_each_node_gets_the_attention_before_it(open_app: Open, head: int):
         reading = read(model, Question(kept(3)))
         found = payload(reading, head)
         assert reading.outlook
-        for parent, _, _, _, own, status, row in found["nodes"]:
+        for parent, _, _, _, own, status, row, *_ in found["nodes"]:
             before = reading.outlook.prefixes[row]
             assert (len(before) == 0) == (parent == -1)
             for weights, name in ((found["fine"][row], fine_name), (found["read"][row], read_name)):
