@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from analysis.attention import agreements, cited, first_step, key_shares, pooled, region_names, spoken
-from analysis.beam import Node, revisits
+from analysis.beam import Node, revisits, title_of
 from analysis.collocations import cluster, lift_table
 from analysis.groups import ALIKE, cluster_regions, described, groupings
+from glied.captions import DecodeOptions
 from glied.functions import AttentionFunction, feeding, find
 from glied.traces import Outlook, Trace
 
@@ -103,15 +104,29 @@ def _alike(trace: Trace) -> dict[str, Any] | None:
     return {"heads": found, "cut": 1 - ALIKE, "from": ALIKE}
 
 
-def beam_payload(trace: Trace, outlook: Outlook, nodes: tuple[Node, ...], head: int = 0) -> dict[str, Any]:
-    """All that the tree of beam search draws but the photograph: its nodes, and the attention at each, of a head or the
+def beam_payload(
+    trace: Trace, outlook: Outlook, nodes: tuple[Node, ...], decoding: DecodeOptions, head: int = 0
+) -> dict[str, Any]:
+    """All that the tree of a search draws but the photograph: its nodes, and the attention at each, of a head or the
     mean (0)."""
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
     assert fine
+
+    def steered(n: Node) -> tuple[int, int, list[int], int]:
+        return n.group, n.taken, [decoding.require.index(word) for word in n.met], n.drawn
+
     found: dict[str, Any] = regions_of(trace) | {
         "trace": trace.digest,
-        "nodes": [[n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook] for n in nodes],
+        "nodes": [
+            [n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook, *steered(n)]
+            for n in nodes
+        ],
+        "title": title_of(decoding),
+        "groups": decoding.groups,
+        "diversity": decoding.diversity,
+        "require": decoding.require,
+        "samples": decoding.n_best if decoding.method == "sample" else 0,
         "best": [n.id for n in nodes if n.best],
         "forced": len({n.step for n in nodes if n.forced}),
         "cited": {"coarse": cited(trace, coarse), "fine": cited(trace, fine)},

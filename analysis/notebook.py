@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from analysis.attention import first_step
-from analysis.beam import Node, beam_nodes
+from analysis.beam import Node, searched
 from analysis.components import PHOTO, beam_payload, board_payload, collocations_payload, read_files, words_in
 from analysis.paper import Still, drawn
 from analysis.stills import beam_still, caption_still, collocations_still
@@ -129,13 +129,11 @@ def _said(reading: Reading) -> str:
 
 
 def _nodes(reading: Reading) -> tuple[Node, ...]:
-    if not (reading.decoded and reading.decoded.history and reading.outlook):
+    if not (reading.decoded and reading.outlook):
         raise GliedError(
-            "Expected a reading with beam search behind it, this one is of given words or of samples; "
-            "read the photograph without them."
+            "Expected a reading with a search behind it, this one is of given words; read the photograph without them."
         )
-    words = reading.decoded.captions[0].words
-    return beam_nodes(reading.decoded.history, words, reading.outlook, len(reading.prefix))
+    return searched(reading.decoded, reading.outlook, reading.decoding, len(reading.prefix))
 
 
 def _beam(reading: Reading, head: int) -> dict[str, Any]:
@@ -146,7 +144,7 @@ def _beam(reading: Reading, head: int) -> dict[str, Any]:
     node = next(node for node in nodes if node.best and node.step == step)
     begun = _beginning(reading)
     begun["start"] |= {"step": step, "head": head, "node": node.id, "pinned": False}
-    return begun | beam_payload(reading.trace, reading.outlook, nodes, head)
+    return begun | beam_payload(reading.trace, reading.outlook, nodes, reading.decoding, head)
 
 
 def _tree(reading: Reading) -> tuple[Still, str]:

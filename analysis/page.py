@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis.attention import attention_table, looked, senses, spoken, weights_of
-from analysis.beam import Node, finished_table
+from analysis.beam import Node, finished_table, title_of
 from analysis.collocations import lift_table
 from analysis.groups import ALIKE, cluster_regions, groupings, in_words
 from analysis.numbers import decimal, percent, signed, times
@@ -26,6 +26,7 @@ from analysis.stills import (
     tags,
     tinted,
 )
+from glied.captions import DecodeOptions
 from glied.traces import Trace
 
 MOST = 6  # regions, and attributes, of each word
@@ -70,11 +71,13 @@ class Account:
     """What one captioner said of the photograph.
 
     Attributes:
-        trace: of its best caption. `nodes`: of its beam, as `analysis.beam.beam_nodes` gives them.
+        trace: of its best caption. `nodes`: of the search, as `analysis.beam.beam_nodes` gives them.
+        decoding: how it searched.
     """
 
     trace: Trace
     nodes: tuple[Node, ...]
+    decoding: DecodeOptions = field(default_factory=DecodeOptions)
 
 
 def page(title: str, alt: str, credit: str, address: str, photograph: bytes, accounts: Mapping[str, Account]) -> str:
@@ -129,7 +132,7 @@ def _contents(accounts: Mapping[str, Account]) -> str:
 
 def _parts(trace: Trace) -> dict[str, str]:
     """What is told of a captioner: the end of its id -> its title."""
-    parts = {"words": "where it looked, word by word", "beam": "beam search"}
+    parts = {"words": "where it looked, word by word", "beam": "how its caption was found"}
     parts |= {"groups": "region groups"} if groupings(trace) is not None else {}
     pivots = weights_of(trace, "attributes", "pivot") is not None
     return parts | ({"collocations": "attribute collocations"} if pivots else {})
@@ -146,8 +149,11 @@ def _account(id: str, name: str, account: Account) -> list[str]:
         *(_word(name, trace, step) for step in range(len(trace.words))),
         "</div>",
         titles["beam"],
-        _table(finished_table(account.nodes), "The captions that the beam ended with; the ranking allows for length"),
-        _still(beam_still(trace, account.nodes), "Beam search as a tree: " + _beam_in_words(account)),
+        _table(finished_table(account.nodes), "The captions that finished; the ranking allows for length"),
+        _still(
+            beam_still(trace, account.nodes, decoding=account.decoding),
+            f"{title_of(account.decoding)} as a tree: {_beam_in_words(account)}",
+        ),
     ]
     if (shares := groupings(trace)) is not None:
         members = cluster_regions(shares).members

@@ -1,6 +1,6 @@
 """Traces -> pictures for papers, at their size on the page: each names its captioner, checkpoint, equation and head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from analysis.attention import cited, looked, pooled, region_names, spoken
-from analysis.beam import END, Node
+from analysis.beam import END, Node, decoding_in_words, title_of
 from analysis.changes import change_table, deletion_table
 from analysis.collocations import LEAST, Tree, cluster, lift_table
 from analysis.figures import DIVERGING
@@ -39,6 +39,7 @@ from analysis.paper import (
     source,
     wrapped,
 )
+from glied.captions import DecodeOptions
 from glied.functions import AttentionFunction, Over, feeding, find
 from glied.scene import Edit
 from glied.traces import Deletion, Trace
@@ -265,18 +266,24 @@ def pivot_still(lifts: pd.Series, pivot: str, foot: str) -> Still:
     return Still(f"What “{pivot}” calls up", caption, draw)
 
 
-def beam_still(trace: Trace, nodes: tuple[Node, ...], pinned: int | None = None) -> Still:
-    """Beam search from top to bottom: at each step the words that were weighed. `pinned`: the id of the word asked."""
+def beam_still(
+    trace: Trace, nodes: tuple[Node, ...], pinned: int | None = None, decoding: DecodeOptions = DecodeOptions()
+) -> Still:
+    """A search from top to bottom: at each step the words that were weighed, group beside group. `pinned`: the id of
+    the word asked."""
     forced = " ".join(spoken(node.word) for node in nodes if node.best and node.forced)
+    how = decoding_in_words(decoding)
+    pale = "what could have been drawn" if decoding.method == "sample" else "what was dropped"
     caption = (
-        f"Beam search of {trace.captioner} with {_kept(nodes)} hypotheses kept"
+        f"{how[0].upper()}{how[1:]}, of {trace.captioner}"
         f"{f', made to begin with “{forced}”' if forced else ''}, from top to bottom: the words weighed at "
-        f"each step with their probability. In bold and green the caption, “{trace.text}”; pale what was dropped; a "
+        f"each step with their probability. In bold and green the caption, “{trace.text}”; pale {pale}; a "
         f"dot where another caption ended{'; underlined what was set' if forced else ''}"
+        f"{'; filled squares count the required words that have come' if decoding.require else ''}"
         f"{'; framed the word asked' if pinned is not None else ''}. Where … ends a row, less likely words "
         f"have no room. Checkpoint {trace.checkpoint}."
     )
-    return Still("Beam search", caption, lambda width: _beam(width, trace, nodes, pinned))
+    return Still(title_of(decoding), caption, lambda width: _beam(width, trace, nodes, decoding, pinned))
 
 
 def change_still(title: str, before: Trace, after: Trace, replayed: Trace, edit: Edit, image: Image.Image) -> Still:
@@ -664,11 +671,7 @@ class Place(NamedTuple):
 
 
 STEP = 29.0  # points: from a step to the next
-
-
-def _kept(nodes: tuple[Node, ...]) -> int:
-    """How many hypotheses the search kept at each step."""
-    return max(sum(n.step == step and n.status == "kept" for n in nodes) for step in {n.step for n in nodes})
+LEAST_WORD = 22.0  # points of a word that gives way
 
 
 def _shown(node: Node) -> str:
@@ -676,28 +679,52 @@ def _shown(node: Node) -> str:
     return "●" if node.word == END and not node.best else spoken(node.word)
 
 
-def _broad(node: Node, text: str) -> float:
-    """How much room the word takes, or its probability below it."""
-    return max(breadth(text, SMALL, node.best), breadth(_chance(node.own), SMALL)) + 7
+def _below(node: Node, require: tuple[str, ...]) -> str:
+    """What stands below a word: its probability, and a square for each required word, filled if it has come."""
+    squares = "".join("■" if word in node.met else "□" for word in require)
+    return f"{_chance(node.own)} {squares}" if require else _chance(node.own)
 
 
-def _beam_rows(nodes: tuple[Node, ...], wide: float, pinned: int | None) -> tuple[dict[int, Place], list[float]]:
-    """Where each word stands for which there is room, and how far the row of each step reaches where one has none."""
+def _broad(node: Node, text: str, require: tuple[str, ...]) -> float:
+    """How much room the word takes, or what stands below it."""
+    return max(breadth(text, SMALL, node.best), breadth(_below(node, require), SMALL)) + 7
+
+
+def _up_to(ids: Iterable[int | None], nodes: Sequence[Node]) -> set[int | None]:
+    """These nodes, and all before them."""
+    parents, found = {node.id: node.parent for node in nodes}, set(ids)
+    for id in sorted((node.id for node in nodes), reverse=True):  # parents come before their children
+        if id in found:
+            found.add(parents[id])
+    return found
+
+
+def _beam_rows(
+    nodes: Sequence[Node], wide: float, pinned: int | None, require: tuple[str, ...] = ()
+) -> tuple[dict[int, Place], list[float]]:
+    """Where each word of a group stands for which there is room, and how far the row of each step reaches where one has
+    none."""
     places: dict[int, Place] = {}
     ends: list[float] = []
+    asked = _up_to([pinned], nodes)
+    ending = _up_to([node.id for node in nodes if node.status == "finished"], nodes)  # what captions run through
     for step in range(max(node.step for node in nodes) + 1):
         row = [node for node in nodes if node.step == step and (node.parent in places or not step)]
+        if not row:  # all that were kept have no room
+            ends.append(1.0)
+            continue
         row.sort(key=lambda n: (places[n.parent].x if step else 0, not n.best, -n.total))
         firm = [n for n in row if n.status != "dropped" or n.id == pinned]
         texts = {n.id: _shown(n) for n in row}
-        broad = {n.id: _broad(n, texts[n.id]) for n in row}
+        broad = {n.id: _broad(n, texts[n.id], require) for n in row}
         if sum(broad[n.id] for n in firm) > wide - 10:  # long words give way
-            texts = {id: cut(text, SMALL, (wide - 10) / len(firm) - 10) for id, text in texts.items()}
-            broad = {n.id: _broad(n, texts[n.id]) for n in row}
-        pale = sorted((n for n in row if n.status == "dropped" and n.id != pinned), key=lambda n: n.total)
+            texts = {id: cut(text, SMALL, max(LEAST_WORD, (wide - 10) / len(firm) - 10)) for id, text in texts.items()}
+            broad = {n.id: _broad(n, texts[n.id], require) for n in row}
+        gives_way = [n for n in row if not n.best and n.id not in asked]
+        gives_way.sort(key=lambda n: (n.status != "dropped", n.id in ending, n.total))
         short = 0.0
-        while pale and sum(broad[n.id] for n in row) + short > wide:
-            row.remove(pale.pop(0))
+        while gives_way and sum(broad[n.id] for n in row) + short > wide:
+            row.remove(gives_way.pop(0))
             short = 10.0
         spare = max(0.0, wide - short - sum(broad[n.id] for n in row)) / len(row)
         x = 0.0
@@ -708,18 +735,41 @@ def _beam_rows(nodes: tuple[Node, ...], wide: float, pinned: int | None) -> tupl
     return places, ends
 
 
-def _beam(width: float, trace: Trace, nodes: tuple[Node, ...], pinned: int | None) -> Figure:
+def _beam(width: float, trace: Trace, nodes: tuple[Node, ...], decoding: DecodeOptions, pinned: int | None) -> Figure:
     margin = breadth("88", SMALL) + 6  # of the numbers of the steps
-    places, ends = _beam_rows(nodes, 72 * width - margin, pinned)
-    tall = STEP * (len(ends) + 1) - 4
-    figure = sheet(width, tall, f"{source(trace)}, {_kept(nodes)} hypotheses kept")
+    tall = STEP * (max(node.step for node in nodes) + 2) - 4
+    figure = sheet(width, tall, f"{source(trace)}, {decoding_in_words(decoding)}")
     axes = canvas(figure, tall)
-    first = next(node for node in nodes if node.best)
-    places[-1] = Place(places[first.id].x, 4.0, breadth("(start)", SMALL), "(start)")
     text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "parse_math": False}
-    axes.text(margin + places[-1].x, 6, "(start)", color=KEPT, **text)
-    for step, end in enumerate(ends):
+    for step in range(max(node.step for node in nodes) + 1):
         axes.text(margin - 6, STEP * (step + 1) + 4, f"{step + 1}", **(text | {"ha": "right"}), color=GREY)
+    wide = (72 * width - margin) / decoding.groups
+    for g in range(decoding.groups):
+        left = margin + g * wide
+        if g:
+            axes.plot([left - 3, left - 3], [0, tall], color=GREY, lw=THIN)
+        title = f"group {g + 1}" if decoding.groups > 1 else "(start)"
+        _branch(axes, [node for node in nodes if node.group == g], left, wide - 6 * (decoding.groups > 1), title,
+                decoding.require, pinned)  # fmt: skip
+    return figure
+
+
+def _branch(
+    axes: Axes,
+    nodes: Sequence[Node],
+    margin: float,
+    wide: float,
+    title: str,
+    require: tuple[str, ...],
+    pinned: int | None,
+) -> None:
+    """Draws the tree of a group of diverse beam search, or of a whole search, beginning at `margin`."""
+    places, ends = _beam_rows(nodes, wide, pinned, require)
+    first = min((node for node in nodes if node.id in places), key=lambda node: (node.step, not node.best))
+    places[-1] = Place(places[first.id].x, 4.0, breadth(title, SMALL), title)
+    text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "parse_math": False}
+    axes.text(margin + places[-1].x, 6, title, color=KEPT, **text)
+    for step, end in enumerate(ends):
         if end:
             axes.text(margin + end + 5, STEP * (step + 1), "…", color=GREY, **text)
     for node in (node for node in nodes if node.id in places):
@@ -741,8 +791,7 @@ def _beam(width: float, trace: Trace, nodes: tuple[Node, ...], pinned: int | Non
             axes.add_patch(Rectangle((margin + x - broad / 2 + 1, y - 5.5), broad - 2, 18.5, **frame, zorder=4))
         bold = "bold" if node.best else "normal"
         axes.text(margin + x, y, said, color=colour, fontweight=bold, **text)
-        axes.text(margin + x, y + 8, _chance(node.own), color=colour, **text)
+        axes.text(margin + x, y + 8, _below(node, require), color=colour, **text)
         if node.forced:
             half = breadth(said, SMALL, node.best) / 2
             axes.plot([margin + x - half, margin + x + half], [y + 4, y + 4], color=FORCED, lw=1)
-    return figure

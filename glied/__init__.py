@@ -8,7 +8,8 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-PUBLIC = ("load", "open_image", "find_scene", "caption", "trace", "read", "Adapter", "AttentionFunction", "grid_boxes")
+PUBLIC = ("load", "open_image", "find_scene", "caption", "find_captions", "trace", "read")
+PUBLIC += ("Adapter", "AttentionFunction", "grid_boxes")
 SHOWN = ("show", "show_beam", "show_collocations")  # in notebooks
 
 

@@ -86,8 +86,13 @@ def find_scene(image: Image.Image, captioner: Captioner) -> Scene:
 
 def caption(scene: Scene, captioner: Captioner, **options: Any) -> Caption:
     """The best caption of a scene by beam search; `options` are those of `glied.captions.DecodeOptions`."""
+    return find_captions(scene, captioner, **options)[0]
+
+
+def find_captions(scene: Scene, captioner: Captioner, **options: Any) -> tuple[Caption, ...]:
+    """The `n_best` captions of a scene, best first; with `groups`, the best of each group, then the second of each."""
     [decoded] = decode.caption(captioner.checkpoint, [scene], DecodeOptions(**options))
-    return decoded.captions[0]
+    return decoded.captions
 
 
 def trace(scene: Scene, captioner: Captioner, words: Sequence[str], falls: bool = True) -> Trace:
@@ -134,8 +139,9 @@ def _read(
         return _read(image, scene, captioner, None, prefix, options)
 
     if words is not None:
-        return Reading(image, trace(scene, captioner, words), (), None, None, read_on)
+        return Reading(image, trace(scene, captioner, words), (), options, None, None, read_on)
     (decoded,) = decode.caption(captioner.checkpoint, [scene], options, history=True, prefix=prefix)
-    begun = decoded.history.extended() if decoded.history else None  # samples have none
-    outlook = replay.look_ahead(captioner.checkpoint, scene, begun) if begun else None
-    return Reading(image, trace(scene, captioner, decoded.captions[0].words), prefix, decoded, outlook, read_on)
+    assert decoded.history
+    outlook = replay.look_ahead(captioner.checkpoint, scene, decoded.history.extended())
+    found = trace(scene, captioner, decoded.captions[0].words)
+    return Reading(image, found, prefix, options, decoded, outlook, read_on)

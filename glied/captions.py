@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 
 from glied.errors import GliedError, within
 
+REQUIRED = 10  # words that must come, at most: each widens the search by a beam
+
 
 @dataclass(frozen=True)
 class DecodeOptions:
@@ -24,8 +26,13 @@ class DecodeOptions:
         n_best: captions returned per photograph; with `sample`, samples drawn.
         temperature: of sampling; below 1 favours probable words.
         top_k: sampling among the k most probable words; 0 for all.
-        top_p: sampling among the fewest words that hold this probability; 1 for all.
+        top_p: nucleus sampling (Holtzman et al. 2020), among the fewest words that hold this probability; 1 for all.
         seed: of sampling.
+        groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, each of which keeps away
+            from the words that earlier groups took at the same step.
+        diversity: how far log p is lowered, in choosing, for each hypothesis of an earlier group with the same word.
+        require: words that must come, in any order (Hokamp and Liu 2017), with beam search.
+        forbid: words that must not come.
     """
 
     method: Literal["beam", "greedy", "sample"] = "beam"
@@ -39,6 +46,10 @@ class DecodeOptions:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    groups: int = 1
+    diversity: float = 0.5
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         limits = {
@@ -51,6 +62,8 @@ class DecodeOptions:
             "top_p": (0.001, 1),
             "length_penalty": (-5, 5),
             "seed": (0, 2**31 - 1),
+            "groups": (1, 100),
+            "diversity": (0, 100),
         }
         within(self, **limits)
         if self.max_length is not None and not max(self.min_length, 1) <= self.max_length <= 100:
@@ -61,19 +74,33 @@ class DecodeOptions:
         beam = 1 if self.method == "greedy" else self.beam
         if self.method != "sample" and self.n_best > beam:
             raise GliedError(f"n_best ({self.n_best}) cannot exceed the beam ({beam}); widen the beam, or sample.")
+        if self.method == "sample" and (self.groups > 1 or self.require):
+            raise GliedError("groups and require are parts of beam search, got method sample; take the method beam.")
+        if self.method != "sample" and beam % self.groups:
+            raise GliedError(f"The beam ({beam}) must be a multiple of groups ({self.groups}); change one of them.")
+        if len(set(self.require)) < len(self.require) or len(self.require) > REQUIRED:
+            raise GliedError(
+                f"require takes at most {REQUIRED} words, each once, got {' '.join(self.require)}; take fewer."
+            )
+        if both := [word for word in self.require if word in self.forbid]:
+            raise GliedError(f"Expected no word that must and must not come, got {both[0]}; take it out of one list.")
 
 
 @dataclass(frozen=True, eq=False)
 class BeamHistory:
-    """Beam search step by step: S steps of C candidates each, in the order they were ranked.
+    """Beam search step by step: S steps of C candidates each, group by group and then in the order they were ranked:
+    with words that must come, by how many of these have come, then by log p and diversity. Of sampling: the words that
+    were drawn (`kept` or `finished`), and the likeliest others that could have been.
 
     Attributes:
-        parents: [S, C] slot (0 .. beam - 1) of the hypothesis that was extended; slots are those of `kept`
-            candidates of the step before, in their order.
+        parents: [S, C] slot (from 0) of the hypothesis that was extended; slots are those of `kept` candidates of
+            the step before, in their order; before the first step each group has one.
         words: words[s][c] is the word that was added.
         scores: [S, C] log-probability of the whole hypothesis; -inf for one that cannot be.
         status: [S, C] `kept`, `finished` or `dropped`.
         length_penalty: alpha, by which finished captions are ranked.
+        groups: of diverse beam search; each has as many candidates of a step, the first group's come first.
+        require: words that must come.
     """
 
     parents: Int[np.ndarray, "S C"]
@@ -81,13 +108,19 @@ class BeamHistory:
     scores: Float[np.ndarray, "S C"]
     status: tuple[tuple[str, ...], ...]
     length_penalty: float
+    groups: int = 1
+    require: tuple[str, ...] = ()
 
     def extended(self) -> list[tuple[str, ...]]:
-        """The hypotheses that were extended, in the order of their steps; first the empty one."""
+        """The hypotheses that were extended, each once, in the order of their steps; first the empty one."""
         found: list[tuple[str, ...]] = [()]
         for s, status in enumerate(self.status[:-1]):
             found += [tuple(self.prefix(s, c)) for c, each in enumerate(status) if each == "kept"]
-        return found
+        return list(dict.fromkeys(found))
+
+    def group(self, step: int, candidate: int) -> int:
+        """The group of a candidate, from 0."""
+        return candidate * self.groups // len(self.words[step])
 
     def prefix(self, step: int, candidate: int) -> list[str]:
         """The words of a candidate, from the first."""
@@ -108,11 +141,13 @@ class Caption:
         words: without EOS.
         log_probability: of the words and EOS under the model.
         score: what it was ranked by.
+        group: of diverse beam search, from 0.
     """
 
     words: tuple[str, ...]
     log_probability: float
     score: float
+    group: int = 0
 
     @property
     def text(self) -> str:
@@ -122,7 +157,8 @@ class Caption:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The captions of one photograph, best first, and the beam's history where it was asked for."""
+    """The captions of one photograph, best first, and the history of the search where it was asked for. Of diverse
+    groups, the best of each group come first, then the second of each."""
 
     captions: tuple[Caption, ...]
     history: BeamHistory | None = field(default=None, compare=False)

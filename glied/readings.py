@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from glied.captions import Decoded
+from glied.captions import Decoded, DecodeOptions
 from glied.traces import Outlook, Trace
 
 
@@ -17,14 +17,15 @@ class Reading:
         photograph: as the captioner saw it.
         trace: every attention behind the caption, and how far each word falls without each region and attribute.
         prefix: words that the caption was made to begin with.
-        decoded: the captions of beam search, best first, with its history. `outlook`: the attention before each word
-            that it weighed. Both are None where given words were read, or samples drawn.
+        decoding: how the caption was found. `decoded`: the captions, best first, with the history of the search.
+            `outlook`: the attention before each word that it weighed. Both are None where given words were read.
         read_on: reads the photograph again, with a caption that begins with these words.
     """
 
     photograph: Image.Image
     trace: Trace
     prefix: tuple[str, ...]
+    decoding: DecodeOptions
     decoded: Decoded | None
     outlook: Outlook | None
     read_on: Callable[[tuple[str, ...]], "Reading"]

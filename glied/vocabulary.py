@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 
 from glied.errors import GliedError
@@ -76,6 +77,14 @@ class Vocabulary:
 
     def __contains__(self, word: object) -> bool:
         return word in self.ids
+
+    def check(self, words: Iterable[str]) -> None:
+        """Raises GliedError, which names the words spelled most like it, for a word that captions cannot have."""
+        for word in words:
+            if word not in self or word in SPECIAL:
+                near = ", ".join(get_close_matches(word, self.words[len(SPECIAL) :]))
+                hint = f"take one that is spelled like it ({near}) or another" if near else "choose another"
+                raise GliedError(f"Expected words that the captioner knows, got {word}; {hint}.")
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """Ids of the words; an unknown word becomes UNK."""

@@ -1,7 +1,7 @@
 // Streamlit makes an entry in the browser's history of every change of the address. Here only another page is one, and what
 // a person's act changed of the view: photograph, word, head, pinned region, words to begin with. So Back undoes that;
 // what the app then adds to the address, and what else changes, replaces its entry.
-const VIEW = { photo: false, step: false, head: false, region: true, prefix: true, pin: true } // whether it may be absent
+const VIEW = { photo: false, step: false, head: false, region: true, prefix: true, pin: true, lane: true } // whether it may be absent
 
 export default function () {
   if (window.gliedHistory) return

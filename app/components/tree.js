@@ -1,10 +1,12 @@
-// The tree of beam search. Hovering never sends anything; only "decode on" and a chosen alternative do, once.
+// The tree of a search. Hovering never sends anything; only "decode on" and a chosen alternative do, once.
 
 const END = "<eos>"
 const ROW = 32,
   TOP = 28,
   GAP = 46,
-  EDGE = 26 // pixels: of a line, above the first, between columns, before the first
+  EDGE = 26, // pixels: of a line, above the first, between columns, before the first
+  LANE = 22, // above each group
+  SQUARE = 9 // of a required word
 const REST = 150 // milliseconds: what is in view is told once it rests
 
 const said = (word) => (word === END ? "(end)" : word)
@@ -18,8 +20,8 @@ function vector(tag, attributes = {}, ...children) {
 
 export default function ({ data: sent, parentElement, setTriggerValue }) {
   const old = parentElement.querySelector(".beam")
-  const drawn = sent.tree + sent.alt + sent.start.count
-  if (old?.drawn === drawn) {
+  const made = sent.tree + sent.alt + sent.start.count
+  if (old?.drawn === made) {
     old.send = setTriggerValue
     old.renew(sent)
     return old.leave
@@ -29,7 +31,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
 
   let data = sent
   const live = () => data.live !== false // a saved notebook has no captioner that could decode on
-  const nodes = data.nodes.map(([parent, step, word, total, own, status, outlook], id) => ({
+  const nodes = data.nodes.map(([parent, step, word, total, own, status, outlook, group, taken, met, drawn], id) => ({
     id,
     parent,
     step,
@@ -39,6 +41,10 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     own,
     status,
     outlook,
+    group,
+    taken,
+    met,
+    drawn,
     best: data.best.includes(id),
   }))
   const steps = 1 + Math.max(...nodes.map((n) => n.step))
@@ -46,7 +52,22 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const path = (node) => (node ? [...path(nodes[node.parent]), node] : [])
   const sentence = (words) => (words.length ? `“${words.map(said).join(" ")}”` : "the start")
   const before = (node) => path(nodes[node.parent]).map((n) => n.word)
-  const fate = (node) => (node.step < data.forced ? "forced" : node.status)
+  const sampled = { kept: "drawn", finished: "drawn", dropped: "not drawn" }
+  const fate = (node) => (node.step < data.forced ? "forced" : data.samples ? sampled[node.status] : node.status)
+  const drawn = (node) => (node.drawn ? ` by ${node.drawn} of ${data.samples} samples` : "")
+  const lanes = data.groups > 1
+  // what is told of a word beside its fate: group, words that must come, words of earlier groups
+  const steered = (node) =>
+    [
+      lanes ? `group ${node.group + 1}` : "",
+      data.require.length ? `${node.met.length} of ${data.require.length} required words have come` : "",
+      node.taken
+        ? `${node.taken} in earlier groups took it at this step: ${signed(-node.taken * data.diversity)} in choosing`
+        : "",
+    ]
+      .filter(Boolean)
+      .map((text) => `, ${text}`)
+      .join("")
 
   // ---- what is in view
   begin(data.start)
@@ -60,11 +81,17 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   let frame = null
   let sending = null
   const inView = () => pointed ?? pinned ?? resting
-  // Candidates come in the order of their rank: the first that was kept leads; at the last step the caption has won.
-  const leader = (s) => (s === steps - 1 ? winner : (nodes.find((n) => n.step === s && n.status === "kept") ?? winner))
+  // The likeliest that was kept leads; at the last step the caption has won.
+  const likelier = (a, b) => (a && a.total >= b.total ? a : b)
+  const leader = (s) =>
+    (s < steps - 1 && nodes.filter((n) => n.step === s && n.status === "kept").reduce(likelier, null)) || winner
 
-  // ---- where each word stands: a column a step, children in the order of their parents so that no edges cross, the
-  // caption that won along the top
+  // ---- where each word stands: a column a step, group below group, children in the order of their parents so that no
+  // edges cross, the caption that won along the top
+  const most = Array.from({ length: data.groups }, (_, g) =>
+    Math.max(...Array.from({ length: steps }, (_, s) => nodes.filter((n) => n.group === g && n.step === s).length)),
+  )
+  const tops = most.map((_, g) => most.slice(0, g).reduce((y, rows) => y + rows * ROW + LANE, TOP + (lanes ? LANE : 0)))
   const pen = document.createElement("canvas").getContext("2d")
   const family = getComputedStyle(parentElement.host ?? parentElement).getPropertyValue("--st-font") || "sans-serif"
   const wide = (text, font) => ((pen.font = `${font} ${family}`), pen.measureText(text).width)
@@ -73,26 +100,38 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   for (let s = 0; s < steps; s++) {
     const column = nodes.filter((n) => n.step === s)
     column.sort(
-      (a, b) => (nodes[a.parent]?.row ?? 0) - (nodes[b.parent]?.row ?? 0) || b.best - a.best || b.total - a.total,
+      (a, b) =>
+        a.group - b.group ||
+        (nodes[a.parent]?.row ?? 0) - (nodes[b.parent]?.row ?? 0) ||
+        b.best - a.best ||
+        b.total - a.total,
     )
     column.forEach((n, row) => {
       n.row = row
       n.x = x
-      n.y = TOP + row * ROW
-      n.wide =
-        Math.ceil(wide(said(n.word), "600 14px") + wide(percent(n.p), "11px")) + 24 + (n.status === "finished" ? 12 : 0)
+      n.y = tops[n.group] + ROW * (row - column.findIndex((other) => other.group === n.group))
+      n.squares = Math.ceil(wide(said(n.word), "600 14px") + wide(percent(n.p), "11px")) + 20
+      n.wide = n.squares + 4 + SQUARE * data.require.length + (n.status === "finished" ? 12 : 0)
     })
     columns.push([x, x + Math.max(...column.map((n) => n.wide))])
     x = columns[s][1] + GAP
   }
-  const tall = TOP + 8 + ROW * (1 + Math.max(...nodes.map((n) => n.row)))
+  const tall = 8 + tops.at(-1) + ROW * most.at(-1)
 
   // ---- elements: the tree
-  const edges = vector("g", { "aria-hidden": "true" }, vector("circle", { cx: 8, cy: TOP + 13, r: 5, class: "start" }))
+  const edges = vector(
+    "g",
+    { "aria-hidden": "true" },
+    ...tops.flatMap((y, g) => [
+      vector("circle", { cx: 8, cy: y + 13, r: 5, class: "start" }),
+      ...(g ? [vector("path", { d: `M0 ${y - LANE - 2}H${x}`, class: "between" })] : []),
+      ...(lanes ? [vector("text", { x: 4, y: y - 6, class: "lane" }, `Group ${g + 1}`)] : []),
+    ]),
+  )
   const items = nodes.map((n) => {
     const from = nodes[n.parent],
       x0 = from ? from.x + from.wide : 13,
-      y0 = (from ? from.y : TOP) + 13,
+      y0 = (from ? from.y : tops[n.group]) + 13,
       y1 = n.y + 13
     const bend = (n.x - x0) / 2
     n.edge = vector("path", {
@@ -107,11 +146,21 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
         role: "treeitem",
         tabindex: -1,
         "aria-level": n.step + 1,
-        "aria-label": `${said(n.word)}, probability ${percent(n.p)} after ${sentence(before(n))}, ${fate(n)}${n.best ? ", in the caption" : ""}`,
+        "aria-label": `${said(n.word)}, probability ${percent(n.p)} after ${sentence(before(n))}, ${fate(n)}${drawn(n)}${steered(n)}${n.best ? ", in the caption" : ""}`,
       },
       vector("rect", { width: n.wide, height: 26, rx: 6 }),
       vector("text", { x: 8, y: 18 }, said(n.word), vector("tspan", { dx: 6, class: "p" }, percent(n.p))),
     )
+    for (const i of data.require.keys())
+      n.item.append(
+        vector("rect", {
+          x: n.squares + SQUARE * i,
+          y: 10,
+          width: SQUARE - 2,
+          height: SQUARE - 2,
+          class: n.met.includes(i) ? "met" : "unmet",
+        }),
+      )
     if (n.status === "finished") n.item.append(vector("circle", { cx: n.wide - 10, cy: 13, r: 4.5, class: "flag" }))
     if (fate(n) === "forced") n.item.append(vector("path", { d: `M7 22H${n.wide - 7}`, class: "forced" }))
     for (const [name, act] of Object.entries({
@@ -136,7 +185,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
       width: x,
       height: tall,
       role: "tree",
-      "aria-label": "Tree of beam search: arrow keys move, Enter pins, Escape unpins",
+      "aria-label": `Tree of ${data.title.toLowerCase()}: arrow keys move, Enter pins, Escape unpins`,
     },
     ...numbers,
     edges,
@@ -168,9 +217,12 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     "div",
     { class: "key" },
     sample("leads", "leads"),
-    sample("kept", "kept"),
-    sample("dropped", "dropped"),
+    sample("kept", data.samples ? "drawn" : "kept"),
+    sample("dropped", data.samples ? "could have been drawn" : "dropped"),
     sample("finished", "finished"),
+    ...(data.require.length
+      ? [sample("met", `required word has come (${data.require.join(", ")})`), sample("unmet", "not yet")]
+      : []),
     ...(data.forced ? [sample("forced", "forced")] : []),
     make("span", {}, "Thicker line: likelier word"),
   )
@@ -294,7 +346,8 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   function drawAlternatives(node) {
     const words = data.alternatives[node.outlook],
       chances = data.alternative_log_probabilities[node.outlook].map(Math.exp)
-    const weighed = Object.fromEntries(nodes.filter((n) => n.parent === node.parent).map((n) => [n.word, fate(n)]))
+    const beside = nodes.filter((n) => n.parent === node.parent && n.group === node.group)
+    const weighed = Object.fromEntries(beside.map((n) => [n.word, n]))
     return list(
       "alternatives",
       heading(`After ${sentence(before(node))}`, "probability"),
@@ -303,7 +356,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
           make("b", {}, said(word)),
           bar(chances[i], chances[0]),
           make("data", {}, percent(chances[i])),
-          make("small", { class: weighed[word] ?? "" }, weighed[word] ?? ""),
+          make("small", { class: weighed[word]?.status ?? "" }, weighed[word] ? fate(weighed[word]) : ""),
         ]
         const css = `row${word === node.word ? " now" : ""}`
         if (word === END || !live()) return make("div", { class: css }, ...cells)
@@ -325,7 +378,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     global?.paint(data.coarse[row], { marked: lost })
     local.paint(data.fine[row], { marked: gained })
     title.textContent = `“${said(node.word)}”`
-    facts.textContent = `${fate(node)}, probability ${percent(node.p)} after ${following}; log p so far ${signed(node.total)}`
+    facts.textContent = `${fate(node)}${drawn(node)}, probability ${percent(node.p)} after ${following}; log p so far ${signed(node.total)}${steered(node)}`
     deed.replaceChildren(
       ...(node !== pinned || !live()
         ? []
@@ -461,7 +514,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
     beam.send("forced", { prefix })
   }
 
-  beam.drawn = drawn
+  beam.drawn = made
   beam.send = setTriggerValue
   // The same tree, seen by another head, or now with a captioner.
   beam.renew = (next) => {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from analysis.beam import Node, beam_nodes
+from analysis.beam import Node, searched
 from analysis.components import PHOTO, beam_payload
 from app.components.parts import beginning, component
 from app.engine.engine import Reading
@@ -38,12 +38,10 @@ def tree(
 
 
 def nodes_of(reading: Reading) -> tuple[Node, ...]:
-    """The words that the beam behind a caption weighed, those marked that it was made to begin with."""
+    """The words that the search behind a caption weighed, those marked that it was made to begin with."""
     assert reading.decoded
-    assert reading.decoded.history
     assert reading.outlook
-    forced = len(reading.question.prefix)
-    return beam_nodes(reading.decoded.history, reading.decoded.captions[0].words, reading.outlook, forced)
+    return searched(reading.decoded, reading.outlook, reading.question.decoding, len(reading.question.prefix))
 
 
 def node_in(sent: object, nodes: tuple[Node, ...]) -> tuple[Node, bool] | None:
@@ -58,4 +56,4 @@ def node_in(sent: object, nodes: tuple[Node, ...]) -> tuple[Node, bool] | None:
 def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
     """All that the tree draws but the photograph, with the attention of a head or the mean (0)."""
     assert reading.outlook
-    return beam_payload(reading.trace, reading.outlook, nodes_of(reading), head)
+    return beam_payload(reading.trace, reading.outlook, nodes_of(reading), reading.question.decoding, head)

@@ -33,17 +33,25 @@ SCENES = 64  # photographs whose regions are in memory: about 0.5 MB each
 WAITING = 12  # questions in the queue
 
 
+def kept(beam: int) -> DecodeOptions:
+    """Beam search that keeps so many hypotheses, and as many captions."""
+    return DecodeOptions(beam=beam, n_best=beam)
+
+
+USUAL = kept(BEAM)
+
+
 @dataclass(frozen=True)
 class Question:
     """What a captioner is asked of a photograph: to caption it, or to replay words.
 
     Attributes:
-        beam: hypotheses kept at each step. `prefix`: words that the caption must begin with.
+        decoding: how to find the caption. `prefix`: words that it must begin with.
         words: a caption to replay instead. `edit`: regions and attributes taken away or added before.
         falls: whether to take each region and attribute away in turn, which is most of the work.
     """
 
-    beam: int = BEAM
+    decoding: DecodeOptions = USUAL
     prefix: tuple[str, ...] = ()
     words: tuple[str, ...] | None = None
     edit: Edit = AS_IT_IS
@@ -53,7 +61,7 @@ class Question:
 @dataclass(frozen=True, eq=False)
 class Reading:
     """What one captioner says of a photograph when asked a question: every attention behind its caption or the words
-    that it replayed; the beam behind a caption; the attention before each word that beam search has weighed."""
+    that it replayed; the search behind a caption; the attention before each word that it has weighed."""
 
     question: Question
     trace: Trace
@@ -157,8 +165,7 @@ class Engine:
         checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
         if question.words is not None:
             return Reading(question, trace(checkpoint, scene, question.words, falls=question.falls), None, None)
-        options = DecodeOptions(beam=question.beam, n_best=question.beam)
-        (decoded,) = caption(checkpoint, [scene], options, history=True, prefix=question.prefix)
+        (decoded,) = caption(checkpoint, [scene], question.decoding, history=True, prefix=question.prefix)
         assert decoded.history is not None
         return Reading(
             question,

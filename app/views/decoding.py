@@ -1,41 +1,35 @@
-"""Decoding: beam search step by step, what it looked at before every word, where it goes from words of your own."""
+"""Decoding: a search step by step, what it looked at before every word, where it goes from words of your own."""
 
 from dataclasses import replace
 
 import streamlit as st
 
-from analysis.beam import Node, finished_table, node_table
+from analysis.beam import Node, decoding_in_words, finished_table, node_table, quoted, title_of
 from analysis.components import words_in
 from analysis.numbers import percent, signed
 from app.components.tree import node_in, nodes_of, tree
 from app.engine.ask import traced, warn_if_unlike
-from app.engine.engine import BEAM, Question, Reading
+from app.engine.engine import Question, Reading
 from app.photographs.photograph import Photograph
-from app.state import BEGINNING, BRANCH, CHOICE, TREE, chosen, travelled
+from app.state import BEGINNING, BRANCH, CHOICE, FORBID, REQUIRE, TREE, chosen, travelled
 from app.texts import plain
 from app.widgets.export import draw_decoding_export
-from app.widgets.pick import pick_head, pick_model, pick_one, pick_photograph, show_credit, show_gallery
+from app.widgets.pick import pick_head, pick_model, pick_photograph, show_credit, show_gallery
+from app.widgets.way import Way, pick_way
 from glied.errors import GliedError
 
-BEAMS = (1, 2, 3, 5)
-
-
-def pick_beam() -> int:
-    """How many hypotheses beam search keeps."""
-    asked = st.query_params.get("beam", "")
-    if asked and asked not in map(str, BEAMS):
-        del st.query_params["beam"]
-        st.toast("The address asked for a beam that is not offered; the usual one is shown.")
-    return pick_one(
-        "Hypotheses kept",
-        BEAMS,
-        "beam",
-        usual=BEAM,
-        format_func=str,
-        bind="query-params",
-        persist_state="session",
-        help="How many hypotheses beam search keeps at each step; 1 is greedy decoding",
-    )
+HOW = {
+    "Beam search": "Beam search writes a caption word by word: at each step it extends the hypotheses it has kept, and "
+    "keeps the likeliest.",
+    "Diverse beam search": "Diverse beam search keeps groups of hypotheses. Each chooses after those above it, and "
+    "counts a word for less if they took it at the same step. Log p stays the captioner’s.",
+    "Nucleus sampling": "Nucleus sampling draws each word at random among the likeliest. Samples that begin alike "
+    "share a branch; dashed words could have been drawn instead.",
+}
+BANKS = (
+    " With words that must come it keeps as many hypotheses again for each number of them that have come; only those "
+    "with all of them may end."
+)
 
 
 def beginning(photograph: Photograph) -> tuple[str, ...]:
@@ -62,7 +56,7 @@ def take_forced(photograph: Photograph) -> None:
     view. The whole page follows, not the tree alone."""
     if words := words_in((TREE.get() or {}).get("forced")):
         begin_with(photograph, words)
-        BRANCH.keep(("", (), False))  # whatever the address has pinned
+        BRANCH.keep(("", 0, (), False))  # whatever the address has pinned
         CHOICE.keep(replace(CHOICE.get(), trace="", step=len(words) - 1))  # of the trace that comes
         st.rerun()
 
@@ -71,34 +65,37 @@ def take_choice(reading: Reading) -> None:
     """Takes over which word of the tree is in view; nothing from a browser is trusted."""
     if found := node_in((TREE.get() or {}).get("choice"), nodes_of(reading)):
         (node, pinned), trace = found, reading.trace
-        BRANCH.keep((trace.digest, node.words, pinned))
+        BRANCH.keep((trace.digest, node.group, node.words, pinned))
         CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=min(node.step, len(trace.words) - 1)))
 
 
 def in_view(reading: Reading, step: int) -> tuple[Node, bool]:
     """The word of the tree that is in view, and whether it is pinned: the one chosen there, else that of the address,
-    else the caption's at `step`. The address names a pinned word by all words up to it."""
-    nodes, trace = {node.words: node for node in nodes_of(reading)}, reading.trace
+    else the caption's at `step`. The address names a pinned word by all words up to it, and by its
+    group if that is not the first."""
+    nodes, trace = {(node.group, node.words): node for node in nodes_of(reading)}, reading.trace
     last = len(trace.words) - 1
     kept, asked = BRANCH.get(), st.query_params.get("pin", "")
     if kept is None or travelled():
-        words = tuple(asked.split())
-        if words in nodes:
-            step = min(nodes[words].step, last)
+        words, number = tuple(asked.split()), st.query_params.get("lane", "1")
+        group = int(number) - 1 if number in map(str, range(1, 100)) else -1
+        if (group, words) in nodes:
+            step = min(nodes[group, words].step, last)
             CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=step))
             st.query_params["step"] = str(step)
         elif asked:
             st.toast("The address asked for a word that this search has not weighed; one of the caption is shown.")
-        kept = (trace.digest, words, True)
+        kept = (trace.digest, group, words, True)
         BRANCH.keep(kept)
-    digest, words, pinned = kept
-    node = nodes.get(words) if digest == trace.digest else None
+    digest, group, words, pinned = kept
+    node = nodes.get((group, words)) if digest == trace.digest else None
     if node is None or min(node.step, last) != step:  # another word was chosen elsewhere
         node, pinned = next(node for node in nodes.values() if node.best and node.step == step), False
-    if pinned:
-        st.query_params["pin"] = " ".join(node.words)
-    else:
-        st.query_params.pop("pin", None)
+    for name, value in {"pin": " ".join(node.words), "lane": str(node.group + 1)}.items():
+        if pinned and (name == "pin" or node.group):
+            st.query_params[name] = value
+        else:
+            st.query_params.pop(name, None)
     return node, pinned
 
 
@@ -119,30 +116,42 @@ def draw_tree(reading: Reading, photograph: Photograph) -> None:
     draw_decoding_export(photograph, reading, node, pinned, head)
 
 
-def decode(photograph: Photograph, model: str, beam: int, prefix: tuple[str, ...]) -> tuple[Reading, tuple[str, ...]]:
-    """What the captioner says with these first words, and the words; without them where it cannot say them."""
+def decode(photograph: Photograph, model: str, way: Way, prefix: tuple[str, ...]) -> Reading:
+    """What the captioner says with these first words and those that must or must not come; without all of them where it
+    cannot."""
     try:
-        return traced(photograph, model, Question(beam=beam, prefix=prefix)), prefix
+        decoding = replace(way.decoding, require=way.require, forbid=way.forbid)
+        return traced(photograph, model, Question(decoding, prefix))
     except GliedError as error:
-        if not prefix:
+        if not (prefix or way.require or way.forbid):
             raise
         st.warning(plain(f"{error} The free caption is shown."), icon=":material/warning:")
-        return traced(photograph, model, Question(beam=beam)), ()
+        return traced(photograph, model, Question(way.decoding))
 
 
-def draw_captions(free: Reading, begun: Reading, prefix: tuple[str, ...], photograph: Photograph) -> None:
-    """The best caption that begins with the forced words beside the free one."""
-    titles = ("Free caption", f"Beginning with “{plain(' '.join(prefix))}”")
-    for column, title, reading in zip(st.columns(2), titles, (free, begun), strict=True):
+def set_free(photograph: Photograph) -> None:
+    """No words are asked for any more."""
+    begin_with(photograph, ())
+    REQUIRE.keep("")
+    FORBID.keep("")
+
+
+def draw_captions(free: Reading, asked: Reading, photograph: Photograph) -> None:
+    """The best caption with the words that were asked for beside the free one."""
+    prefix, decoding = asked.question.prefix, asked.question.decoding
+    parts = {"beginning with": prefix and (" ".join(prefix),), "with": decoding.require, "without": decoding.forbid}
+    told = plain(", ".join(f"{how} {quoted(words)}" for how, words in parts.items() if words))
+    titles = ("Free caption", told[0].upper() + told[1:])
+    for column, title, reading in zip(st.columns(2), titles, (free, asked), strict=True):
         assert reading.decoded
         best = reading.decoded.captions[0]
         with column.container(border=True):
             st.caption(f"{title}: log p {signed(best.log_probability)}, ranked by {signed(best.score)}")
             st.text(best.text)
-    st.button(
-        "Back to the free caption", icon=":material/undo:", on_click=begin_with, args=(photograph, ()), key="free"
+    st.button("Back to the free caption", icon=":material/undo:", on_click=set_free, args=(photograph,), key="free")
+    st.caption(
+        "Log p counts the words that were asked for too: it says how likely the captioner finds the whole sentence."
     )
-    st.caption("Log p counts the forced words too: it says how likely the captioner finds the whole sentence.")
 
 
 def draw_tables(reading: Reading) -> None:
@@ -152,17 +161,20 @@ def draw_tables(reading: Reading) -> None:
     st.dataframe(
         finished_table(nodes).style.format({"log p": signed, "ranked by": signed}),
         hide_index=True,
-        alt="Captions that beam search finished, best first",
+        alt="Captions that finished, best first",
     )
-    st.caption(
-        "Log p is that of the whole caption; the ranking divides it by a measure of length. The search ends once as "
-        "many captions have finished as hypotheses are kept and none that is unfinished can still rank above them."
+    ends = (
+        ""
+        if reading.question.decoding.method == "sample"
+        else " The search ends once as many captions have finished as hypotheses are kept and none that is unfinished "
+        "can still rank above them."
     )
+    st.caption(f"Log p is that of the whole caption; the ranking divides it by a measure of length.{ends}")
     with st.expander("The whole tree, as a table", icon=":material/table:"):
         st.dataframe(
             node_table(nodes).style.format({"probability": percent, "log p so far": signed}),
             hide_index=True,
-            alt="Every word that beam search weighed, step by step",
+            alt="Every word that was weighed, step by step",
         )
 
 
@@ -170,19 +182,26 @@ show_gallery()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     photograph = pick_photograph()
     model = pick_model()
-    beam = pick_beam()
+    way = pick_way()
     place = st.empty()
-st.caption(
-    "Beam search writes a caption word by word: at each step it extends the hypotheses it has kept, and keeps the "
-    "likeliest. Play it, look at any word, or set a word yourself and let the captioner go on from there."
-)
-reading, prefix = decode(photograph, model, beam, beginning(photograph))
+about = st.empty()
+prefix = beginning(photograph)
+reading = decode(photograph, model, way, prefix)
+question = reading.question
+if not (way.require or way.forbid):
+    prefix = question.prefix  # what the captioner cannot begin with is forgotten
 begin_with(photograph, prefix)
+decoding = question.decoding
+about.caption(
+    f"{HOW[title_of(decoding)]}{BANKS if decoding.require else ''} Now: {plain(decoding_in_words(decoding))}. Play it, "
+    "look at any word, or set a word yourself and let the captioner go on from there."
+)
 if prefix:
     st.query_params["prefix"] = " ".join(prefix)
-    draw_captions(traced(photograph, model, Question(beam=beam)), reading, prefix, photograph)
 else:
     st.query_params.pop("prefix", None)
+if question != Question(way.decoding):
+    draw_captions(traced(photograph, model, Question(way.decoding)), reading, photograph)
 warn_if_unlike(reading.trace)
 with place:
     pick_head(reading.trace)

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.attention import attention_table, looked, spoken
-from analysis.beam import END, Node, node_table
+from analysis.beam import END, Node, decoding_in_words, node_table
 from analysis.changes import change_table, deletion_table
 from analysis.collocations import cluster, lift_table, ranked
 from analysis.diff import align
@@ -32,7 +32,7 @@ from analysis.stills import (
 from app.components.removal import After
 from app.components.tree import nodes_of
 from app.engine.ask import engine
-from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
+from app.engine.engine import KEPT, USUAL, Engine, Question, Reading
 from app.photographs.gallery import entries, folder
 from app.photographs.photograph import Photograph
 from app.texts import plain
@@ -88,7 +88,7 @@ def draw_export(photograph: Photograph, reading: Reading, step: int, head: int, 
         if find(trace.functions, "attributes", "pivot"):
             pictures["collocations"] = Picture("collocations", collocations_still(trace, head))
         if reading.decoded:
-            pictures["beam"] = Picture("beam", beam_still(trace, nodes_of(reading)))
+            pictures["beam"] = Picture("beam", beam_still(trace, nodes_of(reading), decoding=reading.question.decoding))
         _draw_offers(_named(photograph, trace), pictures, _numbers(photograph, trace, step, head))
         _draw_report(photograph, reading)
 
@@ -102,13 +102,14 @@ def draw_decoding_export(photograph: Photograph, reading: Reading, node: Node, p
     def offer() -> None:
         trace, nodes = reading.trace, nodes_of(reading)
         seen = trace if node.best else _begun(photograph, trace, node, falls=False)
-        pictures = {"beam": Picture("beam", beam_still(trace, nodes, node.id if pinned else None))}
+        tree = beam_still(trace, nodes, node.id if pinned else None, reading.question.decoding)
+        pictures = {"beam": Picture("beam", tree)}
         pictures |= _of_words(seen, photograph, node.step, head, whole=trace)
         name = _named(photograph, trace)
         measured = (lambda: trace) if node.best else partial(_begun, photograph, trace, node, falls=True)
         numbers = _numbers(photograph, trace, node.step, head, measured, spoken(node.word))
-        tree = File("The tree (CSV)", f"{name}-beam.csv", lambda: as_csv(node_table(nodes)))
-        _draw_offers(name, pictures, [tree, *numbers])
+        table = File("The tree (CSV)", f"{name}-beam.csv", lambda: as_csv(node_table(nodes)))
+        _draw_offers(name, pictures, [table, *numbers])
         _draw_report(photograph, reading)
 
     _draw_popover(offer)
@@ -366,20 +367,22 @@ def _begun(photograph: Photograph, trace: Trace, node: Node, falls: bool) -> Tra
 
 def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
     """The report of a photograph by GLIED and Base, of the same training as the caption in view, both asked what that
-    captioner was asked: the beam and the words to begin with."""
+    captioner was asked: how to decode and the words to begin with."""
     own = running.name_of(shown.trace.checkpoint)
     pairs = [pair for pair in running.pairs.values() if own in pair]
     accounts = {}
     for model in pairs[0] if pairs else next(iter(running.pairs.values())):
         reading = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
-        accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, nodes_of(reading))
+        accounts[running.titles[model] + _asked(shown.question)] = Account(
+            reading.trace, nodes_of(reading), shown.question.decoding
+        )
     return page(photograph.title, photograph.alt, photograph.credit, address, photograph.jpeg, accounts)
 
 
 def _asked(question: Question) -> str:
     """What a captioner was asked beyond the usual, after its name."""
     begun = f", made to begin with “{' '.join(question.prefix)}”" if question.prefix else ""
-    return begun + (f", beam {question.beam}" if question.beam != BEAM else "")
+    return begun + (f", {decoding_in_words(question.decoding)}" if question.decoding != USUAL else "")
 
 
 def _address(photograph: Photograph) -> str:

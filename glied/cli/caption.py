@@ -30,7 +30,7 @@ def caption_images(
 
     if not images:
         raise GliedError("Expected at least one image file, got none; name one.")
-    paths = [path for named in images for path in _photographs(named)]
+    paths = [path for named in images for path in photographs_in(named)]
     model, detector = load_ensemble(models.captioners, models.detector)
     source = open_cached(model.source, models.cache)
     failed = False
@@ -44,7 +44,9 @@ def caption_images(
         [decoded] = caption(model, [scene], decoding)
         if as_json:
             found = [
-                {"caption": c.text, "log_probability": c.log_probability, "score": c.score} for c in decoded.captions
+                {"caption": c.text, "log_probability": c.log_probability, "score": c.score}
+                | ({"group": c.group + 1} if decoding.groups > 1 else {})
+                for c in decoded.captions
             ]
             say_json({"image": str(path), "captions": found})
         else:
@@ -54,7 +56,7 @@ def caption_images(
         sys.exit(2)
 
 
-def _photographs(named: Path) -> list[Path]:
+def photographs_in(named: Path) -> list[Path]:
     """The photograph itself, or those in a folder."""
     from glied.records import IMAGE
 

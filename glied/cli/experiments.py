@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from glied.cli.options import ReportOut, app, bench_app, say_table, write_json
+from glied.cli.caption import photographs_in
+from glied.cli.options import Models, ReportOut, app, bench_app, say_table, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
 from glied.experiments.rows import PAIR, ROWS, SYSTEMS, TABLE_1
@@ -36,6 +37,31 @@ def bench_decode(out: JsonOut = None) -> None:
     from glied.experiments import bench
 
     _measure(bench.decode, bench.table, out)
+
+
+@bench_app.command(name="variety")
+def bench_variety(
+    images: Annotated[Positional[tuple[Path, ...]], arg(help="photographs, or folders of them")],
+    models: OmitArgPrefixes[Models] = Models(),
+    out: JsonOut = None,
+) -> None:
+    """Six captions of each photograph by beam search, diverse groups and sampling: how different, and how likely."""
+    from glied.attributes import find_scene
+    from glied.checkpoint import load_pair
+    from glied.data.features import open_cached
+    from glied.experiments.variety import compare_ways, table
+    from glied.images import open_image
+
+    paths = [path for named in images for path in photographs_in(named)]
+    if not paths:
+        raise GliedError("Expected at least one image file, got none; name one.")
+
+    def compare() -> dict:
+        model, detector = load_pair(models.checkpoint, models.detector)
+        source = open_cached(model.source, models.cache)
+        return compare_ways(model, [find_scene(open_image(path), source, detector) for path in paths])
+
+    _measure(compare, table, out)
 
 
 @bench_app.command(name="reward")

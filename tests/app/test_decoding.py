@@ -12,7 +12,7 @@ from analysis.beam import END
 from analysis.components import words_in
 from app.components.tree import node_in, nodes_of, payload
 from app.engine.ask import engine
-from app.engine.engine import Question, Reading
+from app.engine.engine import Question, Reading, kept
 from app.photographs.gallery import entries, open_entry
 from app.state import Choice
 
@@ -216,11 +216,11 @@ def test_what_a_browser_sends_is_checked(sent: object):
 @pytest.mark.parametrize(("model", "prefix"), [("glied", ()), ("base", ()), ("glied", ("a", "dog"))])
 def test_payload_is_a_function_of_the_reading(open_app: Open, model: str, prefix: tuple[str, ...]):
     open_app()
-    reading = read(model, Question(beam=5, prefix=prefix))
+    reading = read(model, Question(kept(5), prefix))
     found = payload(reading)
     payload.cache_clear()
     assert json.dumps(found, allow_nan=False) == json.dumps(payload(reading))
-    other, seen = payload(read(model, Question(beam=2, prefix=prefix))), payload(reading, 2)
+    other, seen = payload(read(model, Question(kept(2), prefix))), payload(reading, 2)
     assert found["forced"] == len(prefix)
     assert other["tree"] != found["tree"] == seen["tree"]  # another head sees the same tree
     assert len({each["digest"] for each in (found, other, seen)}) == 3
@@ -230,10 +230,10 @@ def test_payload_is_a_function_of_the_reading(open_app: Open, model: str, prefix
 def test_each_node_gets_the_attention_before_it(open_app: Open, head: int):
     open_app()
     for model, (fine_name, read_name) in {"glied": ("vl", "al"), "base": ("v", "a")}.items():
-        reading = read(model, Question(beam=3))
+        reading = read(model, Question(kept(3)))
         found = payload(reading, head)
         assert reading.outlook
-        for parent, _, _, _, own, status, row in found["nodes"]:
+        for parent, _, _, _, own, status, row, *_ in found["nodes"]:
             before = reading.outlook.prefixes[row]
             assert (len(before) == 0) == (parent == -1)
             for weights, name in ((found["fine"][row], fine_name), (found["read"][row], read_name)):

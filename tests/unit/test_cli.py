@@ -66,6 +66,35 @@ def test_caption_as_json_has_scores_and_the_n_best_list(folder, monkeypatch, cap
     assert scores == sorted(scores, reverse=True)
 
 
+def test_caption_in_groups_and_with_words(folder, monkeypatch, capsys):
+    image = folder / "data" / "images" / "0.jpg"
+    arguments = ("--checkpoint", folder / "glied.safetensors", "--json")
+    assert run(monkeypatch, "caption", image, *arguments, "--beam", 3, "--groups", 3, "--n-best", 3) == 0
+    [result] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert sorted(each["group"] for each in result["captions"]) == [1, 2, 3]
+    assert run(monkeypatch, "caption", image, *arguments, "--require", "ball", "sits", "--forbid", "a", "dog") == 0
+    [result] = map(json.loads, capsys.readouterr().out.splitlines())
+    [only] = result["captions"]
+    assert {"ball", "sits"} <= set(only["caption"].split())
+    assert not {"a", "dog"} & set(only["caption"].split())
+    assert "group" not in only
+    assert run(monkeypatch, "caption", image, *arguments, "--require", "bal") == 2
+    assert "(ball" in capsys.readouterr().err
+
+
+def test_ways_to_decode_are_compared(folder, monkeypatch, capsys):
+    images, out = folder / "data" / "images", folder / "variety.json"
+    arguments = ("--checkpoint", folder / "glied.safetensors", "--json", out)
+    assert run(monkeypatch, "bench", "variety", images / "0.jpg", images / "1.jpg", *arguments) == 0
+    result = json.loads(out.read_text())
+    assert result["photographs"] == 2
+    beam, *others = result["rows"]
+    assert beam["captions"] == 12
+    assert beam["different"] == 6, "a beam never finds a caption twice"
+    assert all(1 <= row["different"] <= 6 and row["log_p"] < 0 < row["words"] for row in others)
+    assert "2 photographs" in capsys.readouterr().out
+
+
 def test_a_bad_image_does_not_stop_the_others_but_is_reported(folder, monkeypatch, capsys):
     images = [folder / "data" / "images" / name for name in ("3.jpg", "0.jpg", "none.jpg")]
     assert run(monkeypatch, "caption", *images, "--checkpoint", folder / "glied.safetensors") == 2

@@ -15,8 +15,10 @@ from glied.equations import code_lines
 from glied.traces import Trace
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
-DOCUMENTS += [f"docs/{name}.md" for name in ("ablation", "coco", "equations", "experiments", "grounding", "results")]
-DOCUMENTS += [f"docs/{name}.md" for name in ("install", "reliability", "security", "speed", "trace", "training")]
+PAGES = (
+    "ablation coco decoding equations experiments grounding install reliability results security speed trace training"
+)
+DOCUMENTS += [f"docs/{name}.md" for name in PAGES.split()]
 
 
 def commands(root: Path) -> list[list[str]]:
