@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from glied.cli.options import ReportOut, app, bench_app, say_table, write_json
+from glied.cli.options import Models, ReportOut, app, bench_app, say_table, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
 from glied.experiments.rows import PAIR, ROWS, SYSTEMS
 from glied.files import check_target
 from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
+from glied.workers import Workers
 
 JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
 
@@ -51,6 +52,24 @@ def bench_train(out: JsonOut = None) -> None:
     from glied.experiments import bench
 
     _measure(bench.train, bench.train_table, out)
+
+
+@bench_app.command(name="corpus")
+def bench_corpus(
+    corpus: Annotated[Path | None, arg(help="folder of photographs; default: four that come with scikit-image")] = None,
+    photographs: Annotated[int, arg(help="how many, of the folder's again and again where it has fewer")] = 200,
+    workers: Annotated[tuple[int, ...], arg(help="numbers of workers")] = (1, 2),
+    engines: Annotated[tuple[Literal["processes", "ray"], ...], arg(help="who runs them")] = ("processes",),
+    models: OmitArgPrefixes[Models] = Models(),
+    out: JsonOut = None,
+) -> None:
+    """Photographs per second through `caption --corpus`, by engine and workers, and the memory that it takes."""
+    from glied.experiments import corpus as bench
+
+    if not 1 <= photographs <= 10**6 or not workers or not engines:
+        raise GliedError("Expected 1 to 1000000 --photographs, some --workers and --engines; correct the command.")
+    cases = [Workers(count, engine) for engine in engines for count in workers]
+    _measure(lambda: bench.measure(corpus, photographs, cases, models.checkpoint, models.detector), bench.table, out)
 
 
 def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ FORBIDDEN = {
 LAYERS = {
     "glied": """
         equations errors terminal
-        records
+        records workers
         captions config files functions images scene vocabulary
         model states traces weights
         baselines batch regions
@@ -27,7 +27,7 @@ LAYERS = {
         checkpoint
         decode
         replay
-        evaluation
+        corpus evaluation
         training
         api experiments
         cli
