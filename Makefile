@@ -1,7 +1,7 @@
 # make app    set up and open GLIED Studio (PORT=8501, IMAGES=folder of your own photographs, HOST=127.0.0.1)
 # make test   set up and run the tests
 # make check  set up, then format, lint, types and tests
-# make stress  set up, then mutated files, kills, full disks and many visitors: about two hours, runs/stress.md
+# make stress  set up, then mutated files, kills, full disks, many visitors and a corpus: hours, runs/stress.md
 # make detectron2-test  set up and run the tests of Bottom-Up Attention on detectron2
 # make audit  set up, then report what is known of weaknesses of the packages; it never fails
 SHELL := /bin/bash

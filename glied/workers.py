@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from tyro.conf import arg
 
@@ -30,6 +30,7 @@ QUIET = {
 }
 
 
+@runtime_checkable
 class Work(Protocol[Task, Found]):
     """What every worker does. A frozen value, for it travels to the workers."""
 
@@ -76,7 +77,7 @@ def spread(
         GliedError: as a task does, and when a process is killed. Ray starts a killed actor again, and its task.
     """
     if workers.engine == "ray":
-        yield from _spread_on_ray(work, tasks, workers, most)
+        yield from _spread_on_ray(work, tasks, workers)
         return
     count = min(workers.workers or count_cores(), most or 10_000)
     if count == 1:
@@ -152,9 +153,7 @@ class _Actor:
             return {"found": [None], "error": [str(error)]}
 
 
-def _spread_on_ray(
-    work: Work[Task, Found], tasks: Iterable[Task], workers: Workers, most: int | None
-) -> Iterator[Found]:
+def _spread_on_ray(work: Work[Task, Found], tasks: Iterable[Task], workers: Workers) -> Iterator[Found]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -164,19 +163,19 @@ def _spread_on_ray(
             "Expected Ray for --engine ray, it is not installed; install it with pip install 'glied-studio[ray]', or "
             "leave --engine out."
         ) from error
-    count = workers.workers or count_cores()
-    local = {} if workers.address else {"num_cpus": count + 1, "include_dashboard": False}
     passed = {name: os.environ[name] for name in ("GLIED_DETECTOR",) if name in os.environ}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": passed}}
+    if workers.address is None:  # one more than the actors take, for Ray itself
+        options |= {"num_cpus": 1 + (workers.workers or count_cores()), "include_dashboard": False}
     try:
-        ray.init(workers.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": passed}, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise GliedError(
-            f"Expected a Ray cluster at {workers.address}, could not reach it ({error}); check --address."
-        ) from error
+        ray.init(workers.address, **options)
+    except Exception as error:  # it raises many kinds, also Exception itself
+        place = f"a Ray cluster at {workers.address}" if workers.address else "Ray to start on this machine"
+        raise GliedError(f"Expected {place}, got none ({error}); check --address, or try again.") from error
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        count = workers.workers or int(ray.cluster_resources()["CPU"]) - (not workers.address)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        count = workers.workers or (int(ray.cluster_resources()["CPU"]) if workers.address else count_cores())
         rest = iter(tasks)
         while window := list(islice(rest, WINDOW)):
             rows = ray.data.from_items([{"item": task} for task in window], override_num_blocks=len(window))

@@ -48,6 +48,10 @@ def caption_images(
             raise GliedError("Expected --corpus with --out, without image files and --json; correct the command.")
         _caption_corpus(many.corpus, many.out, many, models, decoding, workers)
         return
+    if many != Many() or workers != Workers():
+        raise GliedError(
+            "Expected --corpus with --column, --part, --traces and --workers; name one, or leave them out."
+        )
     from glied.attributes import find_scene
     from glied.checkpoint import load_pair
     from glied.data.features import open_cached

@@ -64,12 +64,15 @@ def bench_corpus(
     out: JsonOut = None,
 ) -> None:
     """Photographs per second through `caption --corpus`, by engine and workers, and the memory that it takes."""
+    from glied.corpus.options import Captioning
     from glied.experiments import corpus as bench
 
     if not 1 <= photographs <= 10**6 or not workers or not engines:
         raise GliedError("Expected 1 to 1000000 --photographs, some --workers and --engines; correct the command.")
     cases = [Workers(count, engine) for engine in engines for count in workers]
-    _measure(lambda: bench.measure(corpus, photographs, cases, models.checkpoint, models.detector), bench.table, out)
+    files = (models.checkpoint, models.detector, models.cache)
+    captioning = Captioning(*(file.absolute() for file in files), out=Path())
+    _measure(lambda: bench.measure(corpus, photographs, cases, captioning), bench.table, out)
 
 
 def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:

@@ -8,9 +8,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, islice, pairwise, repeat
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,33 +21,6 @@ from glied.records import DAMAGE, IMAGE, reason, refuse, shown
 
 PARQUET = ".parquet"
 Found = tuple[str, Path | bytes | GliedError]  # the name of a photograph, and its file, its bytes, or why there is none
-
-
-class Photographs(Protocol):
-    """Photographs that are read one after another."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Found]: ...
-
-
-@dataclass(frozen=True)
-class Part:
-    """Photographs of a corpus that follow one another.
-
-    Attributes:
-        number: of the part in the corpus, from 0.
-        digest: of their names; another whenever the corpus has others at this place.
-    """
-
-    number: int
-    digest: str
-    photographs: Photographs
-
-    @property
-    def file(self) -> str:
-        """The name of the file that holds what is found in it."""
-        return f"part-{self.number:08d}-{self.digest}{PARQUET}"
 
 
 @dataclass(frozen=True)
@@ -82,30 +55,27 @@ class Rows:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[Found]:
-        row = self.start
-        try:
-            for held, named in self._read():
-                yield self._look(row, held, named)
-                row += 1
-        except (*DAMAGE, pa.ArrowException) as error:
-            problem = refuse("photographs in Parquet", self.file, reason(error), "write it again")
-            for lost in range(row, self.stop):
-                yield f"{self.file.name}#{lost}", problem
-
-    def _read(self) -> Iterator[tuple[Any, Any]]:
-        """The cells of the rows, and of the column `path`, a few at a time."""
-        with pq.ParquetFile(self.file, buffer_size=2**20) as opened:
+        with _open(self.file) as opened:
             counts = (opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups))
-            ends = [0, *accumulate(counts)]
-            groups = [g for g, (low, high) in enumerate(pairwise(ends)) if low < self.stop and high > self.start]
-            begin = ends[groups[0]]
-            known = {self.column, "path"} & set(opened.schema_arrow.names)
-            for batch in opened.iter_batches(16, groups, sorted(known)):
-                first, last = (min(max(row - begin, 0), len(batch)) for row in (self.start, self.stop))
-                rows, begin = batch.slice(first, last - first), begin + len(batch)
-                names = rows.column("path") if "path" in known else [None] * len(rows)
-                for held, named in zip(rows.column(self.column), names, strict=True):
-                    yield held.as_py(), named and named.as_py()
+            for group, (low, high) in enumerate(pairwise(accumulate(counts, initial=0))):
+                row, stop = max(low, self.start), min(high, self.stop)
+                if row >= stop:
+                    continue
+                try:
+                    for held, named in islice(self._read(opened, group), row - low, stop - low):
+                        yield self._look(row, held, named)
+                        row += 1
+                except (*DAMAGE, pa.ArrowException) as error:
+                    problem = refuse("photographs in Parquet", self.file, reason(error), "write it again")
+                    yield from ((f"{self.file.name}#{lost}", problem) for lost in range(row, stop))
+
+    def _read(self, opened: pq.ParquetFile, group: int) -> Iterator[tuple[Any, Any]]:
+        """The cells of a group of rows, and those of the column `path`, a few at a time."""
+        known = {self.column, "path"} & set(opened.schema_arrow.names)
+        for batch in opened.iter_batches(16, [group], sorted(known)):
+            names = batch.column("path") if "path" in known else repeat(None)
+            for held, named in zip(batch.column(self.column), names, strict=False):
+                yield held.as_py(), named and named.as_py()
 
     def _look(self, row: int, held: Any, named: Any) -> Found:
         if isinstance(held, dict):
@@ -117,6 +87,25 @@ class Rows:
             why = f"Expected a photograph in row {row} of {shown(str(self.file), 300)}, it is empty; leave it out."
             return name, GliedError(why)
         return name, held
+
+
+@dataclass(frozen=True)
+class Part:
+    """Photographs of a corpus that follow one another.
+
+    Attributes:
+        number: of the part in the corpus, from 0.
+        digest: of their names; another whenever the corpus has others at this place.
+    """
+
+    number: int
+    digest: str
+    photographs: Files | Rows
+
+    @property
+    def file(self) -> str:
+        """The name of the file that holds what is found in it."""
+        return f"part-{self.number:08d}-{self.digest}{PARQUET}"
 
 
 def divide(corpus: Path, column: str, size: int) -> Iterator[Part]:
@@ -159,12 +148,9 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _divide_parquet(corpus: Path, column: str, size: int) -> Iterator[tuple[str, Rows]]:
     for file in sorted(corpus.glob(f"*{PARQUET}")) if corpus.is_dir() else [corpus]:
-        try:
-            with pq.ParquetFile(file) as opened:
-                names, count = opened.schema_arrow.names, opened.metadata.num_rows
-                kind = opened.schema_arrow.field(column).type if column in names else None
-        except (*DAMAGE, pa.ArrowException) as error:
-            raise refuse("photographs in Parquet", file, reason(error), "write it again, or name a folder") from error
+        with _open(file) as opened:
+            names, count = opened.schema_arrow.names, opened.metadata.num_rows
+            kind = opened.schema_arrow.field(column).type if column in names else None
         texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
         if kind not in texts and not (kind is not None and pa.types.is_struct(kind)):
             found = "none of that name" if kind is None else shown(str(kind))
@@ -175,6 +161,13 @@ def _divide_parquet(corpus: Path, column: str, size: int) -> Iterator[tuple[str,
         for start in range(0, count, size):
             stop = min(start + size, count)
             yield _digest(file.name, file.stat().st_size, column, start, stop), Rows(file, column, start, stop)
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, buffer_size=2**20)
+    except (*DAMAGE, pa.ArrowException) as error:
+        raise refuse("photographs in Parquet", file, reason(error), "write it again, or name a folder") from error
 
 
 def _digest(*names: object) -> str:

@@ -4,6 +4,7 @@ import multiprocessing
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -23,12 +24,13 @@ PART = 50  # photographs that are decoded together
 
 
 def measure(
-    folder: Path | None, photographs: int, engines: Sequence[Workers], checkpoint: Path, attributes: Path
+    folder: Path | None, photographs: int, engines: Sequence[Workers], captioning: Captioning
 ) -> dict[str, Any]:
     """Captions the same photographs with each of `engines`, one after another, each from a start of its own.
 
     Args:
         folder: of the photographs; where they are fewer, they come again and again. None for four of scikit-image.
+        captioning: with which captioner; its `out` is not used.
 
     Returns:
         `rows`, for each of `engines`: photographs a second of the whole run, and while all workers were at work;
@@ -40,17 +42,15 @@ def measure(
         corpus = Path(place) / "photographs"
         link(folder, photographs, corpus)
         for number, workers in enumerate(engines):
-            captioning = Captioning(
-                checkpoint.absolute(), attributes.absolute(), Path(place), Path(place) / str(number)
-            )
-            done, peak = _watch(Corpus(corpus, part=PART), captioning, workers)
+            into = replace(captioning, out=Path(place) / str(number))
+            done, peak = _watch(Corpus(corpus, part=PART), into, workers)
             count = workers.workers or count_cores()
             stages = {stage: 1000 * done.spent[stage] / done.photographs for stage in STAGES}
             rows.append(
                 {
                     "engine": workers.engine,
                     "workers": count,
-                    "threads": max(1, count_cores() // count),
+                    "threads": 1 if workers.engine == "ray" else max(1, count_cores() // count),
                     "photographs_per_s": done.photographs / done.seconds,
                     "photographs_per_s_at_work": 1000 * count / sum(stages.values()),
                     "milliseconds": stages,

@@ -15,7 +15,7 @@ from glied.traces import Trace
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
 DOCUMENTS += [f"docs/{name}.md" for name in ("ablation", "coco", "equations", "experiments", "grounding", "results")]
-DOCUMENTS += ["docs/reliability.md", "docs/security.md", "docs/speed.md", "docs/training.md"]
+DOCUMENTS += ["docs/corpus.md", "docs/reliability.md", "docs/security.md", "docs/speed.md", "docs/training.md"]
 
 
 def commands(root: Path) -> list[list[str]]:
