@@ -2,7 +2,7 @@
 # make wheel  build dist/glied_studio-VERSION-py3-none-any.whl: the command glied, with the app and the checkpoints
 # make test   set up and run the tests (AT_ONCE=2 files of them at a time)
 # make check  set up, then format, lint, types and tests
-# make stress  set up, then mutated files, kills, full disks and many visitors: about two hours, runs/stress.md
+# make stress  set up, then mutated files, kills, full disks, many visitors and a corpus: hours, runs/stress.md
 # make detectron2-test  set up and run the tests of Bottom-Up Attention on detectron2
 # make audit  set up, then report what is known of weaknesses of the packages; it never fails
 SHELL := /bin/bash

@@ -9,12 +9,13 @@ import sys
 
 import torch
 from PIL import Image
-from skimage import data
 from torch import nn
 
 import glied
+from glied.files import STUDIO
 from glied.regions.detector import Trunk, to_pixels
 
+GALLERY = STUDIO / "app" / "photographs"
 CAPTIONS = {
     "chelsea": "a cat looks at the camera",
     "coffee": "a cup of coffee on a wooden table",
@@ -48,7 +49,7 @@ class ShowAttendTell(nn.Module):
 
 torch.manual_seed(0)
 trunk, everything = Trunk(pretrained=True).eval(), torch.ones(49, dtype=torch.bool)
-photographs = {name: Image.fromarray(getattr(data, name)()) for name in CAPTIONS}
+photographs = {name: Image.open(GALLERY / f"{name}.png").convert("RGB") for name in CAPTIONS}
 with torch.inference_mode():
     maps = {name: trunk(to_pixels(image.resize((224, 224)))[None])[2] for name, image in photographs.items()}
 cells = {name: found[0].flatten(1).T.clone() for name, found in maps.items()}  # [49, 1280], row by row

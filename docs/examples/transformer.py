@@ -9,12 +9,13 @@ import sys
 
 import torch
 from PIL import Image
-from skimage import data
 from torch import nn
 
 import glied
+from glied.files import STUDIO
 from glied.regions import open_source
 
+GALLERY = STUDIO / "app" / "photographs"
 CAPTIONS = {
     "chelsea": "a cat looks at the camera",
     "coffee": "a cup of coffee on a wooden table",
@@ -62,7 +63,7 @@ class Decoder(nn.Module):
 
 torch.manual_seed(0)
 source = open_source("detector")  # 36 regions with labels
-photographs = {name: Image.fromarray(getattr(data, name)()) for name in CAPTIONS}
+photographs = {name: Image.open(GALLERY / f"{name}.png").convert("RGB") for name in CAPTIONS}
 regions = {name: source.find_regions(image) for name, image in photographs.items()}
 features = {name: torch.tensor(found.features) for name, found in regions.items()}
 everything = torch.ones(36, dtype=torch.bool)

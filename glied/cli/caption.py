@@ -1,8 +1,9 @@
 """Commands on photographs, traces and checkpoints: caption, trace, check-trace, info."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -11,6 +12,22 @@ from glied.cli.options import Models, app, say_json
 from glied.errors import GliedError
 from glied.files import check_target
 from glied.terminal import complain, say
+from glied.workers import Workers
+
+
+@dataclass(frozen=True)
+class Many:
+    """A corpus, and what becomes of it."""
+
+    corpus: Annotated[
+        Path | None, arg(help="instead of files: a folder of photographs at any depth, or Parquet, for --out")
+    ] = None
+    out: Annotated[Path | None, arg(help="folder of the captions of the corpus, as Parquet")] = None
+    column: Annotated[str, arg(help="of the Parquet, with paths or bytes of photographs")] = "path"
+    part: Annotated[int, arg(help="photographs in each file of --out")] = 100
+    traces: Annotated[
+        Literal["none", "attention", "falls"], arg(help="keep them in --out: all attention, or the falls of words too")
+    ] = "none"
 
 
 @app.command(name="caption")
@@ -19,9 +36,24 @@ def caption_images(
     models: OmitArgPrefixes[Models] = Models(),
     as_json: Annotated[bool, arg(name="json", help="JSON with scores, a line a photograph (JSON Lines)")] = False,
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
+    many: OmitArgPrefixes[Many] = Many(),
+    workers: OmitArgPrefixes[Workers] = Workers(),
 ) -> None:
     """Caption image files: each caption in a line behind its file's name, or JSON Lines with scores. Every line is
-    written as soon as it is known, so that stopping loses none, and a bad file stops nothing."""
+    written as soon as it is known, so that stopping loses none, and a bad file stops nothing.
+
+    With --corpus and --out, caption any number of photographs into Parquet: started again, it goes on where it was."""
+    if many.corpus is not None or many.out is not None:
+        if many.corpus is None or many.out is None or images or as_json or models.ensemble:
+            raise GliedError(
+                "Expected --corpus with --out, without image files, --json and --ensemble; correct the command."
+            )
+        _caption_corpus(many.corpus, many.out, many, models, decoding, workers)
+        return
+    if many != Many() or workers != Workers():
+        raise GliedError(
+            "Expected --corpus with --column, --part, --traces and --workers; name one, or leave them out."
+        )
     from glied.attributes import find_scene
     from glied.checkpoint import load_ensemble
     from glied.data.features import open_cached
@@ -54,6 +86,22 @@ def caption_images(
                 say(path, each.text, needed=True)
     if failed:
         sys.exit(2)
+
+
+def _caption_corpus(
+    place: Path, out: Path, many: Many, models: Models, decoding: DecodeOptions, workers: Workers
+) -> None:
+    """Captions a corpus, and tells how many photographs of it have their rows."""
+    from glied.corpus.options import Captioning, Corpus
+    from glied.corpus.run import caption_corpus
+
+    files = (models.checkpoint, models.detector, models.cache, out)
+    captioning = Captioning(*(file.absolute() for file in files), decoding, many.traces)
+    done = caption_corpus(Corpus(place.absolute(), many.column, many.part), captioning, workers)
+    earlier = f", {done.before} of them by an earlier run" if done.before else ""
+    say(f"{done.before + done.photographs} photographs are captioned in {out}{earlier}")
+    if done.failed:
+        say(f"{done.failed} of those of this run could not be read: the column error says why")
 
 
 def photographs_in(named: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from glied.experiments.rows import PAIR, ROWS, SYSTEMS, TABLE_1
 from glied.files import check_target
 from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
+from glied.workers import Workers
 
 JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
 
@@ -78,6 +79,27 @@ def bench_train(out: JsonOut = None) -> None:
     from glied.experiments import bench
 
     _measure(bench.train, bench.train_table, out)
+
+
+@bench_app.command(name="corpus")
+def bench_corpus(
+    corpus: Annotated[Path | None, arg(help="folder of photographs; default: the gallery's")] = None,
+    photographs: Annotated[int, arg(help="how many, of the folder's again and again where it has fewer")] = 200,
+    workers: Annotated[tuple[int, ...], arg(help="numbers of workers")] = (1, 2),
+    engines: Annotated[tuple[Literal["processes", "ray"], ...], arg(help="who runs them")] = ("processes",),
+    models: OmitArgPrefixes[Models] = Models(),
+    out: JsonOut = None,
+) -> None:
+    """Photographs per second through `caption --corpus`, by engine and workers, and the memory that it takes."""
+    from glied.corpus.options import Captioning
+    from glied.experiments import corpus as bench
+
+    if not 1 <= photographs <= 10**6 or not workers or not engines:
+        raise GliedError("Expected 1 to 1000000 --photographs, some --workers and --engines; correct the command.")
+    cases = [Workers(count, engine) for engine in engines for count in workers]
+    files = (models.checkpoint, models.detector, models.cache)
+    captioning = Captioning(*(file.absolute() for file in files), out=Path())
+    _measure(lambda: bench.measure(corpus, photographs, cases, captioning), bench.table, out)
 
 
 def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:

@@ -1,14 +1,16 @@
 """Commands that fill the cache of regions: extract, convert."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.cli.options import Attributes, Cache, Crossfit, Data, Sets, Source, app, find_crossfit
 from glied.errors import GliedError
 from glied.files import SHIPPED
 from glied.terminal import say
+from glied.workers import Workers, spread
 
 
 @app.command
@@ -17,15 +19,21 @@ def extract(
     source: Source = "detector",
     cache: Cache = Path("cache"),
     mirrored: Annotated[bool, arg(help="of the photographs as mirrors show them: training takes both")] = False,
+    workers: OmitArgPrefixes[Workers] = Workers(),
 ) -> None:
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
     from glied.data.dataset import load_dataset, report
-    from glied.data.features import FeatureCache
+    from glied.data.features import Batch, FeatureCache, Finding, Sharded
     from glied.regions import Mirrored, open_source
 
     dataset = load_dataset(data)
     opened = Mirrored(open_source(source)) if mirrored else open_source(source)
-    keys, problems = FeatureCache(cache, opened).extract([p.path for p in dataset.photographs])
+    features = FeatureCache(cache.absolute(), opened)
+
+    def share(batches: Sequence[Batch]) -> Iterator[Sharded]:
+        yield from spread(Finding(features.folder, source, mirrored), batches, workers, len(batches))
+
+    keys, problems = features.extract([p.path for p in dataset.photographs], share=share)
     report([*dataset.problems, *problems])
     if not keys:
         raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")

@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -16,12 +18,23 @@ from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
 from glied.records import DAMAGE, reason, shown
-from glied.regions import RegionSource, open_source
+from glied.regions import Mirrored, RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
 from glied.terminal import track
 
 GZIP = 4  # its level, in packs
+
+
+Batch = Sequence[tuple[Path, str]]  # photographs and their keys
+
+
+class Sharded(NamedTuple):
+    """What became of a batch: its shard (None: no photograph could be read), and a sentence for each that is lost."""
+
+    photographs: int
+    shard: Path | None
+    lost: dict[Path, str]
 
 
 class FeatureCache:
@@ -56,19 +69,20 @@ class FeatureCache:
         progress: bool = True,
         check: Callable[[Path, Regions], None] | None = None,
         known: Mapping[Path, str] = MappingProxyType({}),
+        share: Callable[[Sequence[Batch]], Iterable[Sharded]] | None = None,
     ) -> tuple[dict[Path, str], list[str]]:
         """Finds the regions of every photograph not yet cached.
 
         Args:
             check: is asked about every photograph that is cached and its regions there, before any are found.
             known: keys of photographs whose files are not here.
+            share: has others do `find_shard`, where there is more than one batch of photographs.
 
         Returns:
             the key of each photograph that could be read, and one sentence for each that could not.
         """
         keys: dict[Path, str] = {}
         problems: list[str] = []
-        pending: dict[str, Regions] = {}
         missing: list[Path] = []
         for path in dict.fromkeys(paths):
             try:
@@ -82,25 +96,21 @@ class FeatureCache:
             cached = [path for path in keys if keys[path] in self.index]
             for path, regions in zip(cached, self.read(keys[path] for path in cached), strict=True):
                 check(path, regions)
-        bar = track(missing, desc=f"regions ({self.source.name})", unit="image", disable=not progress or not missing)
-        for path in bar:
-            if keys[path] in self.index or keys[path] in pending:
-                continue
-            try:
-                image = open_image(path)
-                pending[keys[path]] = self.source.find_regions(image).scaled(image.info["size"])
-            except GliedError as error:
-                problems.append(str(error))
-                del keys[path]
-            if len(pending) == self.SHARD:
-                self._write(pending)
-                pending = {}
-        if pending:
-            self._write(pending)
+        once = {keys[path]: path for path in reversed(missing)}
+        hidden = not progress or not missing
+        with track(total=len(once), desc=f"regions ({self.source.name})", unit="image", disable=hidden) as bar:
+            for paths in ([*once.values()][::-1], missing):  # those left over are damaged, under other names
+                left = [(path, keys[path]) for path in paths if path in keys and keys[path] not in self.index]
+                batches = [left[i : i + self.SHARD] for i in range(0, len(left), self.SHARD)]
+                alone = partial(map, partial(find_shard, self.folder, self.source))
+                for found in (share if share and len(batches) > 1 else alone)(batches):
+                    if found.shard is not None:
+                        self._add(found.shard)
+                    for path, problem in found.lost.items():
+                        problems.append(problem)
+                        del keys[path]
+                    bar.update(found.photographs)
         return keys, problems
-
-    def _write(self, pending: dict[str, Regions]) -> None:
-        self._add(write_shard(self.folder, pending))
 
     def read(self, keys: Iterable[str]) -> Iterator[Regions]:
         """Regions of photographs in the cache, in the order of `keys`."""
@@ -208,6 +218,33 @@ def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16]
         with replacing(path) as aside:
             aside.write_bytes(file.id.get_file_image())
     return path
+
+
+def find_shard(folder: Path, source: RegionSource, batch: Batch) -> Sharded:
+    """Finds the regions of some photographs, and writes them as a shard."""
+    found: dict[str, Regions] = {}
+    lost: dict[Path, str] = {}
+    for path, key in batch:
+        try:
+            image = open_image(path)
+            found[key] = source.find_regions(image).scaled(image.info["size"])
+        except GliedError as error:
+            lost[path] = str(error)
+    return Sharded(len(batch), write_shard(folder, found) if found else None, lost)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What every worker does with a batch of photographs: `find_shard`, with a source of its own."""
+
+    folder: Path
+    source: str
+    mirrored: bool = False
+
+    def open(self) -> Callable[[Batch], Sharded]:
+        """Loads the source."""
+        source = open_source(self.source)
+        return partial(find_shard, self.folder, Mirrored(source) if self.mirrored else source)
 
 
 def open_cached(name: str, cache: Path) -> RegionSource:

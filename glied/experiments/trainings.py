@@ -4,7 +4,6 @@ import json
 import math
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +25,7 @@ from glied.training.loop import OutOfTimeError, join
 from glied.training.material import Material, caption_split, prepare, references_by_set
 from glied.training.options import Places, ReinforceOptions, TrainOptions
 from glied.training.self_critical import reinforce
+from glied.workers import begin
 
 STAGES = {"xe": "cross-entropy", "rl": "self-critical"}
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")  # those that need no Java
@@ -67,7 +67,7 @@ def train_all(
         os.environ["TQDM_DISABLE"] = "1"  # their bars would write over each other
         spawn = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(len(shares), spawn, _begin, (threads,)) as pool:
+            with ProcessPoolExecutor(len(shares), spawn, begin, (threads,)) as pool:
                 ends = list(pool.map(train, shares))
         except BrokenProcessPool as error:
             raise GliedError(
@@ -77,19 +77,6 @@ def train_all(
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     machine = {"device": where, "threads": threads, "together": len(shares), "torch": torch.__version__}
     return {"stopped": [end for end in ends if end], "machine": machine}
-
-
-def _begin(threads: int) -> None:
-    """In a new process: ends with the one that began it, and leaves cores to the others."""
-    torch.set_num_threads(threads)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)  # as if killed: whatever is on disk is whole
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _train(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ("files", "kills", "disk", "visitors", "clicks")
+PARTS = ("files", "kills", "disk", "visitors", "clicks", "corpus")
 
 
 def main() -> None:
@@ -24,10 +24,12 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=32, help="visitors at once")
     parser.add_argument("--minutes", type=float, default=10, help="how long they stay")
     parser.add_argument("--clicks", type=int, default=5_000, help="clicks of one visitor")
+    parser.add_argument("--corpus", type=Path, help="folder of photographs; default: the gallery's")
+    parser.add_argument("--photographs", type=int, default=10_000, help="how many of them")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     prepare(options.only)
-    from stress import files, kills, report, visitors  # after prepare: they import torch
+    from stress import corpus, files, kills, report, visitors  # after prepare: they import torch
     from stress.disk import fill
 
     runs = {
@@ -36,6 +38,7 @@ def main() -> None:
         "disk": lambda: fill(options.writes),
         "visitors": lambda: visitors.visit(options.visitors, options.minutes, options.seed),
         "clicks": lambda: visitors.click(options.clicks),
+        "corpus": lambda: corpus.caption(options.corpus, options.photographs),
     }
     failed = 0
     options.out.parent.mkdir(parents=True, exist_ok=True)

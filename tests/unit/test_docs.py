@@ -15,10 +15,7 @@ from glied.equations import code_lines
 from glied.traces import Trace
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "checkpoints/README.md"]
-PAGES = (
-    "ablation coco decoding equations experiments grounding install reliability results security speed trace training"
-)
-DOCUMENTS += [f"docs/{name}.md" for name in PAGES.split()]
+DOCUMENTS += sorted(f"docs/{file.name}" for file in (Path(__file__).parents[2] / "docs").glob("*.md"))
 
 
 def commands(root: Path) -> list[list[str]]:

@@ -19,7 +19,7 @@ FORBIDDEN = {
 LAYERS = {
     "glied": """
         equations errors terminal
-        records
+        records workers
         captions config files functions images scene vocabulary
         model states traces weights
         readings
@@ -28,7 +28,7 @@ LAYERS = {
         checkpoint
         decode
         replay
-        evaluation
+        corpus evaluation
         training
         api experiments
         cli

@@ -1,0 +1,1 @@
+"""Captions of any number of photographs, as Parquet."""

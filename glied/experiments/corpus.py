@@ -1,0 +1,108 @@
+"""Speed of captioning a corpus: photographs a second by engine and workers, and the memory that it takes."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from glied.corpus.options import CPU, STAGES, Captioning, Corpus
+from glied.corpus.photographs import divide
+from glied.corpus.run import Summary, caption_corpus
+from glied.errors import GliedError
+from glied.files import STUDIO
+from glied.records import shown
+from glied.workers import Workers, count_cores
+
+PART = 50  # photographs that are decoded together
+
+
+def measure(
+    folder: Path | None, photographs: int, engines: Sequence[Workers], captioning: Captioning
+) -> dict[str, Any]:
+    """Captions the same photographs with each of `engines`, one after another, each from a start of its own.
+
+    Args:
+        folder: of the photographs; where they are fewer, they come again and again. None for four of scikit-image.
+        captioning: with which captioner; its `out` is not used.
+
+    Returns:
+        `rows`, for each of `engines`: photographs a second of the whole run, and while all workers were at work;
+        milliseconds of a photograph by stage; CPU milliseconds; megabytes at most, of all processes (shared pages
+        counted once).
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        corpus = Path(place) / "photographs"
+        link(folder, photographs, corpus)
+        for number, workers in enumerate(engines):
+            into = replace(captioning, out=Path(place) / str(number))
+            done, peak = _watch(Corpus(corpus, part=PART), into, workers)
+            count = workers.workers or count_cores()
+            stages = {stage: 1000 * done.spent[stage] / done.photographs for stage in STAGES}
+            rows.append(
+                {
+                    "engine": workers.engine,
+                    "workers": count,
+                    "threads": 1 if workers.engine == "ray" else max(1, count_cores() // count),
+                    "photographs_per_s": done.photographs / done.seconds,
+                    "photographs_per_s_at_work": 1000 * count / sum(stages.values()),
+                    "milliseconds": stages,
+                    "cpu_milliseconds": 1000 * done.spent[CPU] / done.photographs,
+                    "megabytes": peak / 2**20,
+                }
+            )
+    return {"photographs": photographs, "cores": count_cores(), "rows": rows}
+
+
+def link(folder: Path | None, photographs: int, corpus: Path) -> None:
+    """So many photographs in a new folder, as links: those of `folder`, again and again where they are fewer."""
+    first = next(divide((folder or STUDIO / "app" / "photographs").absolute(), "path", photographs), None)
+    files = [held for _, held in first.photographs if isinstance(held, Path)] if first else []
+    if not files:
+        raise GliedError(f"Expected photographs in {shown(str(folder), 300)}, found none; check the path.")
+    corpus.mkdir()
+    for i, file in enumerate(islice(cycle(files), photographs)):
+        (corpus / f"{i:08d}{file.suffix}").symlink_to(file)
+
+
+def _watch(corpus: Corpus, captioning: Captioning, workers: Workers) -> tuple[Summary, int]:
+    """Captions a corpus in a process of its own; what that tells, and the most bytes that it and its children had."""
+    peak = 0
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        running = pool.submit(caption_corpus, corpus, captioning, workers)
+        [process] = (psutil.Process(child.pid) for child in multiprocessing.active_children())
+        while not wait([running], timeout=0.5).done:
+            peak = max(peak, sum(map(_memory, [process, *process.children(recursive=True)])))
+        return running.result(), peak
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        held = process.memory_full_info()
+    except psutil.Error:  # it has just ended
+        return 0
+    return int(getattr(held, "pss", held.uss))
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as a table to read."""
+    lines = [
+        f"{result['photographs']} photographs, {result['cores']} cores",
+        "engine    workers threads  photographs/s: whole run, at work  ms a photograph: "
+        + " ".join(f"{stage:>8s}" for stage in STAGES)
+        + "  CPU ms  peak MB",
+    ]
+    for row in result["rows"]:
+        stages = " ".join(f"{ms:8.1f}" for ms in row["milliseconds"].values())
+        lines.append(
+            f"{row['engine']:9s} {row['workers']:7d} {row['threads']:7d} {row['photographs_per_s']:25.2f} "
+            f"{row['photographs_per_s_at_work']:8.2f}  {'':17s}{stages} {row['cpu_milliseconds']:7.0f} "
+            f"{row['megabytes']:8.0f}"
+        )
+    return "\n".join(lines)
