@@ -83,10 +83,9 @@ def difference_table(both: Mapping[str, Report]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def say_difference(row: Mapping[str, Any]) -> str:
-    """What a row of `difference_table` says."""
+def say_difference(row: Mapping[str, Any], first: str, second: str) -> str:
+    """What a row of the `difference_table` of these two captioners says."""
     d, low, high = row["difference"], row["low"], row["high"]
-    _, first, second, *_ = row
     apart = (
         f"{second} scores more"
         if low > 0

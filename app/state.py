@@ -146,7 +146,7 @@ def chosen(trace: Trace) -> tuple[int, int]:
     if not choice.trace:  # the address speaks of the first trace that is shown
         choice = replace(choice, trace=trace.digest)
     step = choice.step if choice.trace == trace.digest and choice.step is not None else first_step(trace)
-    if step >= len(trace.words) or choice.head > trace.heads:
+    if step >= len(trace.words) or (choice.head > trace.heads and choice.trace == trace.digest):
         st.toast("The address asked for a word or head that is not there; the nearest is shown.")
     step, head = min(step, len(trace.words) - 1), min(choice.head, trace.heads)
     now = step if choice.trace == trace.digest else choice.step

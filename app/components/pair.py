@@ -63,6 +63,7 @@ def payload(trace: Trace, partner: Trace) -> dict[str, Any]:
     return caption_of(trace) | {
         "fine": rounded(trace.attention[fine.name]) if fine else None,
         "read": rounded(trace.attention[read.name]) if read else None,
+        "reads": any(f.over == "attributes" for f in trace.functions),
         "pairs": pairs.left,
         "differs": pairs.left_differs,
     }

@@ -117,6 +117,7 @@ def payload(trace: Trace) -> dict[str, Any]:
         "total": round(float(trace.log_probabilities.sum()), 3),
         "fine": weights.get("region"),
         "read": weights.get("attribute"),
+        "reads": any(f.over == "attributes" for f in trace.functions),
         "falls_of_caption": _summed(trace.attribute_falls),
     }
 

@@ -84,10 +84,11 @@ class Engine:
             if file.name not in DETECTORS and not file.name.endswith(".states.safetensors")
         )
         if not (captioners and detector.is_file()):
+            missing = "no captioner is" if detector.is_file() else "attributes.safetensors is not"
             raise GliedError(
-                f"Expected attributes.safetensors and captioners such as glied.safetensors and base.safetensors in the "
-                f"folder {folder.name}/, {'no captioner' if detector.is_file() else 'attributes.safetensors'} is not "
-                "there; fetch the repository's checkpoints, or train them with `python -m glied train`."
+                "Expected attributes.safetensors and captioners such as glied.safetensors and base.safetensors in the "
+                f"folder {folder.name}/, {missing} there; fetch the repository's checkpoints, or train them with "
+                "`python -m glied train`."
             )
         self.detector, self.detector_card = load_attribute_detector(detector)
         found, self.refused = self._read_cards(captioners, detector)

@@ -120,7 +120,8 @@ def draw_differences(both: Both) -> None:
     first, second = both
     st.header(f"{plain(second)} minus {plain(first)}")
     table = difference_table(tuple(title + stamp(report) for title, report in both.items()), both)
-    st.markdown("\n".join(f"- {scores.say_difference(row)}" for row in table.to_dict("records")))
+    said = (scores.say_difference(row, plain(first), plain(second)) for row in table.to_dict("records"))
+    st.markdown("\n".join(f"- {sentence}" for sentence in said))
     show(table, f"{second} minus {first} by metric, with interval and p", "difference", digits=2)
     st.caption(
         "Means over photographs of their own scores, a paired bootstrap; p is two-sided. METEOR of a whole split, as "
