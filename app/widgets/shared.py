@@ -42,6 +42,7 @@ def take_shared() -> Mapping[str, Shared]:
     """The shared traces that are open in this session, by a title each, and a place to open more."""
     if not SHARED_FILE.get():  # the page was left since: what it had opened stays
         SHARED_NOW.forget()
+        SHARED_REFUSED.forget()
     st.file_uploader(
         f"Traces (.npz) from Export or of any captioner, {OPEN} at most. They stay in this session.",
         type=["npz"],

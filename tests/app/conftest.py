@@ -1,22 +1,18 @@
 """A folder of tiny random checkpoints, and the app over it."""
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import streamlit as st
 import tiny
 import torch
-from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 
 from app.engine.catalogue import Catalogue
 from glied.attributes import AttributeDetector
-from glied.baselines.variants import VARIANTS, Parts
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.config import ModelConfig
-from glied.functions import GLIED
 from glied.regions.grid import Grid
 from glied.replay import trace
 from glied.traces import Trace
@@ -56,26 +52,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / "attributes.safetensors", AttributeDetector(WORDS, 1280, Grid.name), {"data": "none"}
         )
     return folder
-
-
-# What captioners can have: regions alone, attributes alone, nothing, several layers, groups without collocations.
-KINDS = {"updown-rl": "updown", "hearsay": "hearsay", "lstm": "lstm", "ct": "ct", "base+vd": "base+vd"}
-
-
-@pytest.fixture(scope="session")
-def systems(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Tiny captioners of every kind beside Base and GLIED, and files that are none: a torn one and a foreign one.
-    `hearsay` attends to attributes alone."""
-    folder = Path(shutil.copytree(checkpoints, tmp_path_factory.mktemp("systems") / "many"))
-    _, pivot, context, *_, local = GLIED
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(VARIANTS, "hearsay", Parts((pivot, context, local), ("ad", "x", "local")))
-        for name, architecture in {**KINDS, "updown": "updown", "my-run": "glied"}.items():
-            save_tiny(folder, name, architecture)
-        whole = (folder / "glied.safetensors").read_bytes()
-        (folder / "torn.safetensors").write_bytes(whole[: len(whole) // 2])
-        (folder / "foreign.safetensors").write_bytes(save({"weight": torch.zeros(2)}))
-        yield folder
 
 
 @pytest.fixture
