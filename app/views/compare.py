@@ -121,7 +121,7 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
     if captioners and isinstance(own, Asked) and isinstance(other, Asked):
         draw_moves(own, other, at)
     else:
-        st.markdown(_where_both_looked(own, other, at, head))
+        st.markdown(_where_both_looked(own, other, at, head, captioners))
 
 
 def _begin(left: Trace, right: Trace) -> None:
@@ -211,16 +211,16 @@ def _moved(title: str, moves: pd.DataFrame, words: tuple[str, str]) -> str:
     if moves.empty:
         return f"{plain(title)} has no attention function that could."
     if found is None or max(map(abs, found.changes)) < 0.005:
-        return f"No attention function of {title} moves either word."
+        return f"No attention function of {plain(title)} moves either word."
     for_, against = (plain(spoken(word)) for word in found.words)
     changes = [f"{'falls' if change < 0 else 'rises'} by {abs(change):.2f}" for change in found.changes]
     return (
-        f"{title}’s {found.name}, {plain(found.equation)}, speaks for **{for_}**: with even attention its log p "
+        f"{plain(title)}’s {found.name}, {plain(found.equation)}, speaks for **{for_}**: with even attention its log p "
         f"{changes[0]}, that of {against} {changes[1]}."
     )
 
 
-def _where_both_looked(own: Side, other: Side, step: int, head: int) -> str:
+def _where_both_looked(own: Side, other: Side, step: int, head: int, captioners: bool) -> str:
     """Which words both captions have, and where each looked most for the one in view."""
     pairs = align(own.trace.words, other.trace.words).left
     both = [w for w, at in zip(own.trace.words[:-1], pairs, strict=False) if at >= 0 and other.trace.words[at] == w]
@@ -231,17 +231,13 @@ def _where_both_looked(own: Side, other: Side, step: int, head: int) -> str:
         if at >= 0 and every is not None:
             weights, names = every[at], region_names(side.trace)
             top = int(weights.argmax())
+            where = f"In the caption of {plain(side.title)}" if captioners else f"On {plain(side.title)}"
+            word = plain(spoken(side.trace.words[at]))
             sentences += (
-                f" {'On' if pairs_photographs(own, other) else 'In'} {plain(side.title)}, "
-                f"“{plain(spoken(side.trace.words[at]))}” looked most at region {top + 1} ({plain(names[top])}): "
-                f"{percent(weights[top])}, {times(weights[top] * len(weights))} the even share."
+                f" {where}, “{word}” looked most at region {top + 1} ({plain(names[top])}): {percent(weights[top])}, "
+                f"{times(weights[top] * len(weights))} the even share."
             )
     return sentences
-
-
-def pairs_photographs(one: Side, other: Side) -> bool:
-    """Whether two photographs are compared, not two captioners."""
-    return one.photograph.key != other.photograph.key
 
 
 def draw_differences(left: Side, right: Side, table: pd.DataFrame, verb: str) -> None:
@@ -378,7 +374,7 @@ def draw_asked(captioners: bool, row: DeltaGenerator) -> None:
         photograph = pick_photograph()
         if captioners:
             best, other = engine().pair
-            models = pick_two(other, best)
+            models = pick_two((other, best))
             photographs = (photograph, photograph)
         else:
             photographs = (photograph, pick_second(photograph))
@@ -413,7 +409,7 @@ def draw_shared() -> None:
         st.info("Both sides are the same trace; choose another on one of them.", icon=ICON)
         return
     left, right = (Side(known[name].photograph, name, known[name].trace) for name in (one, other))
-    if pairs_photographs(left, right):
+    if left.photograph != right.photograph:
         st.info("These traces are of two photographs, or of two copies of one; each stands on its own.", icon=ICON)
     draw_sides(left, right, True)
     st.caption(

@@ -291,7 +291,7 @@ def pick_compared() -> list[str]:
     second, first = engine().pair
     if len(engine().titles) > 2:
         with st.container(horizontal=True, vertical_alignment="center"):
-            first, second = pick_two(first, second, places=("to compare with", "to compare"))
+            first, second = pick_two((first, second), ("to compare with", "to compare"))
     if first == second:
         st.info("Choose two captioners to compare their reports.", icon=":material/compare:")
     return list(dict.fromkeys((first, second)))

@@ -13,7 +13,7 @@ from app.engine.ask import engine, traced
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
 from app.engine.engine import FIRST
 from app.photographs.gallery import MOST, Entry, entries, folder, open_entry
-from app.state import FOLLOWED, PAGE
+from app.state import BESIDE, BY, FOLLOWED, PAGE
 from app.texts import plain
 from app.widgets import tour
 from app.widgets.pick import PER_PAGE, ask_upload, forget_empty, pick_two, say_refused
@@ -223,7 +223,7 @@ if skipped:
 usual = engine().pair
 if len(engine().titles) > len(set(usual)):
     with st.container(horizontal=True, vertical_alignment="center"):
-        usual = pick_two(*usual, places=("of the first captions", "of the second captions"))
+        usual = pick_two(usual, ("of the first captions", "of the second captions"), (BY, BESIDE))
 known = catalogue(usual)
 watching = not known.complete
 st.fragment(draw_gallery, run_every="2s" if watching else None)(known, gains(usual), watching)

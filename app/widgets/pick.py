@@ -123,11 +123,15 @@ def pick_model() -> str:
     return model
 
 
-def pick_two(left: str, right: str, places: tuple[str, str] = ("on the left", "on the right")) -> tuple[str, str]:
-    """Two captioners, at first these; `places`: where they stand on the page. One may be chosen twice."""
-    one = _pick_of_list(f"The captioner {places[0]}", LEFT.name, left)
-    st.button("", icon=":material/swap_horiz:", key="swap", help="Swap the two captioners", on_click=_swap)
-    other = _pick_of_list(f"The captioner {places[1]}", RIGHT.name, right)
+def pick_two(
+    usual: tuple[str, str],
+    places: tuple[str, str] = ("on the left", "on the right"),
+    keys: tuple[Key[str | None], Key[str | None]] = (LEFT, RIGHT),
+) -> tuple[str, str]:
+    """Two captioners, at first the `usual`; `places`: where they stand on the page. One may be chosen twice."""
+    one = _pick_of_list(f"The captioner {places[0]}", keys[0].name, usual[0])
+    st.button("", icon=":material/swap_horiz:", key="swap", help="Swap the two captioners", on_click=_swap, args=keys)
+    other = _pick_of_list(f"The captioner {places[1]}", keys[1].name, usual[1])
     explain_rl()
     return one, other
 
@@ -147,10 +151,10 @@ def _pick_of_list(label: str, key: str, usual: str) -> str:
     return chosen or usual  # an empty ?left=
 
 
-def _swap() -> None:
-    left, right = LEFT.get(), RIGHT.get()
-    LEFT.keep(right)
-    RIGHT.keep(left)
+def _swap(left: Key[str | None], right: Key[str | None]) -> None:
+    one, other = left.get(), right.get()
+    left.keep(other)
+    right.keep(one)
 
 
 def say_refused() -> None:

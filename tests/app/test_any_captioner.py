@@ -242,7 +242,9 @@ def test_decoding_draws_the_tree(open_page: Open):
 
 
 def test_compare_sets_any_two_side_by_side(open_page: Open):
-    app = open_page("compare", right="GLIED: my-run")
+    app = open_page("compare")
+    assert sent(app, "titles")["titles"] == ["Base", "GLIED"]
+    app.selectbox(key="right").select("my-run").run()
     for kind in KINDS:
         fine(app.selectbox(key="left").select(kind).run())
         assert sent(app, "titles")["titles"] == [TITLES[kind], "GLIED: my-run"]
@@ -251,7 +253,8 @@ def test_compare_sets_any_two_side_by_side(open_page: Open):
         assert right["fine"]
         moved = next(part.value for part in app.markdown if part.value.startswith("- "))
         assert ("LSTM has no attention function" in moved) == (kind == "lstm")
-    app = open_page("compare", kind="Two photographs", model="LSTM")
+    fine(app.segmented_control(key="kind").set_value("Two photographs").run())
+    fine(app.selectbox(key="model").select("lstm").run())
     assert len(sent(app, "titles")["photos"]) == 2
 
 
@@ -279,7 +282,9 @@ def test_how_it_works_follows_what_a_captioner_declares(open_page: Open):
 
 
 def test_gallery_shows_the_captions_of_any_two(open_page: Open, systems: Path):
-    app = open_page("gallery", left="Up-Down", right="LSTM")
+    app = open_page("gallery")
+    app.selectbox(key="by").select("updown-rl").run()
+    fine(app.selectbox(key="beside").select("lstm").run())
     assert app.toggle(key="differ").label == "LSTM and Up-Down differ"
     assert "Also here: base\\+vd, CT, glied\\-al, LSTM, Up\\-Down." in told(app)
 
@@ -301,7 +306,8 @@ def test_reports_of_any_two_are_compared(open_page: Open, systems: Path):
             in app.info[0].value
         )
         assert len(app.info) == 1
-        app = open_page("dataset", left="LSTM", right="Up-Down")
+        app.selectbox(key="right").select("updown-rl").run()
+        fine(app.selectbox(key="left").select("lstm").run())
         assert [part.value for part in app.header][1] == "Up\\-Down minus LSTM"
         assert "Made without `--grounding`, so that no attention was measured: LSTM." in told(app)
         app.selectbox(key="point").select("coffee").run()
