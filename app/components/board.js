@@ -304,7 +304,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     )
   // Of a captioner that attends to no region: those without which the word falls furthest.
   const neededRows = (falls) =>
-    ranked(falls, 6).map((i) => weightRow(`${i + 1} ${data.names[i]}`, null, 1, falls[i], { picture: crop(i, 34) }))
+    ranked(falls, 6).map((i) =>
+      weightRow(`${i + 1} ${data.names[i]}`, null, Math.max(...falls, 1e-9), falls[i], { picture: crop(i, 34) }),
+    )
   // How far an attention depends on its key alone: here, and over the data set of a report.
   function keyShares(kinds, what) {
     const known = Object.entries(kinds).filter(([name]) => data.key_shares[name] != null)

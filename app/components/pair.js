@@ -164,7 +164,7 @@ export default function ({ data, parentElement, setStateValue }) {
         weightRow(
           `${i + 1} ${trace.names[i]}`,
           weights ? weights[i] : null,
-          Math.max(...(weights ?? [1])),
+          Math.max(...(weights ?? regionFalls), 1e-9),
           regionFalls?.[i],
           { picture: sides[at].crop(i, 34) },
         ),

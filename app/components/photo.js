@@ -163,7 +163,8 @@ const chipRow = (label, words, scores, each) =>
     ),
   )
 
-// A line of a list: a picture if any, a name, a bar and the weight if there is one, and one number or text more.
+// A line of a list: a picture if any, a name, a bar, the weight, and one number or text more. Without a weight (null)
+// the bar is of that number.
 function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
   const more = last === undefined ? "" : typeof last === "string" ? last : signed(last, 3)
   return make(
@@ -171,7 +172,7 @@ function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
     { class: `row ${picture ? "region" : "bare"} ${css}` },
     ...(picture ? [make("div", {}, picture)] : []),
     make("b", { title: name }, name),
-    make("i", { style: `--share: ${(100 * weight) / reach}%` }),
+    make("i", { style: `--share: ${(100 * (weight ?? Math.max(0, last))) / reach}%` }),
     make("data", {}, weight === null ? "" : percent(weight)),
     make("data", { class: last > 0.1 ? "falls" : "" }, more),
   )
