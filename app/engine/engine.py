@@ -113,7 +113,8 @@ class Engine:
                 card = read_card(file)
                 check_pair(card, file, self.detector, self.detector_card["digest"], detector)
             except GliedError as error:
-                refused.append(f"{file.name} is left out. {error}")
+                why = str(error).replace(f"{self.folder}{os.sep}", "")  # everybody may read it
+                refused.append(f"{file.name} is left out: {why[0].lower()}{why[1:]}")
             else:
                 found[file.name.removesuffix(".safetensors")] = card
         return found, refused

@@ -372,13 +372,14 @@ def draw_asked(captioners: bool, row: DeltaGenerator) -> None:
     titles = engine().titles
     with row:
         photograph = pick_photograph()
-        if captioners:
-            best, other = engine().pair
-            models = pick_two((other, best))
-            photographs = (photograph, photograph)
-        else:
+        if not captioners:
             photographs = (photograph, pick_second(photograph))
             models = (pick_model(),) * 2
+    if captioners:
+        best, other = engine().pair
+        with st.container(horizontal=True, vertical_alignment="center"):
+            models = pick_two((other, best))
+        photographs = (photograph, photograph)
     if captioners and models[0] == models[1]:
         st.info(f"Both sides are {titles[models[0]]}; choose another captioner on one of them.", icon=ICON)
         return

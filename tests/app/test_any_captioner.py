@@ -118,8 +118,9 @@ def test_captioners_of_one_kind_stand_together_with_glied_and_base_first(systems
 
 def test_a_damaged_or_foreign_file_is_named_and_the_others_work(systems: Path, open_page: Open):
     foreign, torn = Engine(systems).refused
-    assert foreign.startswith("foreign.safetensors is left out. Expected a captioner")
-    assert torn.startswith("torn.safetensors is left out. Expected a safetensors checkpoint")
+    assert foreign.startswith("foreign.safetensors is left out: expected a captioner")
+    assert torn.startswith("torn.safetensors is left out: expected a safetensors checkpoint")
+    assert str(systems) not in foreign + torn
     for page in ("gallery", "about"):
         warned = [warning.value.replace("\\", "") for warning in open_page(page).warning]
         assert [warning.split(" is left out")[0] for warning in warned] == ["foreign.safetensors", "torn.safetensors"]
