@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.attention import agreements, cited, first_step, key_shares, pooled, region_names, spoken
+from analysis.attention import agreements, cited, first_step, key_shares, pooled, region_names, senses, spoken
 from analysis.beam import Node, revisits, title_of
 from analysis.collocations import cluster, lift_table
 from analysis.groups import ALIKE, cluster_regions, described, groupings
@@ -84,6 +84,7 @@ def board_payload(trace: Trace) -> dict[str, Any]:
         },
         "alike": _alike(trace),
         "agreement": rounded(agreements(trace), 2),
+        "senses": [f"{sense.kind}s" for sense in senses(trace)],
         "first": first_step(trace),
     }
 
@@ -111,7 +112,6 @@ def beam_payload(
     mean (0)."""
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
-    assert fine
 
     def steered(n: Node) -> tuple[int, int, list[int], int]:
         return n.group, n.taken, [decoding.require.index(word) for word in n.met], n.drawn
@@ -135,15 +135,15 @@ def beam_payload(
         "region_falls": rounded(trace.region_falls),
         "attribute_falls": rounded(trace.attribute_falls),
     }
-    regions = pooled(outlook.attention[fine.name], head)
+    regions = pooled(outlook.attention[fine.name], head) if fine else None
     seen: dict[str, Any] = {
         "head": head,
-        "fine": rounded(regions),
+        "fine": None if regions is None else rounded(regions),
         "read": rounded(pooled(outlook.attention[read.name], head)) if read else None,
         "coarse": None,
         "revisits": None,
     }
-    if coarse and coarse != fine:
+    if coarse and coarse != fine and regions is not None:
         groups = pooled(outlook.attention[coarse.name], head)
         moved, gained, lost = revisits(groups, regions)
         seen["coarse"] = rounded(groups)
