@@ -8,14 +8,14 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-PUBLIC = ("load", "open_image", "find_scene", "caption", "find_captions", "trace", "read")
-PUBLIC += ("Adapter", "AttentionFunction", "grid_boxes")
+CAPTIONING = ("load", "open_image", "find_scene", "caption", "find_captions", "trace", "read")
+TRACING = ("Adapter", "AttentionFunction", "grid_boxes")  # of captioners that are not ours
 SHOWN = ("show", "show_beam", "show_collocations")  # in notebooks
 
 
 def __getattr__(name: str) -> Any:
     """What glied/api.py and analysis/notebook.py offer, imported when some of it is first asked for."""
-    if name in PUBLIC:
+    if name in (*CAPTIONING, *TRACING):
         from glied import api
 
         return getattr(api, name)
@@ -30,4 +30,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC, *SHOWN})
+    return sorted({*globals(), *CAPTIONING, *TRACING, *SHOWN})
