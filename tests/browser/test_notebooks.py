@@ -2,6 +2,7 @@
 board in marimo."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -131,7 +132,8 @@ def test_notebook_in_jupyterlab(browser: Browser, folder: Path, root: Path) -> N
         look_at(board, "bed")
         press_in(page, board)
         # the kernel hears: another word is set in the tree, and the captioner decodes on
-        tree.locator(".alternatives button", has_text="black").first.click()
+        tree.get_by_role("treeitem", name=re.compile("^black, .* after “a”")).click()
+        tree.get_by_role("button", name="Decode on from here").click()
         expect(tree.locator(".place")).to_contain_text("The caption: a black")
         page.close()
 
