@@ -173,8 +173,8 @@ def _spread_on_ray(work: Work[Task, Found], tasks: Iterable[Task], workers: Work
         place = f"a Ray cluster at {workers.address}" if workers.address else "Ray to start on this machine"
         raise GliedError(f"Expected {place}, got none ({error}); check --address, or try again.") from error
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells all its plans
         count = workers.workers or (int(ray.cluster_resources()["CPU"]) if workers.address else count_cores())
         rest = iter(tasks)
         while window := list(islice(rest, WINDOW)):
