@@ -22,6 +22,8 @@ from glied.errors import GliedError, within
 
 Task = TypeVar("Task")
 Found = TypeVar("Found")
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
 WINDOW = 1000  # tasks that Ray Data is given at once: actors load their models anew for each window
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to its makers
@@ -31,10 +33,10 @@ QUIET = {
 
 
 @runtime_checkable
-class Work(Protocol[Task, Found]):
+class Work(Protocol[In, Out]):
     """What every worker does. A frozen value, for it travels to the workers."""
 
-    def open(self) -> Callable[[Task], Found]:
+    def open(self) -> Callable[[In], Out]:
         """Loads what the work needs, once in each worker: the function that does a task."""
         ...
 
@@ -137,7 +139,7 @@ def _open(work: Work[Task, Found]) -> Callable[[Task], Found]:
 
 
 def _perform(work: Work[Task, Found], task: Task) -> Found:
-    return _open(work)(task)
+    return _open(work)(task)  # type: ignore[arg-type]  # frozen, so that it can be a key
 
 
 class _Actor:
@@ -173,8 +175,8 @@ def _spread_on_ray(work: Work[Task, Found], tasks: Iterable[Task], workers: Work
         place = f"a Ray cluster at {workers.address}" if workers.address else "Ray to start on this machine"
         raise GliedError(f"Expected {place}, got none ({error}); check --address, or try again.") from error
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells all its plans
         count = workers.workers or (int(ray.cluster_resources()["CPU"]) if workers.address else count_cores())
         rest = iter(tasks)
         while window := list(islice(rest, WINDOW)):

@@ -95,8 +95,8 @@ def _caption_corpus(
     from glied.corpus.options import Captioning, Corpus
     from glied.corpus.run import caption_corpus
 
-    files = (models.checkpoint, models.detector, models.cache, out)
-    captioning = Captioning(*(file.absolute() for file in files), decoding, many.traces)
+    checkpoint, attributes, cache = (f.absolute() for f in (models.checkpoint, models.detector, models.cache))
+    captioning = Captioning(checkpoint, attributes, cache, out.absolute(), decoding, many.traces)
     done = caption_corpus(Corpus(place.absolute(), many.column, many.part), captioning, workers)
     earlier = f", {done.before} of them by an earlier run" if done.before else ""
     say(f"{done.before + done.photographs} photographs are captioned in {out}{earlier}")

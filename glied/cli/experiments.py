@@ -97,8 +97,8 @@ def bench_corpus(
     if not 1 <= photographs <= 10**6 or not workers or not engines:
         raise GliedError("Expected 1 to 1000000 --photographs, some --workers and --engines; correct the command.")
     cases = [Workers(count, engine) for engine in engines for count in workers]
-    files = (models.checkpoint, models.detector, models.cache)
-    captioning = Captioning(*(file.absolute() for file in files), out=Path())
+    checkpoint, attributes, cache = (f.absolute() for f in (models.checkpoint, models.detector, models.cache))
+    captioning = Captioning(checkpoint, attributes, cache, out=Path())
     _measure(lambda: bench.measure(corpus, photographs, cases, captioning), bench.table, out)
 
 

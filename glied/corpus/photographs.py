@@ -118,15 +118,14 @@ def divide(corpus: Path, column: str, size: int) -> Iterator[Part]:
     Raises:
         GliedError: it cannot be read.
     """
-    if corpus.is_file() or next(corpus.glob(f"*{PARQUET}"), None):
-        groups = _divide_parquet(corpus, column, size)
-    else:
-        groups = _divide_folder(corpus, size)
+    parquet = corpus.is_file() or next(corpus.glob(f"*{PARQUET}"), None) is not None
+    groups: Iterator[tuple[str, Files | Rows]]
+    groups = _divide_parquet(corpus, column, size) if parquet else _divide_folder(corpus, size)
     for number, (digest, photographs) in enumerate(groups):
         yield Part(number, digest, photographs)
 
 
-def _divide_folder(folder: Path, size: int) -> Iterator[tuple[str, Files]]:
+def _divide_folder(folder: Path, size: int) -> Iterator[tuple[str, Files | Rows]]:
     names = _walk(folder)
     while part := tuple(islice(names, size)):
         yield _digest(*part), Files(folder, part)
@@ -146,7 +145,7 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield (inside / name).as_posix()
 
 
-def _divide_parquet(corpus: Path, column: str, size: int) -> Iterator[tuple[str, Rows]]:
+def _divide_parquet(corpus: Path, column: str, size: int) -> Iterator[tuple[str, Files | Rows]]:
     for file in sorted(corpus.glob(f"*{PARQUET}")) if corpus.is_dir() else [corpus]:
         with _open(file) as opened:
             names, count = opened.schema_arrow.names, opened.metadata.num_rows
