@@ -322,7 +322,7 @@ def test_reports_of_any_two_are_compared(open_page: Open, systems: Path):
 def test_the_report_of_a_photograph_holds_the_captioner_in_view(open_page: Open):
     open_page("about")
     photograph = open_entry(entries(None)[0][0])
-    for kind in KINDS:
+    for kind in ("glied-al", "lstm"):
         page = _report(ask.engine(), photograph, ask.engine().read(photograph, kind, Question()), "")
         names = [TITLES[kind], "GLIED", "Base"]
         assert [page.find(f"<b>{name}:</b>") > 0 for name in names] == [True] * 3
