@@ -32,16 +32,16 @@ def pooled(weights: Float[np.ndarray, "k *rows keys"], head: int = 0) -> Float[n
     return weights.mean(0) if head == 0 else weights[head - 1]
 
 
-def looked(trace: Trace, head: int = 0) -> Float[np.ndarray, "L N"]:
-    """The attention over regions from which each word PRODUCED was chosen at last."""
+def looked(trace: Trace, head: int = 0) -> Float[np.ndarray, "L N"] | None:
+    """The attention over regions from which each word PRODUCED was chosen at last; None if the captioner has none."""
     function = feeding(trace.functions, "regions")
-    assert function  # every captioner that is traced attends to regions
-    return pooled(trace.attention[function.name], head)
+    return pooled(trace.attention[function.name], head) if function else None
 
 
 def senses(trace: Trace, head: int = 0) -> Iterator[Sense]:
-    """What each word produced drew on: regions, and attributes where the captioner attends to any."""
-    yield Sense("region", region_names(trace), looked(trace, head), trace.region_falls)
+    """What each word produced drew on: regions and attributes, where the captioner attends to them."""
+    if (weights := looked(trace, head)) is not None:
+        yield Sense("region", region_names(trace), weights, trace.region_falls)
     if function := feeding(trace.functions, "attributes"):
         weights = pooled(trace.attention[function.name], head)
         yield Sense("attribute", list(trace.attributes), weights, trace.attribute_falls)
@@ -82,6 +82,8 @@ def agreements(trace: Trace) -> Float[np.ndarray, "heads P senses"]:
         with np.errstate(invalid="ignore"):
             return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
 
+    if not list(senses(trace)):
+        return np.zeros((trace.heads + 1, len(trace.words), 0))
     heads = range(trace.heads + 1)
     return np.stack([np.stack([agree(s.weights, s.falls) for s in senses(trace, head)], -1) for head in heads])
 
@@ -122,8 +124,9 @@ def attention_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
 
     Columns: kind, region (its number, from 1), name, attention, lift, fall (how far the word's log-probability falls
     without that region or attribute), and the box of a region (left, top, right, bottom; pixels of the photograph).
+    Empty of a captioner that attends to neither.
     """
-    tables = []
+    tables = [pd.DataFrame(columns=["kind", "region", "name", "attention", "lift", "fall"])]
     for kind, names, weights, falls in senses(trace, head):
         w = weights[step]
         fall = falls[step] if len(falls) else np.full(len(w), np.nan)
@@ -133,4 +136,6 @@ def attention_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
         if kind == "region":
             table[["left", "top", "right", "bottom"]] = pd.DataFrame(trace.boxes.round().astype(int)).astype("Int64")
         tables.append(table)
-    return pd.concat(tables).sort_values("attention", ascending=False, kind="stable").reset_index(drop=True)
+    return (
+        pd.concat(tables[1:] or tables).sort_values("attention", ascending=False, kind="stable").reset_index(drop=True)
+    )

@@ -58,23 +58,26 @@ def differing(left: Sequence[str], right: Sequence[str]) -> list[tuple[int | Non
     return [pair for equal, here, there in _runs(left, right) if not equal for pair in zip_longest(here, there)]
 
 
-def difference_table(left: Trace, right: Trace, left_by_right: Trace, right_by_left: Trace) -> pd.DataFrame:
+def difference_table(
+    left: Trace, right: Trace, left_by_right: Trace | None, right_by_left: Trace | None
+) -> pd.DataFrame:
     """One row for every place where two captions differ, in their order.
 
     Args:
         left, right: what two captioners say. `left_by_right`: the left's caption replayed by the right's captioner.
-            `right_by_left`: the other way round.
+            `right_by_left`: the other way round. None where that captioner cannot be asked.
 
     Returns:
         `left` and `right`, the words, None where a caption has none there; `left_own` and `left_other`, the
         log-probability of the left's word under its own captioner and under the other, after the words before it in
-        its own caption; `right_own` and `right_other`, the same of the right's word. NaN where there is no word.
+        its own caption; `right_own` and `right_other`, the same of the right's word. NaN where there is no word, or
+        nobody to ask.
     """
     rows = [
         (
             *(None if t is None else spoken(trace.words[t]) for trace, t in ((left, i), (right, j))),
-            *(_at(trace.log_probabilities, i) for trace in (left, left_by_right)),
-            *(_at(trace.log_probabilities, j) for trace in (right, right_by_left)),
+            *(_at(trace, i) for trace in (left, left_by_right)),
+            *(_at(trace, j) for trace in (right, right_by_left)),
         )
         for i, j in differing(left.words, right.words)
     ]
@@ -137,8 +140,8 @@ def strongest_move(moves: pd.DataFrame, words: tuple[str, str]) -> Move | None:
     return Move(row["name"], row.equation, (both[0][1], both[1][1]), (float(both[0][0]), float(both[1][0])))
 
 
-def _at(values: Float[np.ndarray, " L"], step: int | None) -> float:
-    return float("nan") if step is None else float(values[step])
+def _at(trace: Trace | None, step: int | None) -> float:
+    return float("nan") if trace is None or step is None else float(trace.log_probabilities[step])
 
 
 def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.DataFrame:

@@ -1,5 +1,9 @@
 """Tables -> Plotly figures. Plotly stops here."""
 
+import re
+from collections.abc import Iterable
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,7 +15,8 @@ from analysis.collocations import Tree, log_lifts
 
 # Blue below the even share, orange above: told apart with every common colour blindness.
 DIVERGING = [(0.0, "#1f5fa8"), (0.25, "#7fb0da"), (0.5, "#f2efe9"), (0.75, "#f0a35e"), (1.0, "#b4500a")]
-PAIR = {"Base": "#2f7fd0", "GLIED": "#cc6414"}  # readable on light and on dark
+PAIR = {"Base": "#2f7fd0", "GLIED": "#cc6414"}  # readable on light and on dark, as are those of others:
+OTHERS = ("#2a9d78", "#b0629a", "#9a7d1e")
 GREY = "#808080"
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 TOOLS = 34  # pixels of the toolbar above a chart
@@ -162,39 +167,41 @@ def lift_against_pmi(pairs: pd.DataFrame, pivot: str) -> go.Figure:
 
 
 def score_scatter(table: pd.DataFrame, metric: str, chosen: str | None = None) -> go.Figure:
-    """Base against GLIED, a marker a photograph; on the line they tie. A ring marks the photograph `chosen`.
+    """One captioner against another, a marker a photograph; on the line they tie. A ring marks the photograph `chosen`.
 
     Args:
         table: of `analysis.scores.photograph_table`.
     """
-    end = float(table[["Base", "GLIED"]].to_numpy().max()) * 1.03 or 1.0
+    _, first, second, *_ = table
+    colours = colours_of([first, second])
+    end = float(table[[first, second]].to_numpy().max()) * 1.03 or 1.0
     ring, as_ever = table[table["id"] == chosen], {"marker": {"opacity": 0.45}}
     figure = go.Figure(
         [
             go.Scatter(x=[0, end], y=[0, end], mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip"),
             go.Scatter(
-                x=table["Base"],
-                y=table["GLIED"],
+                x=table[first],
+                y=table[second],
                 customdata=table[["id", "difference"]],
                 mode="markers",
-                marker={"size": 7, "color": PAIR["GLIED"], "opacity": 0.45, "line": {"width": 0}},
+                marker={"size": 7, "color": colours[second], "opacity": 0.45, "line": {"width": 0}},
                 selected=as_ever,
                 unselected=as_ever,
-                hovertemplate="%{customdata[0]}<br>Base %{x:.1f}, GLIED %{y:.1f} (%{customdata[1]:+.1f})"
-                "<extra></extra>",
+                hovertemplate=f"%{{customdata[0]}}<br>{first} %{{x:.1f}}, {second} %{{y:.1f}} "
+                "(%{customdata[1]:+.1f})<extra></extra>",
             ),
             go.Scatter(
-                x=ring["Base"],
-                y=ring["GLIED"],
+                x=ring[first],
+                y=ring[second],
                 mode="markers",
                 hoverinfo="skip",
-                marker={"size": 16, "symbol": "circle-open", "color": PAIR["Base"], "line": {"width": 3}},
+                marker={"size": 16, "symbol": "circle-open", "color": colours[first], "line": {"width": 3}},
             ),
         ]
     )
     figure.update_layout(height=430, showlegend=False, margin=MARGIN, hovermode="closest")
-    figure.update_xaxes(title=f"{metric} of Base’s caption", range=[-0.02 * end, end])
-    figure.update_yaxes(title=f"{metric} of GLIED’s caption", range=[-0.02 * end, end])
+    figure.update_xaxes(title=f"{metric} of {first}’s caption", range=[-0.02 * end, end])
+    figure.update_yaxes(title=f"{metric} of {second}’s caption", range=[-0.02 * end, end])
     return figure
 
 
@@ -206,15 +213,15 @@ def mean_bars(
     Args:
         table: captioner, `across` (a key of `names`), mean, low, high, count. `even`: where to draw a line.
     """
-    figure = go.Figure()
+    figure, colours = go.Figure(), colours_of(table["captioner"])
     for captioner, rows in table.groupby("captioner", sort=False):
         figure.add_bar(
             x=rows["mean"],
             y=rows[across].map(names),
             orientation="h",
             name=str(captioner),
-            error_x={"color": _colour(str(captioner)), **_sides(rows)},
-            marker={"color": _colour(str(captioner)), "opacity": 0.6},
+            error_x={"color": colours[str(captioner)], **_sides(rows)},
+            marker={"color": colours[str(captioner)], "opacity": 0.6},
             customdata=rows[["low", "high", "count"]],
             hovertemplate="%{y}: %{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})"
             "<br>%{fullData.name}, %{customdata[2]} photographs<extra></extra>",
@@ -235,7 +242,7 @@ def fall_curves(table: pd.DataFrame, sense: str) -> go.Figure:
     Args:
         table: of `analysis.scores.fall_table`. `sense`: regions or attributes.
     """
-    figure = go.Figure()
+    figure, colours = go.Figure(), colours_of(table["captioner"])
     for (captioner, order), rows in table[table["sense"] == sense].groupby(["captioner", "order"], sort=False):
         attended = order == "attended"
         figure.add_scatter(
@@ -244,7 +251,7 @@ def fall_curves(table: pd.DataFrame, sense: str) -> go.Figure:
             error_y=_sides(rows),
             mode="lines+markers",
             name=f"{captioner}, {'most attended' if attended else 'at random'}",
-            line={"color": _colour(str(captioner)), "dash": "solid" if attended else "dot"},
+            line={"color": colours[str(captioner)], "dash": "solid" if attended else "dot"},
             marker={"symbol": "circle" if attended else "diamond-open"},
             hovertemplate="%{x} removed: log p falls by %{y:.3f}<extra>%{fullData.name}</extra>",
         )
@@ -261,7 +268,7 @@ def training_curve(table: pd.DataFrame, column: str) -> go.Figure:
     Args:
         table: captioner, training, epoch, and columns that are empty where a training has no such figure.
     """
-    figure = go.Figure()
+    figure, colours = go.Figure(), colours_of(table["captioner"])
     for (captioner, training), rows in table.dropna(subset=[column]).groupby(["captioner", "training"], sort=False):
         first = training == "cross-entropy"
         figure.add_scatter(
@@ -269,7 +276,7 @@ def training_curve(table: pd.DataFrame, column: str) -> go.Figure:
             y=rows[column],
             mode="lines+markers",
             name=f"{captioner}, {training}",
-            line={"color": _colour(str(captioner)), "dash": "dot" if first else "solid"},
+            line={"color": colours[str(captioner)], "dash": "dot" if first else "solid"},
             marker={"symbol": "circle-open" if first else "circle"},
             hovertemplate="epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
         )
@@ -285,6 +292,11 @@ def _sides(rows: pd.DataFrame) -> dict:
     return {"type": "data", "symmetric": False, "thickness": 1.5, **sides}
 
 
-def _colour(captioner: str) -> str:
-    """That of its first word: "GLIED before RL" is a GLIED."""
-    return PAIR.get(captioner.split()[0], GREY)
+def colours_of(captioners: Iterable[str]) -> dict[str, str]:
+    """A colour for each captioner: the first Base and the first GLIED have theirs, the others take turns."""
+    found, others = dict.fromkeys(map(str, captioners), ""), cycle(OTHERS)
+    for captioner in found:
+        kind = re.split("[ :]", captioner)[0]  # "GLIED before RL" is a GLIED
+        own = PAIR.get(kind, "")
+        found[captioner] = own if own and own not in found.values() else next(others)
+    return found

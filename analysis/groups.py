@@ -93,14 +93,15 @@ def in_words(names: Sequence[str], members: Sequence[int]) -> str:
 def region_table(trace: Trace, step: int, head: int = 0) -> pd.DataFrame:
     """Every region of a photograph, as the board shows it for one produced word.
 
-    Columns: region (from 1), name, box (left, top, right, bottom; pixels), attention of the word, fall of its
-    log-probability without the region; where regions are grouped also `own share`, the part of its group that is the
-    region itself, and `group partners`, the three others it gathers most from.
+    Columns: region (from 1), name, box (left, top, right, bottom; pixels), attention of the word where the captioner
+    attends to regions, fall of its log-probability without the region; where regions are grouped also `own share`, the
+    part of its group that is the region itself, and `group partners`, the three others it gathers most from.
     """
     names = region_names(trace)
     table = pd.DataFrame({"region": np.arange(1, len(names) + 1), "name": names})
     table[["left", "top", "right", "bottom"]] = trace.boxes.round().astype(int)
-    table["attention"] = looked(trace, head)[step]
+    if (weights := looked(trace, head)) is not None:
+        table["attention"] = weights[step]
     table["fall"] = trace.region_falls[step] if len(trace.region_falls) else np.nan
     if (shares := groupings(trace, head)) is not None:
         table["own share"] = shares.diagonal()

@@ -129,7 +129,8 @@ def _contents(accounts: Mapping[str, Account]) -> str:
 
 def _parts(trace: Trace) -> dict[str, str]:
     """What is told of a captioner: the end of its id -> its title."""
-    parts = {"words": "where it looked, word by word", "beam": "beam search"}
+    parts = {"words": "where it looked, word by word"} if list(senses(trace)) else {}
+    parts |= {"beam": "beam search"}
     parts |= {"groups": "region groups"} if groupings(trace) is not None else {}
     pivots = weights_of(trace, "attributes", "pivot") is not None
     return parts | ({"collocations": "attribute collocations"} if pivots else {})
@@ -139,12 +140,10 @@ def _account(id: str, name: str, account: Account) -> list[str]:
     """All about one captioner."""
     trace = account.trace
     titles = {part: f'<h3 id="{id}-{part}">{title.capitalize()}</h3>' for part, title in _parts(trace).items()}
+    words = [_word(name, trace, step) for step in range(len(trace.words))]
     parts = [
         f"<h2>{escape(name)}: {escape(trace.text)}</h2>",
-        titles["words"],
-        '<div class="words">',
-        *(_word(name, trace, step) for step in range(len(trace.words))),
-        "</div>",
+        *([titles["words"], '<div class="words">', *words, "</div>"] if "words" in titles else []),
         titles["beam"],
         _table(finished_table(account.nodes), "The captions that the beam ended with; the ranking allows for length"),
         _still(beam_still(trace, account.nodes), "Beam search as a tree: " + _beam_in_words(account)),
@@ -194,8 +193,10 @@ def _word(name: str, trace: Trace, step: int) -> str:
 
 def _seen(trace: Trace, step: int, alt: str) -> str:
     """The photograph under the heat of a word, its most attended regions outlined; the photograph itself is not
-    repeated."""
-    weights = looked(trace)[step]
+    repeated. Empty of a captioner that attends to no region."""
+    if (every := looked(trace)) is None:
+        return ""
+    weights = every[step]
     heat = heat_of(trace, weights)
     buffer = io.BytesIO()
     Image.fromarray((255 * tinted(heat, heat.max())).astype(np.uint8)).save(buffer, "PNG")

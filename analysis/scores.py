@@ -65,26 +65,31 @@ def score_table(reports: Mapping[str, Report]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-def difference_table(glied: Report, base: Report) -> pd.DataFrame:
-    """Metric by metric, GLIED minus Base: means over photographs, 95 percent interval and p of a paired bootstrap. A
-    metric whose score of the whole split is another is called a mean over photographs."""
+def difference_table(both: Mapping[str, Report]) -> pd.DataFrame:
+    """Metric by metric, the second of two captioners minus the first: means over photographs, 95 percent interval and p
+    of a paired bootstrap. A metric whose score of the whole split is another is called a mean over photographs.
+
+    Args:
+        both: title of each of the two captioners -> its report.
+    """
     rows = []
-    for metric in shared_metrics([glied, base]):
-        one, other = column(glied, metric), column(base, metric)
-        whole = glied["scores"].get(metric)
+    (first, base), (second, report) = both.items()
+    for metric in shared_metrics(both.values()):
+        one, other = column(report, metric), column(base, metric)
+        whole = report["scores"].get(metric)
         same = whole is not None and np.isclose(one.mean(), 100 * whole, atol=0.05)
         name = metric if same else f"{metric}, mean over photographs"
-        rows.append({"metric": name, "Base": other.mean(), "GLIED": one.mean(), **paired(one, other)})
+        rows.append({"metric": name, first: other.mean(), second: one.mean(), **paired(one, other)})
     return pd.DataFrame(rows)
 
 
-def say_difference(row: Mapping[str, Any]) -> str:
-    """What a row of `difference_table` says."""
+def say_difference(row: Mapping[str, Any], first: str, second: str) -> str:
+    """What a row of the `difference_table` of these two captioners says."""
     d, low, high = row["difference"], row["low"], row["high"]
     apart = (
-        "GLIED scores more"
+        f"{second} scores more"
         if low > 0
-        else "Base scores more"
+        else f"{first} scores more"
         if high < 0
         else "these photographs do not tell them apart"
     )
@@ -92,13 +97,14 @@ def say_difference(row: Mapping[str, Any]) -> str:
     return f"{row['metric']}: {said[0]} (95 % interval {said[1]} to {said[2]}, p {row['p']:.2g}): {apart}."
 
 
-def photograph_table(glied: Report, base: Report, metric: str) -> pd.DataFrame:
-    """A row a photograph: id, both scores, GLIED minus Base, both captions."""
-    ids = sorted(glied["images"])
-    table = pd.DataFrame({"id": ids, "Base": column(base, metric), "GLIED": column(glied, metric)})
-    table["difference"] = table["GLIED"] - table["Base"]
-    for name, report in (("Base", base), ("GLIED", glied)):
-        table[f"{name} caption"] = [report["images"][id]["caption"] for id in ids]
+def photograph_table(both: Mapping[str, Report], metric: str) -> pd.DataFrame:
+    """A row a photograph: id, the scores of two captioners, the second minus the first, both captions."""
+    (first, base), (second, report) = both.items()
+    ids = sorted(report["images"])
+    table = pd.DataFrame({"id": ids, first: column(base, metric), second: column(report, metric)})
+    table["difference"] = table[second] - table[first]
+    for name, each in both.items():
+        table[f"{name} caption"] = [each["images"][id]["caption"] for id in ids]
     return table
 
 

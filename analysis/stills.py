@@ -73,9 +73,11 @@ class Look(NamedTuple):
 
 
 def word_still(trace: Trace, step: int, image: Image.Image, head: int = 0) -> Still:
-    """Where one word looked, in a panel for each function that feeds it, on one scale of colours."""
+    """Where one word looked, in a panel for each function that feeds it, on one scale of colours. Of a captioner that
+    attends to regions."""
     functions = [f for role in ("global", "local") if (f := find(trace.functions, "regions", role))]
-    ways = {"global": "groups first", "local": "regions revisited"} if len(functions) > 1 else {}
+    first = "groups first" if find(trace.functions, "regions", "grouping") else "regions first"
+    ways = {"global": first, "local": "regions revisited"} if len(functions) > 1 else {}
     looks = [
         Look(_joined(ways.get(f.role, ""), _numbered(f)), trace, _weights(trace, f, head, step), image)
         for f in functions
@@ -103,7 +105,8 @@ def pair_still(sides: Sequence[tuple[str, Trace, int | None, Image.Image]], head
     for name, trace, step, image in sides:
         function = feeding(trace.functions, "regions")
         if step is None or function is None:
-            told.append(f"{name} has no such word in “{trace.text}” (checkpoint {trace.checkpoint})")
+            lack = "attends to no region for any word of" if function is None else "has no such word in"
+            told.append(f"{name} {lack} “{trace.text}” (checkpoint {trace.checkpoint})")
             continue
         held = min(head, trace.heads)
         heading = f"{name}: {_said(trace, step)}"
@@ -150,9 +153,10 @@ def group_still(trace: Trace, region: int, image: Image.Image, head: int = 0) ->
 
 
 def caption_still(trace: Trace, image: Image.Image, head: int = 0) -> Still:
-    """Where every word of the caption looked, all on one scale of colours."""
+    """Where every word of the caption looked, all on one scale of colours. Of a captioner that attends to regions."""
     function = feeding(trace.functions, "regions")
     weights = looked(trace, head)
+    assert weights is not None
     headings = [f"{spoken(word)} {_chance(p)}" for word, p in zip(trace.words, trace.log_probabilities, strict=True)]
     caption = (
         f"Where {trace.captioner} looked before each word of “{trace.text}”, "

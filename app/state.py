@@ -67,11 +67,14 @@ WITH_CAMERA = Key("with_camera", False)
 OWN = Key("own", False)  # whether the pop-up that takes it is open
 TAKEN = Key("taken", False)  # whether a photograph of one's own was just taken
 REFUSED: Key[str | None] = Key("refused", None)  # why an upload was
-SHARED: Key[Shared | None] = Key("shared", None)
-SHARED_FILE: Key[BytesIO | None] = Key("shared_file", None)
-SHARED_REFUSED: Key[str | None] = Key("shared_refused", None)
-LEFT: Key[str | None] = Key("left", None)  # captioners of Compare
+SHARED: Key[tuple[Shared, ...]] = Key("shared", ())
+SHARED_FILE: Key[list[Any] | None] = Key("shared_file", None)  # the files, as Streamlit has them
+SHARED_NOW: Key[tuple[str, ...]] = Key("shared_now", ())  # digests of what these files have opened
+SHARED_REFUSED: Key[tuple[str, ...]] = Key("shared_refused", ())
+LEFT: Key[str | None] = Key("left", None)  # captioners of Compare and Data set
 RIGHT: Key[str | None] = Key("right", None)
+BY: Key[str | None] = Key("by", None)  # captioners of the gallery
+BESIDE: Key[str | None] = Key("beside", None)
 SECOND: Key[str | None] = Key("second", None)  # the other photograph of Compare
 PAGE = Key("page", 1)  # of the gallery
 FIGURE_FILE: Key[str | None] = Key("figure_file", None)
@@ -145,7 +148,7 @@ def chosen(trace: Trace) -> tuple[int, int]:
     if not choice.trace:  # the address speaks of the first trace that is shown
         choice = replace(choice, trace=trace.digest)
     step = choice.step if choice.trace == trace.digest and choice.step is not None else first_step(trace)
-    if step >= len(trace.words) or choice.head > trace.heads:
+    if step >= len(trace.words) or (choice.head > trace.heads and choice.trace == trace.digest):
         st.toast("The address asked for a word or head that is not there; the nearest is shown.")
     step, head = min(step, len(trace.words) - 1), min(choice.head, trace.heads)
     now = step if choice.trace == trace.digest else choice.step

@@ -62,6 +62,19 @@ def feeding(functions: Sequence[AttentionFunction], over: Over) -> AttentionFunc
     return find(functions, over, "global", "local")
 
 
+def lacking(functions: Sequence[AttentionFunction]) -> list[str]:
+    """What a captioner has none of, of all that views show: "attention" alone where it has no function at all."""
+    if not functions:
+        return ["attention"]
+    parts = {
+        "attention to regions": feeding(functions, "regions"),
+        "attention to attributes": feeding(functions, "attributes"),
+        "region groups": find(functions, "regions", "grouping"),
+        "collocations": find(functions, "attributes", "pivot"),
+    }
+    return [name for name, function in parts.items() if not function]
+
+
 def key_share(weights: Float[np.ndarray, "k Q K"]) -> float:
     """How far attention depends on the key alone: the share of the variance of log attention, centred by query, that
     the means of the keys explain; mean over heads. 1: every query attends alike. NaN where attention is even."""

@@ -33,10 +33,6 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
             f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
             f"{scene.regions.source}; use that source or another checkpoint."
         )
-    if not feeding(checkpoint.model.functions, "regions"):
-        raise GliedError(
-            f"Expected a captioner that attends to regions, {checkpoint.model.title} attends to none; choose another."
-        )
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from glied.errors import GliedError
 from glied.files import replacing
-from glied.functions import BASE, GLIED, AttentionFunction, Functions, Over, Role, feeding
+from glied.functions import BASE, GLIED, AttentionFunction, Functions, Over, Role
 from glied.scene import frozen
 
 FORMAT = "glied-trace-2"
@@ -104,8 +104,8 @@ class Trace:
 
     @property
     def heads(self) -> int:
-        """How many heads every attention function has."""
-        return next(iter(self.attention.values())).shape[0]
+        """How many heads every attention function has; 0 where there is none."""
+        return max((len(weights) for weights in self.attention.values()), default=0)
 
     @property
     def text(self) -> str:
@@ -224,14 +224,16 @@ def _check(texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention
     demand(sized, "its photograph has no size")
     N, M, L, T = len(arrays["boxes"]), len(texts["attributes"]), len(texts["words"]), len(texts["alternatives"][0])
     functions: Functions = texts["functions"]
-    demand(feeding(functions, "regions"), "its captioner attends to no region")
     k = max(map(len, attention.values()), default=0)
     steps, told = len(arrays["region_falls"]), len(arrays["attribute_falls"])
     demand(k <= HEADS, f"it has {k} heads, at most {HEADS} can be shown")
     counts = {"regions": N, "attributes": M, "words": L, "alternatives": T, "functions": len(functions)}
     for name, count in counts.items():
         demand(count <= MOST[name], f"it has {count} {name}, at most {MOST[name]} can be shown")
-    demand(min(N, M, L, T, k) > 0 and len(texts["labels"]) in (0, N), "it has no regions, attributes or words")
+    demand(
+        min(N, M, L, T) > 0 and (k > 0 or not functions) and len(texts["labels"]) in (0, N),
+        "it has no regions, attributes or words",
+    )
     demand([len(row) for row in texts["alternatives"]] == [T] * L, "its alternatives do not agree")
     demand(len(texts["inputs"]) == L and texts["inputs"][1:] == texts["words"][:-1], "its words do not agree")
     keys = {"regions": N, "attributes": M, "words": L}

@@ -29,13 +29,22 @@ def write_weights(path: Path, module: nn.Module, header: dict[str, Any]) -> None
 
 def read_weights(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
     """Header, tensors (float32) and digest of a file of this `kind` (None: any). Nothing is unpickled."""
-    path = Path(path)
+    return _read(Path(path), kind, weights=True)
+
+
+def read_header(path: Path, kind: str) -> tuple[dict[str, Any], str]:
+    """Header and digest as `read_weights` gives them; the weights are not loaded."""
+    header, _, digest = _read(Path(path), kind, weights=False)
+    return header, digest
+
+
+def _read(path: Path, kind: str | None, weights: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
     if not path.is_file():
         raise GliedError(f"Expected a checkpoint at {path}, found no such file; train one or name another.")
     try:
         with safe_open(path, "pt") as file:
             header = dict(json.loads((file.metadata() or {}).get("glied", "{}")))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in file.keys() if weights}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise GliedError(
             f"Expected a safetensors checkpoint of this project in {path}, it is damaged or of another "

@@ -32,7 +32,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   const mode = () => (modes.includes(memory.mode) ? memory.mode : "word")
   const look = () => (data.coarse ? memory.look : "fine")
   const regionWeights = () => pooled(look() === "coarse" ? data.coarse : data.fine, memory.head, step)
-  const query = () => hovered ?? pinned ?? ranked(regionWeights(), 1)[0]
+  const query = () => hovered ?? pinned ?? ranked(regionWeights() ?? [0], 1)[0]
 
   // What the average region gathers from each region, by head.
   const usuals = {}
@@ -113,8 +113,10 @@ export default function ({ data: sent, parentElement, setStateValue }) {
   )
   const lookTabs = tabs(
     {
-      coarse: ["Groups first", cite("Attention over region groups", "coarse")],
-      fine: ["Regions revisited", cite("Attention over single regions, with the groups in view", "fine")],
+      coarse: data.groups
+        ? ["Groups first", cite("Attention over region groups", "coarse")]
+        : ["Regions first", cite("Attention over regions", "coarse")],
+      fine: ["Regions revisited", cite("Attention over single regions, with those in view", "fine")],
     },
     look,
     (value) => {
@@ -246,7 +248,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     make("summary", {}, "All heads at a glance"),
     rove(make("div", { role: "group", "aria-label": "All heads; choose one" }, ...glances)),
   )
+  glance.hidden = data.heads < 2 || !data.fine
   glance.repaint = () => {
+    if (glance.hidden) return
     glance.open = view.glance
     if (!view.glance) return
     const lines = named.map((_, head) =>
@@ -271,24 +275,37 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     words,
     controls,
     make("div", { class: "parts" }, make("div", {}, stage, legend, readout, minis, keys, glance), panel),
-    make("h3", {}, `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`),
-    chips,
+    ...(data.attributes.length
+      ? [
+          make(
+            "h3",
+            {},
+            `The ${data.attributes.length} likeliest attributes of the photograph, and the probability of each`,
+          ),
+          chips,
+        ]
+      : []),
   )
 
   // ---- drawing
   const marked = () =>
     mode() === "groups" && attribute === null && pinnedAttribute === null ? query() : (hovered ?? pinned)
   function drawMinis(weights) {
-    const reach = Math.max(...weights)
+    const reach = weights && Math.max(...weights)
     ;[...minis.children].forEach((b, i) => {
       b.setAttribute("aria-pressed", i === marked())
-      b.style.setProperty("--share", `${(100 * weights[i]) / reach}%`)
+      b.style.setProperty("--share", weights ? `${(100 * weights[i]) / reach}%` : "0%")
     })
   }
 
   const regionRows = (weights, falls) =>
     ranked(weights, 6).map((i) =>
       weightRow(`${i + 1} ${data.names[i]}`, weights[i], Math.max(...weights), falls?.[i], { picture: crop(i, 34) }),
+    )
+  // Of a captioner that attends to no region: those without which the word falls furthest.
+  const neededRows = (falls) =>
+    ranked(falls, 6).map((i) =>
+      weightRow(`${i + 1} ${data.names[i]}`, null, Math.max(...falls, 1e-9), falls[i], { picture: crop(i, 34) }),
     )
   // How far an attention depends on its key alone: here, and over the data set of a report.
   function keyShares(kinds, what) {
@@ -349,11 +366,21 @@ export default function ({ data: sent, parentElement, setStateValue }) {
         {},
         `probability ${percent(p)}, log p ${signed(data.log_probabilities[step])}; whole caption log p ${signed(data.total)}`,
       ),
-      heading(
-        look() === "coarse" ? "Groups it drew on first" : "Regions it looked at",
-        falls ? "attention | fall without" : "attention",
-      ),
-      ...regionRows(weights, falls),
+      ...(weights
+        ? [
+            heading(
+              look() === "fine"
+                ? "Regions it looked at"
+                : data.groups
+                  ? "Groups it drew on first"
+                  : "Regions it drew on first",
+              falls ? "attention | fall without" : "attention",
+            ),
+            ...regionRows(weights, falls),
+          ]
+        : falls
+          ? [heading("Regions that it needs most", "fall without"), ...neededRows(falls)]
+          : []),
       ...(read
         ? [
             heading("Attributes it looked at", attributeFalls ? "attention | fall without" : "attention"),
@@ -367,7 +394,10 @@ export default function ({ data: sent, parentElement, setStateValue }) {
             make(
               "p",
               { class: "note" },
-              `Fall: how far the word’s log p falls when that region or attribute is taken away. Attention is not explanation: its rank correlation with the fall is ${rho.map((value, i) => correlation(value, ["regions", "attributes"][i])).join(", ")}.`,
+              "Fall: how far the word’s log p falls when that region or attribute is taken away." +
+                (rho.length
+                  ? ` Attention is not explanation: its rank correlation with the fall is ${rho.map((value, i) => correlation(value, data.senses[i])).join(", ")}.`
+                  : ""),
             ),
           ]
         : []),
@@ -399,7 +429,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       make(
         "p",
         { class: "note" },
-        `Region distilling${data.cited.groups && `, ${data.cited.groups}`}: the regions this one is enriched with before any word is said. Shares sum to 100 %. 1× of the usual: as much as the average region of the photograph takes.`,
+        `${data.cited.groups ? `Region distilling, ${data.cited.groups}` : "Attention of the regions to one another"}: the regions this one is enriched with before any word is said. Shares sum to 100 %. 1× of the usual: as much as the average region of the photograph takes.`,
       ),
       ...keyShares({ groups: "regions" }, "region"),
       heading("Attributes seen in this region", "probability here"),
@@ -462,7 +492,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
           ? `Where “${data.attributes[seen]}” was detected.`
           : mode() === "groups"
             ? "Hover over the photograph to see the group of each region."
-            : `Where the model looked for “${data.words[step]}”${look() === "coarse" ? ", by groups" : ""}. Coloured: more than an even share; dark: less.`
+            : weights
+              ? `Where the model looked for “${data.words[step]}”${look() === "coarse" && data.groups ? ", by groups" : ""}. Coloured: more than an even share; dark: less.`
+              : `The model attends to no region. Hover over one to see how far “${data.words[step]}” falls without it.`
       return
     }
     if (seen === null && mode() === "groups") {
@@ -474,8 +506,9 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     }
     const fall = seen === null && mode() === "word" ? data.region_falls[step]?.[region] : null
     readout.textContent =
-      `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${times(weights[region] * N)} the even share.` +
-      fallTold(fall)
+      (weights
+        ? `Region ${region + 1} (${data.names[region]}): ${percent(weights[region])} ${about}, ${times(weights[region] * N)} the even share.`
+        : `Region ${region + 1} (${data.names[region]}).`) + fallTold(fall)
   }
 
   function drawWords() {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.attention import agreements, cited, first_step, key_shares, region_names
+from analysis.attention import agreements, cited, first_step, key_shares, region_names, senses
 from analysis.groups import ALIKE, cluster_regions, described, groupings
 from app.components.parts import PHOTO, beginning, caption_of, component, rounded
 from app.engine.reports import reported_key_shares
@@ -65,6 +65,7 @@ def payload(trace: Trace) -> dict[str, Any]:
         },
         "alike": alike(trace),
         "agreement": rounded(agreements(trace), 2),
+        "senses": [f"{sense.kind}s" for sense in senses(trace)],
         "first": first_step(trace),
     }
 

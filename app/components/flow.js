@@ -27,7 +27,7 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   const byName = Object.fromEntries(data.about.map((each) => [each.name, each]))
   const rowOf = (name, row = step) => pooled(byName[name].weights, head, row)
   const regionFunctions = data.about.filter((each) => each.role && each.over === "regions" && each.role !== "grouping")
-  const feeding = regionFunctions.at(-1).name // from which the word is chosen at last
+  const feeding = regionFunctions.at(-1)?.name // from which the word is chosen at last; none of some captioners
   // Whose group is shown: the region, or attribute, that the word reads most.
   function reader(over) {
     const readers = data.about.filter((each) => each.over === over && ["global", "local"].includes(each.role))
@@ -97,7 +97,7 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   }
   function weightsOn(name) {
     const { over, role } = byName[name] ?? {}
-    if (!role || over !== "regions") return rowOf(feeding)
+    if (!role || over !== "regions") return feeding ? rowOf(feeding) : null
     return rowOf(name, role === "grouping" ? reader(over) : step)
   }
 

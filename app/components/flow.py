@@ -13,7 +13,7 @@ from app.state import Key, Sent
 from glied.functions import AttentionFunction, Functions, find
 from glied.traces import Trace
 
-SOURCES = ("regions", "attributes", "words")  # what the functions begin with
+SOURCES = ("regions", "attributes", "words")  # what the functions begin with; attributes where they are read
 NEXT = "next"  # the word that they choose
 TITLES = {"regions": "Regions", "attributes": "Attributes", "words": "The word just read", NEXT: "The next word"}
 _flow = component(*PHOTO, "flow")
@@ -42,7 +42,8 @@ def wire(functions: Functions) -> Wiring:
     """How the functions follow one another, by what they declare. Groupings come before any word. Then the word just
     read goes from function to function; local ones that stand side by side are one step. Groupings are read by the
     global functions over such keys, or by the local ones where there is none."""
-    columns, edges = dict.fromkeys(SOURCES, 0), []
+    read = any(f.over == "attributes" for f in functions)
+    columns, edges = {source: 0 for source in SOURCES if source != "attributes" or read}, []
     gathered: dict[str, str] = {}  # keys -> the last grouping over them
     for f in functions:
         if f.role == "grouping":

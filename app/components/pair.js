@@ -11,7 +11,7 @@ export default function ({ data, parentElement, setStateValue }) {
   old?.remove()
 
   const traces = JSON.parse(data.traces)
-  const same = data.photos.length === 1
+  const { same } = data // regions, attributes: whether both captions are of the same ones
   const heads = Math.max(...traces.map((trace) => trace.heads))
   begin(data.start)
   let head = Math.min(data.start.head, heads)
@@ -44,7 +44,8 @@ export default function ({ data, parentElement, setStateValue }) {
         click: (event) => point(at, under(event)[0] ?? null),
         pointerleave: () => point(at, null),
         keydown: (event) => {
-          const next = event.key === "Escape" ? null : visit(hovered[at] ?? ranked(weightsOf(at), 1)[0], event.key)
+          const from = hovered[at] ?? ranked(weightsOf(at) ?? [0], 1)[0]
+          const next = event.key === "Escape" ? null : visit(from, event.key)
           if (next === undefined) return
           point(at, next)
           event.preventDefault()
@@ -93,18 +94,22 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   const looked = fold("What both words looked at", "gliedPanels", two("", ...sides.map((s) => s.panel)))
   const chips = (trace, at) =>
-    chipRow(same ? "Attributes" : `Attributes of ${data.titles[at]}`, trace.attributes, trace.scores, (m) =>
+    chipRow(same.attributes ? "Attributes" : `Attributes of ${data.titles[at]}`, trace.attributes, trace.scores, (m) =>
       visited(
         () => show([at, m]),
         () => show(null),
       ),
     )
+  const readers = [0, 1].filter((at) => traces[at].reads)
+  const who = { 0: "neither captioner reads", 1: `${data.titles[readers[0]]} alone reads`, 2: "both captioners read" }
   const attributes = fold(
-    same
-      ? `The ${traces[0].attributes.length} likeliest attributes of the photograph, which both captioners read`
-      : "The likeliest attributes of both photographs",
+    same.attributes
+      ? `The ${traces[0].attributes.length} likeliest attributes of the photograph, which ${who[readers.length]}`
+      : data.photos.length === 1
+        ? "The likeliest attributes of the photograph on both sides"
+        : "The likeliest attributes of both photographs",
     "gliedAttributes",
-    ...(same ? [chips(traces[0], 0)] : [two("", ...traces.map(chips))]),
+    ...(same.attributes ? [chips(traces[0], 0)] : [two("", ...traces.map(chips))]),
   )
   const pair = make(
     "div",
@@ -114,7 +119,7 @@ export default function ({ data, parentElement, setStateValue }) {
     make("div", { class: "controls" }, select, displaySettings()),
     two("", ...sides.map((s, at) => make("div", {}, make("h3", {}, data.titles[at]), s.stage, s.legend, s.readout))),
     looked,
-    attributes,
+    ...(traces.some((trace) => trace.attributes.length) ? [attributes] : []),
   )
 
   // ---- drawing
@@ -123,7 +128,7 @@ export default function ({ data, parentElement, setStateValue }) {
     return pooled(traces[at].fine, headOf(at), steps[at])
   }
   function shown(at) {
-    if (!attribute || !(same || attribute[0] === at)) return weightsOf(at)
+    if (!attribute || !(same.attributes || attribute[0] === at)) return weightsOf(at)
     return asShares(traces[at].seen[attribute[1]])
   }
   function read(at) {
@@ -131,14 +136,15 @@ export default function ({ data, parentElement, setStateValue }) {
       word = trace.words[steps[at]],
       region = hovered[at],
       weights = weightsOf(at)
-    if (attribute && (same || attribute[0] === at)) return `Where “${trace.attributes[attribute[1]]}” was detected.`
+    if (attribute && (same.attributes || attribute[0] === at))
+      return `Where “${trace.attributes[attribute[1]]}” was detected.`
     if (region === null)
-      return `“${word}”, probability ${percent(Math.exp(trace.log_probabilities[steps[at]]))}. Coloured: more than an even share of its attention.`
+      return `“${word}”, probability ${percent(Math.exp(trace.log_probabilities[steps[at]]))}. ${weights ? "Coloured: more than an even share of its attention." : "It attends to no region."}`
     const fall = trace.region_falls[steps[at]]?.[region]
-    return (
-      `Region ${region + 1} (${trace.names[region]}): ${percent(weights[region])} of the attention of “${word}”, ${times(weights[region] * weights.length)} the even share.` +
-      fallTold(fall)
-    )
+    const share = weights
+      ? `: ${percent(weights[region])} of the attention of “${word}”, ${times(weights[region] * weights.length)} the even share.`
+      : "."
+    return `Region ${region + 1} (${trace.names[region]})${share}${fallTold(fall)}`
   }
   function drawPanel(at) {
     const trace = traces[at],
@@ -150,11 +156,18 @@ export default function ({ data, parentElement, setStateValue }) {
     const regionFalls = trace.region_falls[t],
       attributeFalls = trace.attribute_falls[t]
     sides[at].panel.replaceChildren(
-      heading(`${data.titles[at]}, “${trace.words[t]}”: regions`, note(regionFalls)),
-      ...ranked(weights, 4).map((i) =>
-        weightRow(`${i + 1} ${trace.names[i]}`, weights[i], Math.max(...weights), regionFalls?.[i], {
-          picture: sides[at].crop(i, 34),
-        }),
+      heading(
+        `${data.titles[at]}, “${trace.words[t]}”: regions`,
+        weights ? note(regionFalls) : regionFalls ? "fall without" : "",
+      ),
+      ...ranked(weights ?? regionFalls ?? [], 4).map((i) =>
+        weightRow(
+          `${i + 1} ${trace.names[i]}`,
+          weights ? weights[i] : null,
+          Math.max(...(weights ?? regionFalls), 1e-9),
+          regionFalls?.[i],
+          { picture: sides[at].crop(i, 34) },
+        ),
       ),
       ...(readings
         ? [
@@ -199,7 +212,7 @@ export default function ({ data, parentElement, setStateValue }) {
   function point(at, region) {
     const now = [null, null]
     now[at] = region
-    if (same) now[1 - at] = region
+    if (same.regions) now[1 - at] = region
     if (now[0] === hovered[0] && now[1] === hovered[1]) return
     hovered = now
     sides.forEach((s, i) => {

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from analysis.diff import align
 from app.components.parts import PHOTO, beginning, caption_of, component, rounded
 from app.photographs.photograph import Photograph
@@ -32,9 +34,14 @@ def pair(
         sentences: what is said below the captions. `step`: the word in view at first, of the first caption.
     """
     drawn = "-".join([*(trace.digest for trace in traces), str(STARTS.get())])
+    left, right = traces
     one = photographs[0].key == photographs[1].key
     shown = {
         "photos": [p.url for p in photographs[: 1 if one else 2]],
+        "same": {
+            "regions": one and np.array_equal(left.boxes, right.boxes),
+            "attributes": one and left.attributes == right.attributes,
+        },
         "alts": [p.alt for p in photographs],
         "titles": titles,
         "sentences": sentences,
@@ -56,6 +63,7 @@ def payload(trace: Trace, partner: Trace) -> dict[str, Any]:
     return caption_of(trace) | {
         "fine": rounded(trace.attention[fine.name]) if fine else None,
         "read": rounded(trace.attention[read.name]) if read else None,
+        "reads": any(f.over == "attributes" for f in trace.functions),
         "pairs": pairs.left,
         "differs": pairs.left_differs,
     }

@@ -117,8 +117,9 @@ const asShares = (weights) => {
 }
 const ranked = (weights, count) => [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, count)
 
-// The mean over heads (head 0) or a single one (1 ..) of tensor[head][row].
+// The mean over heads (head 0) or a single one (1 ..) of tensor[head][row]; null where there is no such attention.
 function pooled(tensor, head, row) {
+  if (!tensor) return null
   if (head > 0) return tensor[head - 1][row]
   return tensor[0][row].map((_, i) => tensor.reduce((sum, one) => sum + one[row][i], 0) / tensor.length)
 }
@@ -128,6 +129,7 @@ const headNames = (count) => ["Mean of heads", ...Array.from({ length: count }, 
 function headPicker(count, choose) {
   const options = headNames(count).map((name, head) => make("option", { value: head }, name))
   const picker = make("select", { "aria-label": "Attention head", change: () => choose(+picker.value) }, ...options)
+  picker.hidden = count < 2 // nothing to choose
   return picker
 }
 
@@ -161,7 +163,8 @@ const chipRow = (label, words, scores, each) =>
     ),
   )
 
-// A line of a list: a picture if any, a name, a bar, the weight, and one number or text more.
+// A line of a list: a picture if any, a name, a bar, the weight, and one number or text more. Without a weight (null)
+// the bar is of that number.
 function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
   const more = last === undefined ? "" : typeof last === "string" ? last : signed(last, 3)
   return make(
@@ -169,8 +172,8 @@ function weightRow(name, weight, reach, last, { css = "", picture } = {}) {
     { class: `row ${picture ? "region" : "bare"} ${css}` },
     ...(picture ? [make("div", {}, picture)] : []),
     make("b", { title: name }, name),
-    make("i", { style: `--share: ${(100 * weight) / reach}%` }),
-    make("data", {}, percent(weight)),
+    make("i", { style: `--share: ${(100 * (weight ?? Math.max(0, last))) / reach}%` }),
+    make("data", {}, weight === null ? "" : percent(weight)),
     make("data", { class: last > 0.1 ? "falls" : "" }, more),
   )
 }
@@ -247,8 +250,8 @@ function displaySettings() {
 }
 
 // `data` has photo (a URL), alt, size, boxes and labels; `attributes` go to the element, `stage`.
-//   paint(weights, { marked, dashed, second, told, most }): the regions of most weight, the marked one in blue and a
-//     second in pink; told(i) is what the label of a region says of it, most what the right end of the legend means
+//   paint(weights, { marked, dashed, second, told, most }): the regions of most weight (null: none is coloured), the
+//     marked one in blue and a second in pink; told(i) is what the label of a region says of it, most what the right end of the legend means
 //   paintSmall(canvases, lines): one small copy for each line of weights
 //   at(event): the regions there, smallest first; among equals the one whose centre is nearest
 //   crop(i, size): a small picture of a region; legend: what the colours mean
@@ -314,7 +317,11 @@ function photograph(data, attributes = {}) {
   }
 
   const lifts = (weights) =>
-    view.heat === "boxes" ? fill(weights) : spread(weights).map((v, i) => (even[i] ? v / even[i] : 0))
+    !weights
+      ? new Float64Array(COLUMNS * rows).fill(1)
+      : view.heat === "boxes"
+        ? fill(weights)
+        : spread(weights).map((v, i) => (even[i] ? v / even[i] : 0))
   const reachOf = (lift) => Math.max(1, Math.log2(Math.max(...lift)))
   function paintHeat(at, lift, reach) {
     const ramp = PALETTES[view.palette],
@@ -384,9 +391,12 @@ function photograph(data, attributes = {}) {
     svg.replaceChildren()
     tags.replaceChildren()
     const taken = [],
-      reach = Math.max(...weights)
-    const others = top(weights).filter((i) => i !== marked && i !== second)
-    const named = (i) => (data.labels[i] ? `${data.labels[i]} ` : "") + (told ? told(i) : percent(weights[i]))
+      reach = weights && Math.max(...weights)
+    const others = weights ? top(weights).filter((i) => i !== marked && i !== second) : []
+    const named = (i) =>
+      !weights
+        ? `${i + 1} ${data.labels[i] ?? ""}`.trim()
+        : (data.labels[i] ? `${data.labels[i]} ` : "") + (told ? told(i) : percent(weights[i]))
     for (const i of [...others].reverse())
       outline(i, "#fff", 1 + 3 * (weights[i] / reach), 0.4 + 0.6 * (weights[i] / reach))
     if (second !== null) outline(second, SECOND, 4, 1)
@@ -439,6 +449,7 @@ function photograph(data, attributes = {}) {
     const lift = lifts(weights),
       reach = reachOf(lift)
     paintHeat(canvas, lift, reach)
+    legend.hidden = !weights
     const ramp = PALETTES[view.palette].map((c) => `rgb(${c})`).join(", ")
     scale.style.background = `linear-gradient(90deg, #222, #aaa 33%, ${ramp})`
     right.textContent = marks.most ?? `${times(2 ** reach)} the even share, which the mark shows`

@@ -105,7 +105,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   const kinds = make(
     "div",
     { class: "tabs", role: "group", "aria-label": "What to take away" },
-    ...["regions", ...(scene.read ? ["attributes"] : [])].map((kind) =>
+    ...["regions", ...(scene.reads ? ["attributes"] : [])].map((kind) =>
       make(
         "button",
         {
@@ -177,8 +177,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       make("div", {}, make("h2", {}, "Take away the most attended", kinds), sliderLabel, slider, curve, told),
       make("div", {}, listTitle, minis, chips, note),
     ),
-    make("label", {}, "Add an attribute", word),
-    more,
+    ...(scene.reads ? [make("label", {}, "Add an attribute", word), more] : []),
   )
 
   // ---- what is in view
@@ -233,13 +232,16 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       })
     if (drag?.length === 2) box("drag", drag.flat())
     else if (hovered !== null) for (const kind of ["edge", "mark"]) box(kind, scene.boxes[hovered])
-    const weights = scene.fine[step]
+    const weights = scene.fine?.[step]
     readout.textContent =
       drag?.length === 2
         ? `${within(drag).length} regions have their centres here.`
         : hovered === null
           ? `${regions.size} of ${N} regions and ${attributes.size} of ${scene.attributes.length} attributes are struck out.`
-          : `Region ${hovered + 1}, ${scene.names[hovered]}: ${percent(weights[hovered])} of the attention of ${chosen()}, ${(weights[hovered] * N).toFixed(1)}× the even share` +
+          : `Region ${hovered + 1}, ${scene.names[hovered]}` +
+            (weights
+              ? `: ${percent(weights[hovered])} of the attention of ${chosen()}, ${(weights[hovered] * N).toFixed(1)}× the even share`
+              : "") +
             (regions.has(hovered)
               ? "; struck out, click or Enter puts it back."
               : `; ${without(scene.region_falls[step]?.[hovered], chosen())}, ${without(scene.region_falls[hovered], "the caption")}.`)
@@ -260,7 +262,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
         ? found.words.flatMap((text, t) => [make("span", found.differs[t] ? { class: "differs" } : {}, text), " "])
         : ["Strike out a region or an attribute, or add one, to see."]),
     )
-    then.paint(found ? found.fine[step] : scene.fine[step])
+    then.paint((found ?? scene).fine?.[step] ?? null)
     drawStruck(layers[1])
     const own = scene.log_probabilities[step],
       other = found ? found.log_probabilities[step] : own
@@ -282,6 +284,9 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       : k === null
         ? `${set().size} of ${count} ${over} are taken away, as you chose`
         : `Taken away: the ${k} most attended of ${count} ${over}`
+    const attends = over === "regions" ? scene.fine : scene.read
+    for (const part of [slider, curve]) part.hidden = !attends
+    if (!attends) told.textContent = `${data.title} attends to no ${over}: strike them out one by one.`
     if (!found) {
       curve.classList.add("late")
       return
@@ -326,7 +331,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
           : `Without the ${k} most attended log p of ${chosen()} is ${signed(most[k])}; without the ${k} least attended ${signed(least[k])}.`
   }
   function draw() {
-    const weights = scene.fine[step],
+    const weights = scene.fine?.[step] ?? null,
       falls = scene.region_falls[step],
       readings = scene.read?.[step]
     pressOnly(words, step)
@@ -335,21 +340,26 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     drawPointed()
     drawChanged()
     drawCurve()
-    const reach = Math.max(...weights)
+    const reach = weights && Math.max(...weights)
     ;[...minis.children].forEach((button, i) => {
       button.setAttribute("aria-pressed", regions.has(i))
-      button.style.setProperty("--share", `${(100 * weights[i]) / reach}%`)
+      button.style.setProperty("--share", weights ? `${(100 * weights[i]) / reach}%` : "0%")
       const [share, fall] = button.querySelectorAll("small")
-      share.textContent = percent(weights[i])
+      share.textContent = weights ? percent(weights[i]) : ""
       fall.textContent = signed(falls?.[i], 3)
-      button.title = `${i + 1}: ${scene.names[i]}; attention ${percent(weights[i])}; ${without(falls?.[i], chosen())}`
+      const attended = weights ? `attention ${percent(weights[i])}; ` : ""
+      button.title = `${i + 1}: ${scene.names[i]}; ${attended}${without(falls?.[i], chosen())}`
     })
     for (const part of [minis, note]) part.hidden = over !== "regions"
     chips.hidden = over === "regions"
     listTitle.textContent =
       over === "regions"
-        ? `Regions: attention of ${chosen()}, and its fall of log p without each`
-        : `Attributes: attention of ${chosen()} to each`
+        ? weights
+          ? `Regions: attention of ${chosen()}, and its fall of log p without each`
+          : `Regions: the fall of log p of ${chosen()} without each`
+        : readings
+          ? `Attributes: attention of ${chosen()} to each`
+          : "Attributes, with their probability; this captioner attends to none"
     ;[...chips.children].forEach((button, m) => {
       button.setAttribute("aria-pressed", attributes.has(m))
       button.querySelector("small").textContent = percent(readings?.[m] ?? scene.scores[m])

@@ -41,7 +41,7 @@ def removal(
     edit: Edit,
     after: After | None,
     view: tuple[int, int],
-    curve: tuple[Over, Deletion],
+    curve: tuple[Over, Deletion] | None,
     on_edit: Callable[[], None],
     on_choice: Callable[[], None],
 ) -> None:
@@ -50,9 +50,9 @@ def removal(
 
     Args:
         title: of the captioner. `after`: None before a change, or when nothing is left. `view`: the word and the head.
-        curve: what becomes of that word as these are taken away.
+        curve: what becomes of that word as these are taken away; None of a captioner without attention.
     """
-    (step, head), (over, deletion) = view, curve
+    step, head = view
     struck = [m for m, word in enumerate(trace.attributes) if word in edit.attributes]
     data = {
         "drawn": f"{trace.digest}-{photograph.key}-{STARTS.get()}",
@@ -63,37 +63,43 @@ def removal(
         "most": ADDED,
         "longest": LONGEST,
         "start": beginning(step, head),
-        "over": over,
+        "over": curve[0] if curve else "regions",
         "regions": edit.regions,
         "struck": struck,
         "added": edit.added,
         "made": MADE.get(),
         "after": after and changed(trace, edit, after),
-        "curve": {
-            "step": step,
-            "over": over,
-            "order": deletion.order,
-            "most_first": rounded(deletion.most_first),
-            "least_first": rounded(deletion.least_first),
-        },
+        "curve": curve and drawn_of(step, *curve),
     }
     _removal(key=REMOVAL.name, data=data, on_edit_change=on_edit, on_choice_change=on_choice)
 
 
+def drawn_of(step: int, over: Over, deletion: Deletion) -> dict[str, Any]:
+    """What is drawn of a curve."""
+    return {
+        "step": step,
+        "over": over,
+        "order": deletion.order,
+        "most_first": rounded(deletion.most_first),
+        "least_first": rounded(deletion.least_first),
+    }
+
+
 def changed(trace: Trace, edit: Edit, after: After) -> dict[str, Any]:
     """The caption of the changed scene, and every word of the first one there: its log p, and its attention to each
-    region, 0 to those struck out."""
+    region, where it attends to them, 0 to those struck out."""
     pairs = align(trace.words, after.said.words)
     kept = [i for i in range(len(trace.boxes)) if i not in edit.regions]
-    fine = np.zeros((len(trace.words), len(trace.boxes)))
-    fine[:, kept] = looked(after.replayed)
+    fine, seen = np.zeros((len(trace.words), len(trace.boxes))), looked(after.replayed)
+    if seen is not None:
+        fine[:, kept] = seen
     return {
         "words": [spoken(word) for word in after.said.words[:-1]] or ["(no word)"],
         "differs": pairs.right_differs,
         "same": trace.words == after.said.words,
         "total": round(float(after.said.log_probabilities.sum()), 3),
         "log_probabilities": rounded(after.replayed.log_probabilities),
-        "fine": rounded(fine),
+        "fine": None if seen is None else rounded(fine),
     }
 
 
@@ -109,8 +115,9 @@ def payload(trace: Trace) -> dict[str, Any]:
     weights = {sense.kind: rounded(sense.weights) for sense in senses(trace)}
     return caption_of(trace) | {
         "total": round(float(trace.log_probabilities.sum()), 3),
-        "fine": weights["region"],
+        "fine": weights.get("region"),
         "read": weights.get("attribute"),
+        "reads": any(f.over == "attributes" for f in trace.functions),
         "falls_of_caption": _summed(trace.attribute_falls),
     }
 
@@ -142,8 +149,10 @@ def taken(trace: Trace) -> Edit | None:
     return None
 
 
-def taken_away(trace: Trace) -> Over:
-    """Of what the browser asks for the curve: regions, unless attributes were chosen and the captioner reads them."""
+def taken_away(trace: Trace) -> Over | None:
+    """Of what the browser asks for the curve: of what the captioner attends to, regions unless attributes were chosen;
+    None where it attends to nothing."""
     sent = (REMOVAL.get() or {}).get("choice")
     wanted = isinstance(sent, dict) and sent.get("over") == "attributes"
-    return "attributes" if wanted and feeding(trace.functions, "attributes") else "regions"
+    kinds: tuple[Over, ...] = ("attributes", "regions") if wanted else ("regions", "attributes")
+    return next((over for over in kinds if feeding(trace.functions, over)), None)

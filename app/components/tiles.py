@@ -18,8 +18,8 @@ def tiles(shown: Sequence[dict[str, Any]]) -> str | None:
     return _tiles(key="tiles", data={"tiles": shown}, on_opened_change=lambda: None).opened
 
 
-def tile(entry: Entry, record: Record | None, notes: Sequence[str]) -> dict[str, Any]:
-    """A photograph, its captions and lines of small print.
+def tile(entry: Entry, record: Record | None, by: tuple[str, str], notes: Sequence[str]) -> dict[str, Any]:
+    """A photograph, its captions `by` two captioners and lines of small print.
 
     Raises:
         GliedError: the file is damaged.
@@ -30,19 +30,19 @@ def tile(entry: Entry, record: Record | None, notes: Sequence[str]) -> dict[str,
         "alt": entry.alt,
         "photo": thumbnail(entry, SIDE),
         "badge": "Unlike what they learned from: expect a guess" if record and record.unlike else "",
-        "captions": _captions(record) if record else [],
+        "captions": _captions(record, by) if record else [],
         "notes": notes,
     }
 
 
-def _captions(record: Record) -> list[dict]:
+def _captions(record: Record, by: tuple[str, str]) -> list[dict]:
     """One line a captioner, its words and which of them the other does not share; one for both where they agree."""
     if not record.differs:
-        return [_line("GLIED and Base", record.glied.words, [False] * len(record.glied.words))]
-    pairs = align(record.glied.words, record.base.words)
+        return [_line(" and ".join(dict.fromkeys(by)), record.first.words, [False] * len(record.first.words))]
+    pairs = align(record.first.words, record.second.words)
     return [
-        _line("GLIED", record.glied.words, pairs.left_differs),
-        _line("Base", record.base.words, pairs.right_differs),
+        _line(by[0], record.first.words, pairs.left_differs),
+        _line(by[1], record.second.words, pairs.right_differs),
     ]
 
 

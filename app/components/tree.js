@@ -247,6 +247,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const list = (css, ...rows) => make("div", { class: `list ${css}` }, ...rows)
 
   function drawRegions(node) {
+    if (!data.fine) return ""
     const fine = data.fine[node.outlook],
       coarse = data.coarse?.[node.outlook],
       falls = node.best ? data.region_falls[node.step] : null
@@ -322,7 +323,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
       following = sentence(before(node))
     const [moved, gained, lost] = data.revisits?.[row] ?? [0, null, null]
     global?.paint(data.coarse[row], { marked: lost })
-    local.paint(data.fine[row], { marked: gained })
+    local.paint(data.fine?.[row] ?? null, { marked: gained })
     title.textContent = `“${said(node.word)}”`
     facts.textContent = `${fate(node)}, probability ${percent(node.p)} after ${following}; log p so far ${signed(node.total)}`
     deed.replaceChildren(

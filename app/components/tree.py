@@ -77,7 +77,6 @@ def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
     assert outlook
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
-    assert fine
     found: dict[str, Any] = regions_of(trace) | {
         "trace": trace.digest,
         "nodes": [[n.parent, n.step, n.word, round(n.total, 4), round(n.own, 4), n.status, n.outlook] for n in nodes],
@@ -89,15 +88,15 @@ def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
         "region_falls": rounded(trace.region_falls),
         "attribute_falls": rounded(trace.attribute_falls),
     }
-    regions = pooled(outlook.attention[fine.name], head)
+    regions = pooled(outlook.attention[fine.name], head) if fine else None
     seen: dict[str, Any] = {
         "head": head,
-        "fine": rounded(regions),
+        "fine": None if regions is None else rounded(regions),
         "read": rounded(pooled(outlook.attention[read.name], head)) if read else None,
         "coarse": None,
         "revisits": None,
     }
-    if coarse and coarse != fine:
+    if coarse and coarse != fine and regions is not None:
         groups = pooled(outlook.attention[coarse.name], head)
         moved, gained, lost = revisits(groups, regions)
         seen["coarse"] = rounded(groups)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.engine.engine import Engine, Question, Reading
 from app.photographs.photograph import Photograph
+from glied.errors import GliedError
 from glied.traces import Trace
 
 
@@ -23,6 +24,14 @@ def _engine(folder: Path) -> Engine:
 def engine() -> Engine:
     """The engine of this process; loads it the first time."""
     return _engine(Path(os.environ.get("GLIED_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints"))
+
+
+def name_here(checkpoint: str) -> str | None:
+    """What the captioner of this digest is called here; None if it is none of ours, or none runs here."""
+    try:
+        return engine().name_of(checkpoint)
+    except GliedError:
+        return None
 
 
 def least_sure() -> float:

@@ -14,6 +14,7 @@ from app.photographs.gallery import Entry, entries, folder, read_entry
 from glied.captions import Caption
 from glied.errors import GliedError
 
+KEPT = 4  # pairs of captioners whose captions are kept, the oldest forgotten first
 SURE = 0.1  # attributes less probable than this are forgotten
 
 
@@ -22,18 +23,18 @@ class Record:
     """What is known of a photograph.
 
     Attributes:
-        glied, base: the captions of the best GLIED and of its Base.
+        first, second: the captions of the two captioners that were asked.
         attributes: word -> its probability, the most probable first, of the others none below SURE.
     """
 
-    glied: Caption
-    base: Caption
+    first: Caption
+    second: Caption
     attributes: Mapping[str, float]
 
     @property
     def differs(self) -> bool:
-        """Whether Base and GLIED use different words."""
-        return self.glied.words != self.base.words
+        """Whether the two use different words."""
+        return self.first.words != self.second.words
 
     @property
     def unlike(self) -> bool:
@@ -42,20 +43,20 @@ class Record:
 
     @property
     def confidence(self) -> float:
-        """Mean log-probability of a word of GLIED's caption, its end counted as one."""
-        return self.glied.log_probability / (len(self.glied.words) + 1)
+        """Mean log-probability of a word of the first's caption, its end counted as one."""
+        return self.first.log_probability / (len(self.first.words) + 1)
 
 
 class Catalogue:
-    """Asks the engine about one photograph after another, so that a person waits for one of them at most.
+    """Asks two captioners about one photograph after another, so that a person waits for one of them at most.
 
     Attributes:
-        records: what was found; of a photograph that could not be read, the reason.
+        pair: the two captioners. `records`: what was found; of a photograph that could not be read, the reason.
         wanted: the photographs that somebody looks at, whose turn comes first.
     """
 
-    def __init__(self, engine: Engine, gallery: Sequence[Entry]) -> None:
-        self.engine, self.gallery = engine, gallery
+    def __init__(self, engine: Engine, gallery: Sequence[Entry], pair: tuple[str, str]) -> None:
+        self.engine, self.gallery, self.pair = engine, gallery, pair
         self.records: dict[Entry, Record | str] = {}
         self.wanted: Sequence[Entry] = ()
         self.stopped = threading.Event()
@@ -85,31 +86,32 @@ class Catalogue:
                 self.records[entry] = f"It could not be read ({type(error).__name__})."
 
     def _read(self, entry: Entry) -> Record:
-        (glied, base), found = self.engine.skim(read_entry(entry), next(iter(self.engine.pairs.values())))
+        (first, second), found = self.engine.skim(read_entry(entry), self.pair)
         scores = dict(zip(found.words, found.scores.tolist(), strict=True))
         least = min(SURE, max(scores.values()))
-        return Record(glied, base, {word: score for word, score in scores.items() if score >= least})
+        return Record(first, second, {word: score for word, score in scores.items() if score >= least})
 
 
-@st.cache_resource(show_spinner=False, max_entries=1, on_release=Catalogue.stop)
-def _catalogue(_engine: Engine, digests: tuple[str, ...], folder: str | None) -> Catalogue:
-    started = Catalogue(_engine, entries(folder)[0])
+@st.cache_resource(show_spinner=False, max_entries=KEPT, on_release=Catalogue.stop)
+def _catalogue(_engine: Engine, pair: tuple[str, str], digests: tuple[str, ...], folder: str | None) -> Catalogue:
+    started = Catalogue(_engine, entries(folder)[0], pair)
     started.start()
     return started
 
 
-def catalogue() -> Catalogue:
-    """The catalogue of this process; the first call starts it."""
-    return _catalogue(engine(), tuple(model.digest for model in engine().models.values()), folder())
+def catalogue(pair: tuple[str, str]) -> Catalogue:
+    """The catalogue of two captioners in this process; the first call starts it."""
+    return _catalogue(engine(), pair, tuple(engine().models[name].digest for name in pair), folder())
 
 
-def gains() -> dict[str, float]:
-    """Photograph -> CIDEr of GLIED's caption minus that of Base's, times 100, where both have a report of it."""
+def gains(pair: tuple[str, str]) -> dict[str, float]:
+    """Photograph -> CIDEr of the first's caption minus that of the second's, times 100, where both have a report of
+    it."""
     return {
-        id: 100 * (glied[id]["CIDEr"] - base[id]["CIDEr"])
-        for glied, base in comparable(*next(iter(engine().pairs.values())))
-        for id in glied
-        if "CIDEr" in glied[id] and "CIDEr" in base[id]
+        id: 100 * (first[id]["CIDEr"] - second[id]["CIDEr"])
+        for first, second in comparable(*pair)
+        for id in first
+        if "CIDEr" in first[id] and "CIDEr" in second[id]
     }
 
 
@@ -120,6 +122,6 @@ def terms(text: str) -> list[str]:
 
 def matches(query: str, entry: Entry, record: Record | None) -> bool:
     """Whether each word of the query begins a word of the title, of a caption or of an attribute."""
-    texts = [entry.title, record.glied.text, record.base.text, *record.attributes] if record else [entry.title]
+    texts = [entry.title, record.first.text, record.second.text, *record.attributes] if record else [entry.title]
     words = terms(" ".join(texts))
     return all(any(word.startswith(term) for word in words) for term in terms(query))

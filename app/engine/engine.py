@@ -1,9 +1,9 @@
-"""The one engine: both captioners behind one worker, so that photographs wait their turn. torch stops here."""
+"""The one engine: all captioners behind one worker, so that photographs wait their turn. torch stops here."""
 
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from app.photographs.photograph import Photograph
 from glied.attributes import find_scene
 from glied.captions import Caption, Decoded, DecodeOptions
-from glied.checkpoint import load_attribute_detector, load_pair
+from glied.checkpoint import Card, Checkpoint, check_pair, load, load_attribute_detector, read_card
 from glied.data.features import open_cached
 from glied.decode import caption
 from glied.errors import GliedError
@@ -25,11 +25,16 @@ from glied.scene import AS_IT_IS, Attributes, Edit, Scene
 from glied.states import States
 from glied.traces import Deletion, Outlook, Trace
 
-PAIRS = {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")}  # self-critical training
-FILES = ("glied.safetensors", "base.safetensors", "attributes.safetensors")
+PAIRS = (
+    ("glied-rl", "base-rl"),
+    ("glied", "base"),
+)  # what pages show at first: after self-critical training, or before
+FIRST = ("GLIED", "Base")
+DETECTORS = ("attributes.safetensors", "detector.safetensors")
 BEAM = 3
 KEPT = 256  # answers in memory, the oldest forgotten first: about 0.2 MB each
 SCENES = 64  # photographs whose regions are in memory: about 0.5 MB each
+LOADED = 8  # captioners whose weights are in memory: about 30 MB each
 WAITING = 12  # questions in the queue
 
 
@@ -62,39 +67,80 @@ class Reading:
 
 
 class Engine:
-    """Loads the checkpoints of a folder; answers from memory where it can, else in turn."""
+    """Knows the checkpoints of a folder; answers from memory where it can, else in turn.
+
+    Attributes:
+        models: file without its ending -> what it says of its captioner, in the order of `titles`.
+        refused: a sentence for each checkpoint of the folder that cannot be used.
+        pairs: GLIED and its Base, those that pages show at first before others.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        missing = [name for name in FILES if not (folder / name).is_file()]
-        if missing:
-            raise GliedError(
-                f"Expected {', '.join(FILES)} in the folder {folder.name}/, {', '.join(missing)} missing; "
-                "fetch the repository's checkpoints, or train them with `python -m glied train`."
-            )
         detector = folder / "attributes.safetensors"
-        self.pairs = {
-            title: pair
-            for title, pair in PAIRS.items()
-            if all((folder / f"{name}.safetensors").is_file() for name in pair)
-        }
-        names = [name for pair in self.pairs.values() for name in pair]
-        self.models = {name: load_pair(folder / f"{name}.safetensors", detector)[0] for name in names}
+        captioners = sorted(
+            file
+            for file in folder.glob("*.safetensors")
+            if file.name not in DETECTORS and not file.name.endswith(".states.safetensors")
+        )
+        if not (captioners and detector.is_file()):
+            missing = "no captioner is" if detector.is_file() else "attributes.safetensors is not"
+            raise GliedError(
+                "Expected attributes.safetensors and captioners such as glied.safetensors and base.safetensors in the "
+                f"folder {folder.name}/, {missing} there; fetch the repository's checkpoints, or train them with "
+                "`python -m glied train`."
+            )
         self.detector, self.detector_card = load_attribute_detector(detector)
+        found, self.refused = self._read_cards(captioners, detector)
+        if not found:
+            raise GliedError(" ".join(self.refused))
+        self.titles = entitle(found)
+        self.models = {name: found[name] for name in self.titles}
+        self.pairs = [pair for pair in PAIRS if set(pair) <= found.keys()]
         cache = Path(os.environ.get("GLIED_CACHE") or Path(__file__).parents[2] / "cache")
-        self.source = open_cached(self.models["glied"].source, cache)
+        self.source = open_cached(self.detector.source, cache)
         self.worker = ThreadPoolExecutor(1, "engine")
         self.results: OrderedDict[tuple, Future] = OrderedDict()
         self.lock = threading.Lock()
         self.scenes: OrderedDict[str, Scene] = OrderedDict()  # the worker's own
+        self.loaded: OrderedDict[str, Checkpoint] = OrderedDict()  # likewise
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 
+    def _read_cards(self, captioners: Sequence[Path], detector: Path) -> tuple[dict[str, Card], list[str]]:
+        found, refused = {}, []
+        for file in captioners:
+            try:
+                card = read_card(file)
+                check_pair(card, file, self.detector, self.detector_card["digest"], detector)
+            except GliedError as error:
+                why = str(error).replace(f"{self.folder}{os.sep}", "")  # everybody may read it
+                refused.append(f"{file.name} is left out: {why[0].lower()}{why[1:]}")
+            else:
+                found[file.name.removesuffix(".safetensors")] = card
+        return found, refused
+
     @property
-    def titles(self) -> dict[str, str]:
-        """What each captioner is called, the best first."""
-        names = [(name, i, title) for title, pair in self.pairs.items() for i, name in enumerate(pair)]
-        best = next(iter(self.pairs))
-        return {name: ("GLIED", "Base")[i] + ("" if title == best else f" {title}") for name, i, title in names}
+    def pair(self) -> tuple[str, str]:
+        """GLIED and Base, after self-critical training where such are there; without them the first two captioners, or
+        the only one twice."""
+        names = [*self.models]
+        return self.pairs[0] if self.pairs else (names[0], names[min(1, len(names) - 1)])
+
+    def load(self, model: str) -> Checkpoint:
+        """A captioner with its weights; LOADED of them stay in memory.
+
+        Raises:
+            GliedError: its weights are damaged, or its file was changed since the app began.
+        """
+        if model not in self.loaded:
+            checkpoint = load(self.folder / f"{model}.safetensors")
+            if checkpoint.digest != self.models[model].digest:
+                raise GliedError(f"The file {model}.safetensors has changed since the app began; start the app again.")
+            self.loaded[model] = checkpoint
+            if len(self.loaded) > LOADED:
+                self.loaded.popitem(last=False)
+        self.loaded.move_to_end(model)
+        return self.loaded[model]
 
     def name_of(self, checkpoint: str) -> str | None:
         """What the captioner of this digest is called here; None if it is none of ours."""
@@ -115,21 +161,19 @@ class Engine:
         """`glied.replay.log_p_when_even` of a photograph."""
         key = (photograph.key, self.models[model].digest, "even", words, candidates)
         return self._ask(
-            key, lambda: log_p_when_even(self.models[model], self._scene(photograph), words, candidates), WAITING
+            key, lambda: log_p_when_even(self.load(model), self._scene(photograph), words, candidates), WAITING
         )
 
     def deletion(self, photograph: Photograph, model: str, words: tuple[str, ...], step: int, over: Over) -> Deletion:
         """`glied.replay.take_away` of a photograph."""
         key = (photograph.key, self.models[model].digest, "deletion", words, step, over)
-        return self._ask(
-            key, lambda: take_away(self.models[model], self._scene(photograph), words, step, over), WAITING
-        )
+        return self._ask(key, lambda: take_away(self.load(model), self._scene(photograph), words, step, over), WAITING)
 
     def states(self, photograph: Photograph, model: str, words: tuple[str, ...], edit: Edit = AS_IT_IS) -> States:
         """The states of a captioner as it says these words of a photograph; from memory the second time."""
         key = (photograph.key, self.models[model].digest, "states", words, edit)
         return self._ask(
-            key, lambda: find_states(self.models[model], edit.apply(self._scene(photograph)), words), WAITING
+            key, lambda: find_states(self.load(model), edit.apply(self._scene(photograph)), words), WAITING
         )
 
     def skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
@@ -138,7 +182,7 @@ class Engine:
 
     def _skim(self, photograph: Photograph, models: Sequence[str]) -> tuple[list[Caption], Attributes]:
         scene = self.scenes.get(photograph.key) or find_scene(photograph.image, self.source, self.detector)
-        decoded = [caption(self.models[name], [scene], DecodeOptions(beam=BEAM))[0] for name in models]
+        decoded = [caption(self.load(name), [scene], DecodeOptions(beam=BEAM))[0] for name in models]
         return [found.captions[0] for found in decoded], scene.attributes
 
     def _ask(self, key: tuple, job: Callable[[], Any], most: int) -> Any:
@@ -154,7 +198,7 @@ class Engine:
         return future.result()
 
     def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
-        checkpoint, scene = self.models[model], question.edit.apply(self._scene(photograph))
+        checkpoint, scene = self.load(model), question.edit.apply(self._scene(photograph))
         if question.words is not None:
             return Reading(question, trace(checkpoint, scene, question.words, falls=question.falls), None, None)
         options = DecodeOptions(beam=question.beam, n_best=question.beam)
@@ -174,3 +218,17 @@ class Engine:
                 self.scenes.popitem(last=False)
         self.scenes.move_to_end(photograph.key)
         return self.scenes[photograph.key]
+
+
+def entitle(cards: Mapping[str, Card]) -> dict[str, str]:
+    """What each captioner is called, those of one kind together: GLIED, Base, then the others by name. Of one kind that
+    after self-critical training (NAME-rl) comes first; a file with a name of its own is called by it."""
+    titles, places = {}, {}
+    for name, card in cards.items():
+        architecture, kind = card.config.architecture, card.title
+        usual = name.removesuffix("-rl") == architecture
+        before = name == architecture and f"{name}-rl" in cards
+        titles[name] = f"{kind} before RL" if before else kind if usual else f"{kind}: {name}"
+        first = FIRST.index(kind) if kind in FIRST else len(FIRST)
+        places[name] = first, kind.lower(), not usual, before, name
+    return {name: titles[name] for name in sorted(titles, key=places.__getitem__)}

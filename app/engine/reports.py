@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.scores import alike
-from app.engine.ask import engine
+from app.engine.ask import engine, name_here
 from glied.errors import GliedError
 from glied.evaluation.report import read_report
 
@@ -46,10 +46,12 @@ def comparable(left: str, right: str) -> list[tuple[Images, Images]]:
 def reported_key_shares(checkpoint: str) -> tuple[str, dict[str, float]]:
     """The mean key share of each attention function of the captioner of this digest, over the first data set and split
     whose report has them, and which that is; empty where none has."""
-    running = engine()
-    names = [name for name, each in running.models.items() if each.digest == checkpoint]
-    for title, kind in report_files(running.folder).items() if names else ():
-        report = report_or_why(running.folder, names[0], kind)
+    name = name_here(checkpoint)
+    if name is None:
+        return "", {}
+    folder = engine().folder
+    for title, kind in report_files(folder).items():
+        report = report_or_why(folder, name, kind)
         shares = {} if isinstance(report, str) else report.get("grounding", {}).get("key_share", {})
         if shares:
             return title, {function: mean["mean"] for function, mean in shares.items()}
@@ -82,6 +84,6 @@ def report_or_why(folder: Path, name: str, kind: str = "") -> Mapping[str, Any] 
     return report
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _read(file: Path, _changed: int) -> Mapping[str, Any]:
     return read_report(file)

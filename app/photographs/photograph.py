@@ -38,10 +38,11 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Shared:
-    """A trace that came as a file, and the photograph that it is of."""
+    """A trace that came as a file, the photograph that it is of, and what the file was called."""
 
     trace: Trace
     photograph: Photograph
+    name: str
 
 
 def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:

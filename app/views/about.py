@@ -8,6 +8,7 @@ from app.engine.ask import engine
 from app.engine.reports import reports
 from app.texts import plain
 from app.widgets.equations import draw_equation, fit_equations
+from app.widgets.pick import say_refused
 from glied.regions.detector import Detector
 
 PARTS = {
@@ -60,7 +61,7 @@ def draw_card(title: str, facts: dict) -> None:
 
 def draw_measured() -> None:
     """How often attention was found to point at the object, where the reports of the best pair say."""
-    best = next(iter(engine().pairs.values()))
+    best = engine().pair
     found = {name: report for name, report in reports(engine().folder).items() if name in best}
     grounded = {engine().titles[n]: report["grounding"] for n, report in found.items() if "grounding" in report}
     table = scores.pointing_table(grounded, "human")
@@ -80,7 +81,8 @@ st.title("What you are looking at")
 st.markdown(
     "A captioner reads a photograph as **regions** and **attributes** (words found in it) and writes one word after "
     "another. **Base** attends to both directly. **GLIED** (*Exploring and Distilling Cross-Modal Information for "
-    "Image Captioning*, IJCAI 2019) first distils them."
+    "Image Captioning*, IJCAI 2019) first distils them. Others attend to regions alone, to attributes alone, or to "
+    "nothing; each page says what the captioner in view lacks."
 )
 st.page_link("views/how.py", label="The way of one word through either, step by step", icon=":material/schema:")
 st.header("What attention does not tell")
@@ -110,8 +112,10 @@ st.header("The checkpoints")
 running = engine()
 for name, title in running.titles.items():
     model = running.models[name]
-    facts = {"digest": model.digest, "regions": model.source, "words": len(model.vocabulary), **model.provenance}
-    draw_card(title, facts)
+    attends = "; ".join(function.title for function in model.functions) or "no attention"
+    facts = {"digest": model.digest, "regions": model.source, "words": len(model.vocabulary), "attends to": attends}
+    draw_card(title, facts | model.provenance)
+say_refused()
 draw_card(
     "Attribute detector",
     {"regions": running.source.name, "words": len(running.detector.words), **running.detector_card},

@@ -36,7 +36,7 @@ from app.widgets.pick import (
     show_credit,
 )
 from glied.errors import GliedError
-from glied.functions import find
+from glied.functions import find, lacking
 from glied.traces import Trace
 from glied.vocabulary import SPECIAL, tokenize
 
@@ -104,8 +104,8 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         max_selections=ASKED,
         select_all=False,
         placeholder="Any word, whether the caption says it or not",
-        help="The query of a collocation is the input word with its position (the preset `context` leaves that out), "
-        "nothing else: a word is asked as the first word of a caption.",
+        help="The query of a collocation is the input word (in GLIED with its position, which the preset `context` "
+        "leaves out), nothing else: a word is asked as the first word of a caption.",
     )
     words = [word for text in given for word in ([text] if text in vocabulary.ids else tokenize(text) or [text])]
     known = [word for word in dict.fromkeys(words) if word in vocabulary and word not in SPECIAL]
@@ -148,16 +148,19 @@ with st.container(horizontal=True, vertical_alignment="center"):
     photograph = None if scope == SCOPES[1] else pick_photograph()
     model = pick_model()
 st.caption(
-    "Before a word is said, the word **before** it, the pivot, calls up attributes that go with it (GLIED Eq. (10)). "
+    "Before a word is said, the word **before** it, the pivot, calls up attributes that go with it (GLIED: Eq. (10)). "
     "**Lift** is its attention as a multiple of the even share: 1× is even, orange more, blue less. It is not "
     "symmetric: what “dog” gives “grass” is not what “grass” gives “dog”. It tells where the captioner read, not why "
     "it chose a word."
 )
-captioner = engine().models[model].model
+captioner = engine().models[model]
 if not find(captioner.functions, "attributes", "pivot"):
+    known = [
+        engine().titles[name] for name, card in engine().models.items() if "collocations" not in lacking(card.functions)
+    ]
     st.info(
-        f"{captioner.title} has no collocations: no word calls up attributes before the next is said. Choose GLIED to "
-        "see them.",
+        f"{plain(captioner.title)} has no collocations: no word calls up attributes before the next is said. "
+        + (f"Choose {plain(known[0])} to see them." if known else "No captioner here has them."),
         icon=":material/info:",
     )
 elif photograph:

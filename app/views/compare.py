@@ -1,4 +1,4 @@
-"""Compare: two captioners on the same photograph, or two photographs under the same captioner."""
+"""Compare: two captioners on the same photograph, two photographs under the same captioner, or two shared traces."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from functools import partial
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis.attention import looked, region_names, spoken
 from analysis.diff import (
@@ -26,64 +27,54 @@ from app.engine.engine import Question, Reading
 from app.engine.reports import comparable
 from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
-from app.state import CHOICE, LEFT, PAIR, RIGHT, SECOND, Key, choose, chosen, follow_address
+from app.state import CHOICE, PAIR, SECOND, choose, chosen, follow_address
 from app.texts import plain
 from app.widgets.export import draw_compare_export
-from app.widgets.pick import RL, forget_empty, pick_model, pick_one, pick_photograph, show_gallery, warn_of_unknown
+from app.widgets.pick import (
+    RL,
+    forget_empty,
+    lacks,
+    pick_model,
+    pick_one,
+    pick_photograph,
+    pick_two,
+    show_gallery,
+)
+from app.widgets.shared import pick_shared, take_shared
 from app.widgets.tables import as_written, show_table
 from glied.evaluation.report import COMPARED
 from glied.traces import Trace
 
+ICON = ":material/compare:"
 FALL = partial(signed, digits=3)
-KINDS = ("Two captioners", "Two photographs")
+KINDS = ("Two captioners", "Two photographs", "Two shared traces")
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two captions: whose it is, of which photograph, and what it is called."""
+    """One of the two captions: of which photograph, what it is called, and why it was said."""
 
-    model: str
     photograph: Photograph
     title: str
-    reading: Reading
+    trace: Trace
 
-    @property
-    def trace(self) -> Trace:
-        """Why it says so."""
-        return self.reading.trace
+
+@dataclass(frozen=True, eq=False)
+class Asked(Side):
+    """A side whose captioner runs here, and can be asked more."""
+
+    model: str
+    reading: Reading
 
     def replayed(self, words: Sequence[str]) -> Trace:
         """Other words, as this side reads them."""
         return traced(self.photograph, self.model, Question(words=tuple(words), falls=False)).trace
 
 
-def pick_sides() -> tuple[str, str]:
-    """Two captioners; at first Base and GLIED, both after self-critical training where such are there."""
-    glied, base, *_ = engine().titles
-    left = _pick(LEFT, base)
-    st.button("", icon=":material/swap_horiz:", key="swap", help="Swap left and right", on_click=_swap)
-    return left, _pick(RIGHT, glied)
-
-
-def _pick(side: Key[str | None], usual: str) -> str:
-    titles = engine().titles
-    warn_of_unknown(side.name)
-    chosen = st.selectbox(
-        f"The captioner on the {side.name}",
-        [usual, *(name for name in titles if name != usual)],
-        format_func=titles.__getitem__,
-        key=side.name,
-        bind="query-params",
-        label_visibility="collapsed",
-        width=150,
-    )
-    return chosen or usual  # an empty ?left=
-
-
-def _swap() -> None:
-    left, right = LEFT.get(), RIGHT.get()
-    LEFT.keep(right)
-    RIGHT.keep(left)
+def ask(photograph: Photograph, model: str, title: str) -> Asked:
+    """What a captioner says of a photograph, as one of the sides."""
+    reading = traced(photograph, model)
+    return Asked(photograph, title, reading.trace, model, reading)
 
 
 def pick_second(first: Photograph) -> Photograph:
@@ -127,10 +118,10 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
     first, second = ((side.title, side.photograph, side.trace) for side in (left, right))
     tables = {"The words that differ": partial(differences, left, right)}
     draw_compare_export(first, second, at, head, own is right, tables)
-    if captioners:
+    if captioners and isinstance(own, Asked) and isinstance(other, Asked):
         draw_moves(own, other, at)
     else:
-        st.markdown(_where_both_looked(own, other, at, head))
+        st.markdown(_where_both_looked(own, other, at, head, captioners))
 
 
 def _begin(left: Trace, right: Trace) -> None:
@@ -158,20 +149,19 @@ def _in_view(left: Side, right: Side, step: int) -> tuple[Side, Side, int]:
 
 
 def differences(left: Side, right: Side) -> pd.DataFrame:
-    """The words that differ, and their log-probabilities on both sides: see `difference_table`."""
-    return difference_table(
-        left.trace, right.trace, right.replayed(left.trace.words[:-1]), left.replayed(right.trace.words[:-1])
-    )
+    """The words that differ, and their log-probabilities on both sides, as far as these can be asked: see
+    `difference_table`."""
+    by_right = right.replayed(left.trace.words[:-1]) if isinstance(right, Asked) else None
+    by_left = left.replayed(right.trace.words[:-1]) if isinstance(left, Asked) else None
+    return difference_table(left.trace, right.trace, by_right, by_left)
 
 
 def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence]:
     """The words that differ, each in a sentence."""
 
     def said(word: str, own: float, other: float, elsewhere: str) -> Sentence:
-        return [
-            (word, True),
-            (f" ({percent(math.exp(own))}; {elsewhere} would with {percent(math.exp(other))})", False),
-        ]
+        would = "" if math.isnan(other) else f"; {elsewhere} would with {percent(math.exp(other))}"
+        return [(word, True), (f" ({percent(math.exp(own))}{would})", False)]
 
     sentences: list[Sentence] = []
     for row in table.itertuples():
@@ -189,7 +179,7 @@ def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence
     return sentences or [[(same, False)]]
 
 
-def draw_moves(own: Side, other: Side, step: int) -> None:
+def draw_moves(own: Asked, other: Asked, step: int) -> None:
     """Which attention function moves the word in view and its rival, in both captioners."""
     trace = own.trace
     words, before = rivals(trace, other.trace, step), trace.words[:step]
@@ -218,29 +208,34 @@ def draw_moves(own: Side, other: Side, step: int) -> None:
 
 def _moved(title: str, moves: pd.DataFrame, words: tuple[str, str]) -> str:
     found = strongest_move(moves, words)
+    if moves.empty:
+        return f"{plain(title)} has no attention function that could."
     if found is None or max(map(abs, found.changes)) < 0.005:
-        return f"No attention function of {title} moves either word."
+        return f"No attention function of {plain(title)} moves either word."
     for_, against = (plain(spoken(word)) for word in found.words)
     changes = [f"{'falls' if change < 0 else 'rises'} by {abs(change):.2f}" for change in found.changes]
     return (
-        f"{title}’s {found.name}, {plain(found.equation)}, speaks for **{for_}**: with even attention its log p "
+        f"{plain(title)}’s {found.name}, {plain(found.equation)}, speaks for **{for_}**: with even attention its log p "
         f"{changes[0]}, that of {against} {changes[1]}."
     )
 
 
-def _where_both_looked(own: Side, other: Side, step: int, head: int) -> str:
+def _where_both_looked(own: Side, other: Side, step: int, head: int, captioners: bool) -> str:
     """Which words both captions have, and where each looked most for the one in view."""
     pairs = align(own.trace.words, other.trace.words).left
     both = [w for w, at in zip(own.trace.words[:-1], pairs, strict=False) if at >= 0 and other.trace.words[at] == w]
     shared = ", ".join(f"“{plain(word)}”" for word in dict.fromkeys(both))
     sentences = f"Both captions say {shared}." if both else "The captions share no word."
     for side, at in ((own, step), (other, pairs[step])):
-        if at >= 0:
-            weights, names = looked(side.trace, head)[at], region_names(side.trace)
+        every = looked(side.trace, min(head, side.trace.heads))
+        if at >= 0 and every is not None:
+            weights, names = every[at], region_names(side.trace)
             top = int(weights.argmax())
+            where = f"In the caption of {plain(side.title)}" if captioners else f"On {plain(side.title)}"
+            word = plain(spoken(side.trace.words[at]))
             sentences += (
-                f" On {plain(side.title)}, “{plain(spoken(side.trace.words[at]))}” looked most at region {top + 1} "
-                f"({plain(names[top])}): {percent(weights[top])}, {times(weights[top] * len(weights))} the even share."
+                f" {where}, “{word}” looked most at region {top + 1} ({plain(names[top])}): {percent(weights[top])}, "
+                f"{times(weights[top] * len(weights))} the even share."
             )
     return sentences
 
@@ -257,10 +252,14 @@ def draw_differences(left: Side, right: Side, table: pd.DataFrame, verb: str) ->
         "right_own": f"its log p under {right.title}",
         "right_other": f"and under {left.title}",
     }
+    names = {
+        column: name for column, name in names.items() if column[-6:] != "_other" or not table[column].isna().all()
+    }
     with st.expander("The words that differ, as a table", icon=":material/table:"):
         st.caption(
-            "The probability of a word is the one after the words before it in its own caption, which both sides "
-            "replay. Where two captions have parted, those words differ as well."
+            "The probability of a word is the one after the words before it in its own caption"
+            + (", which both sides replay. " if "left_other" in names or "right_other" in names else ". ")
+            + "Where two captions have parted, those words differ as well."
         )
         st.dataframe(
             as_written(
@@ -297,6 +296,8 @@ def _draw_evidence(left: Side, right: Side) -> None:
         .reset_index("side")
         .rename(columns=names)
     )
+    if not {"region", "attribute"} & set(table):
+        return
     written = {n: percent if "attention" in column else FALL for column, n in names.items() if "_" in column}
     st.dataframe(
         as_written(table, written),
@@ -311,7 +312,7 @@ def _draw_evidence(left: Side, right: Side) -> None:
     )
 
 
-def draw_runners_up(left: Side, right: Side) -> None:
+def draw_runners_up(left: Asked, right: Asked) -> None:
     """The captions that beam search ended with."""
     place = st.expander("What the beam ended with", icon=":material/table:")
     for column, side in zip(place.columns(2, gap="large"), (left, right), strict=True):
@@ -337,7 +338,7 @@ def draw_runners_up(left: Side, right: Side) -> None:
     )
 
 
-def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None:
+def draw_human_captions(photograph: Photograph, left: Asked, right: Asked) -> None:
     """What people wrote, where the folder of photographs knows it, and how near both captions come to it."""
     written = human_captions(folder()).get(photograph.id, ())
     if not written:
@@ -366,35 +367,74 @@ def draw_human_captions(photograph: Photograph, left: Side, right: Side) -> None
     )
 
 
-show_gallery()
-titles = engine().titles
-with st.container(horizontal=True, vertical_alignment="center"):
-    photograph = pick_photograph()
-    kind = pick_one("Compare", KINDS, "kind", label_visibility="collapsed", bind="query-params")
-    captioners = kind == KINDS[0]
+def draw_asked(captioners: bool, row: DeltaGenerator) -> None:
+    """Two captioners on a photograph, or two photographs under a captioner; they are picked in the `row`."""
+    titles = engine().titles
+    with row:
+        photograph = pick_photograph()
+        if not captioners:
+            photographs = (photograph, pick_second(photograph))
+            models = (pick_model(),) * 2
     if captioners:
-        models = pick_sides()
+        best, other = engine().pair
+        with st.container(horizontal=True, vertical_alignment="center"):
+            models = pick_two((other, best))
         photographs = (photograph, photograph)
-    else:
-        photographs = (photograph, pick_second(photograph))
-        models = (pick_model(),) * 2
-if captioners and models[0] == models[1]:
-    st.info(f"Both sides are {titles[models[0]]}; choose another captioner on one of them.", icon=":material/compare:")
-    st.stop()
-left, right = (
-    Side(model, shown, titles[model] if captioners else shown.title, traced(shown, model))
-    for model, shown in zip(models, photographs, strict=True)
-)
-for side in (right,) if captioners else (left, right):
-    warn_if_unlike(side.trace)
-verb = "says" if captioners else "has"
-table = differences(left, right)
-draw_pair(left, right, told(table, left.title, right.title, verb), captioners)
-draw_differences(left, right, table, verb)
-draw_runners_up(left, right)
-if captioners:
-    draw_human_captions(photograph, left, right)
-st.caption(
-    "Underlined words differ. In brackets, the probability of a word after the words before it in its own caption, "
-    "which both sides replay." + (f" {RL}." if len(titles) > 2 and captioners else "")
-)
+    if captioners and models[0] == models[1]:
+        st.info(f"Both sides are {titles[models[0]]}; choose another captioner on one of them.", icon=ICON)
+        return
+    left, right = (
+        ask(shown, model, titles[model] if captioners else shown.title)
+        for model, shown in zip(models, photographs, strict=True)
+    )
+    for side in (right,) if captioners else (left, right):
+        warn_if_unlike(side.trace)
+    draw_sides(left, right, captioners)
+    draw_runners_up(left, right)
+    if captioners:
+        draw_human_captions(photograph, left, right)
+    st.caption(
+        "Underlined words differ. In brackets, the probability of a word after the words before it in its own caption, "
+        "which both sides replay." + (f" {RL}." if any("RL" in title for title in titles.values()) else "")
+    )
+
+
+def draw_shared() -> None:
+    """Two traces that came as files. No model runs."""
+    known = take_shared()
+    if len(known) < 2:
+        st.info("Open two shared traces to see them side by side.", icon=ICON)
+        return
+    one, other = pick_shared(known)
+    if one == other:
+        st.info("Both sides are the same trace; choose another on one of them.", icon=ICON)
+        return
+    left, right = (Side(known[name].photograph, name, known[name].trace) for name in (one, other))
+    if left.photograph != right.photograph:
+        st.info("These traces are of two photographs, or of two copies of one; each stands on its own.", icon=ICON)
+    draw_sides(left, right, True)
+    st.caption(
+        "Underlined words differ. In brackets, the probability of a word after the words before it in its own caption, "
+        "as the file says. Nothing was run again."
+    )
+
+
+def draw_sides(left: Side, right: Side, captioners: bool) -> None:
+    """Both captions, what differs, and what each lacks."""
+    table, verb = differences(left, right), "says" if captioners else "has"
+    lacking = [lacks(side.title, side.trace.functions, "attention to regions") for side in (left, right)]
+    if any(lacking) and captioners:
+        st.caption(" ".join(filter(None, lacking)))
+    draw_pair(left, right, told(table, left.title, right.title, verb), captioners)
+    draw_differences(left, right, table, verb)
+
+
+strip, row = st.container(), st.container(horizontal=True, vertical_alignment="center")
+with row:
+    kind = pick_one("Compare", KINDS, "kind", label_visibility="collapsed", bind="query-params")
+if kind == KINDS[2]:
+    draw_shared()
+else:
+    with strip:
+        show_gallery()
+    draw_asked(kind == KINDS[0], row)

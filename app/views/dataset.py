@@ -17,7 +17,7 @@ from app.panels.grounding import draw_grounding
 from app.photographs.gallery import MOST, entries, folder, human_captions, open_entry
 from app.state import POINT, SCATTER, choose_point, rows_of
 from app.texts import plain
-from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_pair, pick_report_set
+from app.widgets.pick import figure_config, pick_figure_file, pick_one, pick_report_set, pick_two
 from app.widgets.tables import as_written, offer_csv, show
 from glied.errors import GliedError
 
@@ -26,9 +26,8 @@ TRAINED = {"val_CIDEr": "Val CIDEr, beam 3", "loss": "Training loss", "reward": 
 BUSY = "Drawing samples of the photographs …"
 LISTED = 10  # wins, and losses
 LINES = 52  # pixels of a row in which a caption breaks into two lines
-WIDE = {name: st.column_config.TextColumn(width=250) for name in ("GLIED caption", "Base caption")}
-WIDE["difference"] = st.column_config.NumberColumn(width="small")
-WRITTEN = {"difference": partial(signed, digits=1)} | dict.fromkeys(("Base", "GLIED"), partial(decimal, digits=1))
+DIFFERENCE = {"difference": partial(signed, digits=1)}
+Both = Mapping[str, Report]  # title of each of two captioners -> its report
 
 
 @st.cache_data(max_entries=8, show_spinner=BUSY)
@@ -38,9 +37,9 @@ def score_table(stamps: tuple[str, ...], _reports: Mapping[str, Report]) -> pd.D
 
 
 @st.cache_data(max_entries=8, show_spinner=BUSY)
-def difference_table(stamps: tuple[str, str], _glied: Report, _base: Report) -> pd.DataFrame:
-    """GLIED minus Base, likewise."""
-    return scores.difference_table(_glied, _base)
+def difference_table(stamps: tuple[str, ...], _both: Both) -> pd.DataFrame:
+    """The second minus the first, likewise."""
+    return scores.difference_table(_both)
 
 
 def stamp(report: Report) -> str:
@@ -49,11 +48,15 @@ def stamp(report: Report) -> str:
 
 
 def find_reports(kind: str) -> dict[str, Report]:
-    """The reports that compare with one another, the best captioner's first; a sentence for each of the others."""
+    """The reports that compare with one another, those of the usual pair first; a sentence for each of the others, and
+    one for all that have none."""
     found: dict[str, Report] = {}
-    for name, title in engine().titles.items():
-        report = report_or_why(engine().folder, name, kind)
-        if isinstance(report, str):
+    titles, without = engine().titles, []
+    for name in dict.fromkeys([*engine().pair, *titles]):
+        title, report = titles[name], report_or_why(engine().folder, name, kind)
+        if not (engine().folder / f"{name}{kind}.json").is_file():
+            without.append(name)
+        elif isinstance(report, str):
             st.info(report, icon=":material/info:")
         elif found and not scores.alike(report, next(iter(found.values()))):
             st.info(
@@ -62,7 +65,23 @@ def find_reports(kind: str) -> dict[str, Report]:
             )
         else:
             found[name] = report
-    return found
+    if without:
+        *others, last = (plain(titles[name]) for name in without)
+        have = f"{', '.join(others)} and {last} have" if others else f"{last} has"
+        st.info(
+            f"{have} no report{' of this data set' if kind else ' yet'}. {command_for('val', kind)} writes one.",
+            icon=":material/info:",
+        )
+    return {name: found[name] for name in titles if name in found}
+
+
+def command_for(split: str, kind: str = "", mark: str = "`") -> str:
+    """The command that makes the report of a captioner, NAME."""
+    place = engine().folder.name
+    return (
+        f"{mark}python -m glied evaluate --data DIR --split {split} --checkpoint {place}/NAME.safetensors "
+        f"--grounding --json {place}/NAME{kind}.json{mark}"
+    )
 
 
 def draw_origin(report: Report) -> None:
@@ -75,13 +94,7 @@ def draw_origin(report: Report) -> None:
         "photographs from these (10,000 resamples). It says nothing of another training run."
     )
     with st.expander("The command that makes such a report", icon=":material/terminal:"):
-        place = engine().folder.name
-        st.code(
-            f"python -m glied evaluate --data DIR --split {report['split']} --checkpoint {place}/NAME.safetensors "
-            f"--grounding --json {place}/NAME.json",
-            language="bash",
-            wrap_lines=True,
-        )
+        st.code(command_for(report["split"], mark=""), language="bash", wrap_lines=True)
         st.caption(
             "DIR holds images/ and captions.json, and for --grounding entities.json or boxes.json; NAME is one of "
             f"these: {', '.join(engine().models)}."
@@ -102,12 +115,14 @@ def draw_scores(found: dict[str, Report]) -> None:
     )
 
 
-def draw_differences(glied: Report, base: Report) -> None:
-    """GLIED minus Base on the same photographs."""
-    st.header("GLIED minus Base")
-    table = difference_table((stamp(glied), stamp(base)), glied, base)
-    st.markdown("\n".join(f"- {scores.say_difference(row)}" for row in table.to_dict("records")))
-    show(table, "GLIED minus Base by metric, with interval and p", "glied_minus_base", digits=2)
+def draw_differences(both: Both) -> None:
+    """The second minus the first on the same photographs."""
+    first, second = both
+    st.header(f"{plain(second)} minus {plain(first)}")
+    table = difference_table(tuple(title + stamp(report) for title, report in both.items()), both)
+    said = (scores.say_difference(row, plain(first), plain(second)) for row in table.to_dict("records"))
+    st.markdown("\n".join(f"- {sentence}" for sentence in said))
+    show(table, f"{second} minus {first} by metric, with interval and p", "difference", digits=2)
     st.caption(
         "Means over photographs of their own scores, a paired bootstrap; p is two-sided. METEOR of a whole split, as "
         "in the table of scores, is not the mean of its photographs’."
@@ -115,16 +130,16 @@ def draw_differences(glied: Report, base: Report) -> None:
 
 
 @st.fragment
-def draw_photographs(glied: Report, base: Report) -> None:
+def draw_photographs(both: Both) -> None:
     """Both captioners photograph by photograph: a chart and two lists to choose from, and the one that is chosen."""
     st.header("Photograph by photograph")
-    metrics = scores.shared_metrics([glied, base])
+    metrics = scores.shared_metrics(both.values())
     if not metrics:
         st.info("These reports have no score for single photographs.", icon=":material/info:")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = pick_one("Metric", metrics, "metric", bind="query-params")
-        table = scores.photograph_table(glied, base, metric)
+        table = scores.photograph_table(both, metric)
         chosen = st.selectbox(
             "Photograph of the data set",
             table["id"],
@@ -138,12 +153,13 @@ def draw_photographs(glied: Report, base: Report) -> None:
     with left:
         draw_choices(table, metric, chosen)
     with right:
-        draw_photograph(chosen, glied, base, metrics)
+        draw_photograph(chosen, both, metrics)
 
 
 def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
     """The scatter, wins and losses; each sets which photograph is chosen."""
-    every, wins, losses = st.tabs(["All", "GLIED gains most", "GLIED loses most"])
+    _, first, second, *_ = table
+    every, wins, losses = st.tabs(["All", f"{plain(second)} gains most", f"{plain(second)} loses most"])
     ids = set(table["id"])
     with every:
         st.plotly_chart(
@@ -152,12 +168,12 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
             on_select=lambda: choose_point(SCATTER, POINT, ids),
             selection_mode="points",
             config=figure_config(),
-            alt=f"{metric} of each photograph: Base across, GLIED upwards",
+            alt=f"{metric} of each photograph: {first} across, {second} upwards",
         )
         above, below = (table["difference"] > 0).sum(), (table["difference"] < 0).sum()
         st.caption(
-            f"A marker is a photograph; above the line GLIED scores more ({above}), below it Base ({below}), on it "
-            f"they tie ({len(table) - above - below}). Choose one to see it."
+            f"A marker is a photograph; above the line {plain(second)} scores more ({above}), below it {plain(first)} "
+            f"({below}), on it they tie ({len(table) - above - below}). Choose one to see it."
         )
         offer_csv(table, f"photographs_{metric}.csv")
     largest = table.sort_values(["difference", "id"], ascending=False)
@@ -166,15 +182,16 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
         (losses, "losses", largest[largest["difference"] < 0].tail(LISTED)[::-1]),
     ):
         with tab:
-            draw_list(rows.reset_index(drop=True), name, chosen)
+            draw_list(rows.reset_index(drop=True), (first, second), name, chosen)
 
 
-def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
+def draw_list(rows: pd.DataFrame, titles: tuple[str, str], name: str, chosen: str | None) -> None:
     """A list of photographs to choose from; the chosen one is marked."""
     key = f"{name} {chosen}"  # a new table for each choice, so that it marks this one only
+    captions = [f"{title} caption" for title in reversed(titles)]
     st.caption("Chosen for being extreme: look at them to learn, not to judge.")
     st.dataframe(
-        as_written(rows[["difference", "GLIED caption", "Base caption"]], WRITTEN),
+        as_written(rows[["difference", *captions]], DIFFERENCE),
         hide_index=True,
         row_height=LINES,
         height="content",
@@ -184,8 +201,9 @@ def draw_list(rows: pd.DataFrame, name: str, chosen: str | None) -> None:
         selection_default={
             "selection": {"rows": rows.index[rows["id"] == chosen].tolist(), "columns": [], "cells": []}
         },
-        column_config=WIDE,
-        alt=f"GLIED's {len(rows)} largest {name} against Base",
+        column_config={"difference": st.column_config.NumberColumn(width="small")}
+        | dict.fromkeys(captions, st.column_config.TextColumn(width=250)),
+        alt=f"{titles[1]}'s {len(rows)} largest {name} against {titles[0]}",
     )
 
 
@@ -196,7 +214,7 @@ def take_row(key: str, ids: list[str]) -> None:
             POINT.keep(ids[row])
 
 
-def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[str]) -> None:
+def draw_photograph(id: str | None, both: Both, metrics: list[str]) -> None:
     """One photograph: itself where the gallery has it, both captions, what people wrote, scores, and where to go on."""
     if id is None:
         st.info("Choose a marker, a row or a name: both captions come up here.", icon=":material/touch_app:")
@@ -208,19 +226,17 @@ def draw_photograph(id: str | None, glied: Report, base: Report, metrics: list[s
             st.image(open_entry(entry).image, alt=entry.alt, width=320)
         except GliedError as error:
             st.error(str(error), icon=":material/error:")
-    for name, report in (("Base", base), ("GLIED", glied)):
-        st.caption(name)
+    for name, report in both.items():
+        st.caption(plain(name))
         st.text(report["images"][id]["caption"])
     if written := human_captions(folder()).get(id):
         st.caption("People")
         st.text("\n".join(written))
-    own = {
-        name: [100 * report["images"][id][m] for m in metrics] for name, report in (("Base", base), ("GLIED", glied))
-    }
+    own = {name: [100 * report["images"][id][m] for m in metrics] for name, report in both.items()}
+    first, second = own
+    table = pd.DataFrame({"metric": metrics, **own}).assign(difference=lambda t: t[second] - t[first])
     st.dataframe(
-        as_written(
-            pd.DataFrame({"metric": metrics, **own}).assign(difference=lambda t: t["GLIED"] - t["Base"]), WRITTEN
-        ),
+        as_written(table, DIFFERENCE | dict.fromkeys(own, partial(decimal, digits=1))),
         hide_index=True,
         alt="Scores of both captions of this photograph",
     )
@@ -270,18 +286,29 @@ def draw_paper() -> None:
         st.caption("* an ensemble; – means that the paper gives none.")
 
 
+def pick_compared() -> list[str]:
+    """Two captioners whose reports are compared; one where the same was chosen twice, which is said."""
+    second, first = engine().pair
+    if len(engine().titles) > 2:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            first, second = pick_two((first, second), ("to compare with", "to compare"))
+    if first == second:
+        st.info("Choose two captioners to compare their reports.", icon=":material/compare:")
+    return list(dict.fromkeys((first, second)))
+
+
 st.title("How well do they caption?")
 found = find_reports(pick_report_set())
 if found:
     draw_origin(next(iter(found.values())))
     draw_scores(found)
-    glied, base = pick_pair()
-    if glied in found and base in found:
-        draw_differences(found[glied], found[base])
-        draw_photographs(found[glied], found[base])
+    pair, titles = pick_compared(), engine().titles
+    if len(set(pair)) == 2 and set(pair) <= found.keys():
+        both = {titles[name]: found[name] for name in pair}
+        draw_differences(both)
+        draw_photographs(both)
     draw_habits(found)
-    titles = engine().titles
-    pair = [n for n in (base, glied) if n in found]
+    pair = [n for n in pair if n in found]
     draw_grounding(
         {titles[n]: found[n]["grounding"] for n in pair if "grounding" in found[n]},
         [titles[n] for n in pair if "grounding" not in found[n]],

@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from analysis.attention import attention_table, region_names, spoken
+from analysis.attention import attention_table, looked, region_names, senses, spoken
 from analysis.groups import groupings, most_sought, region_table
 from analysis.paper import heads_in_words
 from app.components.board import board
@@ -17,9 +17,11 @@ from app.photographs.photograph import Photograph
 from app.state import BOARD, choose, chosen, pinned
 from app.texts import plain
 from app.widgets.export import draw_export
-from app.widgets.pick import pick_model, pick_photograph, show_credit, show_gallery
+from app.widgets.pick import lacks, layers, pick_model, pick_photograph, show_credit, show_gallery
 from app.widgets.shared import open_shared
 from app.widgets.tables import show_table
+from glied.errors import GliedError
+from glied.functions import find
 from glied.traces import Trace
 
 # A click on a word draws them anew, and `as_written` took almost half of its time: these are Streamlit's own formats.
@@ -37,34 +39,42 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
     trace = reading.trace
     step, head = chosen(trace)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(
-            "Choose a word to see where the captioner looked for it; in GLIED’s region groups, hover over the "
-            "photograph."
-            if groupings(trace) is not None
-            else f"Choose a word to see where the captioner looked for it. {plain(trace.captioner)} has no groupings: "
-            "it attends to regions as they are. Choose GLIED to see them.",
-            width="content",
-        )
+        st.caption(introduction(trace), width="content")
         draw_export(photograph, reading, step, head, pinned(trace))
     board(trace, photograph, key=BOARD, on_choice=partial(choose, BOARD))
     word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {heads_in_words(trace, head)}"
-    draw_table(
-        "What the chosen word looked at, as a table",
-        f"The word is {word}.",
-        lambda: attention_table(trace, step, head),
-        f"Attention of the word {trace.words[step]} to each region and attribute",
-        "word.csv",
-    )
+    if list(senses(trace)):
+        draw_table(
+            "What the chosen word looked at, as a table",
+            f"The word is {word}.",
+            lambda: attention_table(trace, step, head),
+            f"What the word {trace.words[step]} attended to, and by how much",
+            "word.csv",
+        )
+    measured = "Fall is that" if looked(trace) is None else "Attention and fall are those"
     draw_table(
         "The regions, as a table",
-        f"Boxes are in pixels of a photograph of {trace.size[0]} × {trace.size[1]}. "
-        f"Attention and fall are those of the word {word}."
+        f"Boxes are in pixels of a photograph of {trace.size[0]} × {trace.size[1]}. {measured} of the word {word}."
         + (f" All regions seek some: they gather most from {plain(sought)}." if (sought := most(trace, head)) else ""),
         lambda: region_table(trace, step, head),
-        f"The regions: name, box, group, and the attention of the word {trace.words[step]}",
+        f"The regions: name, box, and what the word {trace.words[step]} has of each",
         "regions.csv",
     )
     draw_nearest(reading, photograph)
+
+
+def introduction(trace: Trace) -> str:
+    """What to do on the board, and what the captioner lacks of what others show there."""
+    grouped, seen = groupings(trace) is not None, looked(trace) is not None
+    parts = [
+        "Choose a word to see where the captioner looked for it"
+        + ("; in its region groups, hover over the photograph." if grouped else ".")
+        if seen
+        else "Choose a word to see what it needs of the photograph.",
+        lacks(trace.captioner, trace.functions),
+        layers(trace.functions),
+    ]
+    return " ".join(filter(None, parts))
 
 
 def most(trace: Trace, head: int) -> str:
@@ -82,15 +92,24 @@ def draw_table(title: str, said: str, make: Callable[[], pd.DataFrame], alt: str
             show_table(make(), alt, file, COLUMNS)
 
 
+def draw_asked() -> None:
+    """What a captioner that runs here says of a photograph."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        photograph = pick_photograph()
+        model = pick_model()
+    reading = traced(photograph, model)
+    warn_if_unlike(reading.trace)
+    draw_word(reading, photograph)
+    with st.container(horizontal=True):
+        if find(reading.trace.functions, "attributes", "pivot"):
+            st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
+        st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")
+    show_credit(photograph)
+
+
 show_gallery()
-with st.container(horizontal=True, vertical_alignment="center"):
-    photograph = pick_photograph()
-    model = pick_model()
-reading = traced(photograph, model)
-warn_if_unlike(reading.trace)
-draw_word(reading, photograph)
-with st.container(horizontal=True):
-    st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
-    st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")
-show_credit(photograph)
+try:
+    draw_asked()
+except GliedError as error:  # shared traces need no captioner
+    st.error(plain(str(error)), icon=":material/error:")
 open_shared()

@@ -1,4 +1,4 @@
-"""Gallery: every photograph with what GLIED and Base say of it; search, order, a photograph of one's own, a tour."""
+"""Gallery: every photograph with what two captioners say of it; search, order, a photograph of one's own, a tour."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,12 @@ from app.components.flow import small_flow
 from app.components.tiles import tile, tiles
 from app.engine.ask import engine, traced
 from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches, terms
+from app.engine.engine import FIRST
 from app.photographs.gallery import MOST, Entry, entries, folder, open_entry
-from app.state import FOLLOWED, PAGE
+from app.state import BESIDE, BY, FOLLOWED, PAGE
 from app.texts import plain
 from app.widgets import tour
-from app.widgets.pick import PER_PAGE, ask_upload, forget_empty
+from app.widgets.pick import PER_PAGE, ask_upload, forget_empty, pick_two, say_refused
 from glied.errors import GliedError
 
 GALLERY, CONFIDENCE, GAIN = "Gallery order", "Lowest confidence first", "Biggest gain first"
@@ -27,7 +28,8 @@ def draw_gallery(known: Catalogue, gain: Mapping[str, float], watching: bool) ->
     """Search, filters and the photographs; redraws itself while captions are still to come."""
     if watching and known.complete:
         st.rerun()  # for the last time: what is drawn now no longer watches
-    query, differing, order = pick_order(bool(gain))
+    by = engine().titles[known.pair[0]], engine().titles[known.pair[1]]
+    query, differing, order = pick_order(by, bool(gain))
     progress, pages = st.empty(), st.empty()  # a fragment must keep its layout while it redraws itself
     with progress:
         draw_progress(known)
@@ -35,14 +37,14 @@ def draw_gallery(known: Catalogue, gain: Mapping[str, float], watching: bool) ->
     with pages:
         page = pick_page(len(found))
     known.wanted = found[(page - 1) * PER_PAGE : page * PER_PAGE]
-    draw_tiles(known.wanted, known, query, order, gain)
+    draw_tiles(known.wanted, known, by, query, order, gain)
     if not found:
-        st.info(nothing_found(known, query, differing), icon=":material/search_off:")
+        st.info(nothing_found(known, by, query, differing), icon=":material/search_off:")
     draw_failures(known)
 
 
-def pick_order(gain_known: bool) -> tuple[str, bool, str]:
-    """What to search for, whether captions must differ, and the order."""
+def pick_order(by: tuple[str, str], gain_known: bool) -> tuple[str, bool, str]:
+    """What to search for, whether the captions `by` two captioners must differ, and the order."""
     orders = [GALLERY, CONFIDENCE] + ([GAIN] if gain_known else [])
     with st.container(horizontal=True, vertical_alignment="center"):
         query = st.text_input(
@@ -65,10 +67,12 @@ def pick_order(gain_known: bool) -> tuple[str, bool, str]:
             on_change=_turn_to_first,
             label_visibility="collapsed",
             width=230,
-            help="Confidence is the mean log-probability of the words of GLIED’s caption. Gain is the CIDEr of GLIED’s "
-            "caption minus that of Base’s, times 100, in the evaluation reports beside the checkpoints.",
+            help=f"Confidence is the mean log-probability of the words of {by[0]}’s caption. Gain is the CIDEr of "
+            f"{by[0]}’s caption minus that of {by[1]}’s, times 100, in the evaluation reports beside the checkpoints.",
         )
-        differing = st.toggle("Base and GLIED differ", key="differ", bind="query-params", on_change=_turn_to_first)
+        differing = st.toggle(
+            f"{by[1]} and {by[0]} differ", key="differ", bind="query-params", on_change=_turn_to_first
+        )
     return query or "", differing, order
 
 
@@ -114,12 +118,12 @@ def draw_progress(known: Catalogue) -> None:
         st.progress(done / all_, f"Captions of {done} of {all_} photographs; the others join as they are read.")
 
 
-def nothing_found(known: Catalogue, query: str, differing: bool) -> str:
+def nothing_found(known: Catalogue, by: tuple[str, str], query: str, differing: bool) -> str:
     """Why there is nothing to show, and what to do."""
     if not query and not differing:
         return "None of the photographs could be read; see below."
     wanted = f"has “{plain(query)}” in its title, captions or attributes" if query else "is described differently"
-    wanted += " and is described differently by Base and GLIED" if query and differing else ""
+    wanted += f" and is described differently by {by[1]} and {by[0]}" if query and differing else ""
     return f"No photograph {wanted}. " + (
         "Try another word, or fewer." if known.complete else "Not all captions are there yet: wait, or try another."
     )
@@ -132,19 +136,28 @@ def pick_page(count: int) -> int:
     return st.pagination(pages, key=PAGE.name, bind="query-params") if pages > 1 else 1
 
 
-def draw_tiles(shown: Sequence[Entry], known: Catalogue, query: str, order: str, gain: Mapping[str, float]) -> None:
+def draw_tiles(
+    shown: Sequence[Entry],
+    known: Catalogue,
+    by: tuple[str, str],
+    query: str,
+    order: str,
+    gain: Mapping[str, float],
+) -> None:
     """Some photographs; one that is opened is shown on Explore."""
     drawn = []
     for entry in shown:
         record = recorded(known, entry)
         with suppress(GliedError):  # damaged, as the catalogue will say when it comes to it
-            drawn.append(tile(entry, record, notes(entry, record, query, order, gain)))
+            drawn.append(tile(entry, record, by, notes(entry, record, by[1], query, order, gain)))
     opened = tiles(drawn)
     if opened in [entry.id for entry in known.gallery]:
         st.switch_page("views/explore.py", query_params={"photo": opened})
 
 
-def notes(entry: Entry, record: Record | None, query: str, order: str, gain: Mapping[str, float]) -> list[str]:
+def notes(
+    entry: Entry, record: Record | None, second: str, query: str, order: str, gain: Mapping[str, float]
+) -> list[str]:
     """What a tile says below the captions: attributes, those that were searched first, and what it was ordered by."""
     lines = [] if record else ["Caption to come"]
     if record and record.attributes:
@@ -156,7 +169,7 @@ def notes(entry: Entry, record: Record | None, query: str, order: str, gain: Map
         lines.append(f"log p per word {signed(record.confidence)}")
     if order == GAIN:
         lines.append(
-            f"CIDEr {signed(gain[entry.id], 0)} against Base" if entry.id in gain else "in no evaluation report"
+            f"CIDEr {signed(gain[entry.id], 0)} against {second}" if entry.id in gain else "in no evaluation report"
         )
     return lines
 
@@ -172,15 +185,20 @@ def draw_failures(known: Catalogue) -> None:
 
 def introduce() -> None:
     """What GLIED and Base are, what they were taught, and how one of them works, on one photograph."""
-    best = next(iter(engine().pairs.values()))[0]
-    card = engine().models[best].provenance
+    best, running = engine().pair[0], engine()
+    card = running.models[best].provenance
     count = (card.get("splits") or {}).get("train")
     taught = f"{f'{count:,} photographs' if count else 'photographs'} ({plain(str(card.get('data')))})"
+    kinds = dict.fromkeys(card.title for card in running.models.values())
+    others = [plain(kind) for kind in kinds if kind not in FIRST]
+    here = "**GLIED** and **Base** are two captioners: they look" if running.pairs else "Captioners look"
     st.markdown(
-        "**GLIED** and **Base** are two captioners: they look at the regions of a photograph and at words found in it, "
-        "and write a sentence word by word; GLIED first gathers regions and words that go together. Both learned from "
+        f"{here} at the regions of a photograph and at words found in it, and write a sentence word by word; GLIED "
+        f"first gathers regions and words that go together. {'Both' if running.pairs else 'Those here'} learned from "
         f"{taught} with people’s captions, and guess where a photograph shows something else."
+        + (f" Also here: {', '.join(others)}." if others else "")
     )
+    say_refused()
     shown = open_entry(next(entry for entry in entries()[0] if entry.id == SHOWN))
     opened = small_flow(traced(shown, best).trace, shown, "small_flow")
     if opened:
@@ -202,6 +220,10 @@ if skipped:
     st.caption(
         f"{skipped} file(s) of the folder were left out: unreadable, too small or large, or past the first {MOST}."
     )
-known = catalogue()
+usual = engine().pair
+if len(engine().titles) > len(set(usual)):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        usual = pick_two(usual, ("of the first captions", "of the second captions"), (BY, BESIDE))
+known = catalogue(usual)
 watching = not known.complete
-st.fragment(draw_gallery, run_every="2s" if watching else None)(known, gains(), watching)
+st.fragment(draw_gallery, run_every="2s" if watching else None)(known, gains(usual), watching)

@@ -10,7 +10,7 @@ from app.photographs.photograph import Photograph
 from app.state import FLOW, choose, chosen, travelled
 from app.texts import plain
 from app.widgets.equations import draw_equation, fit_equations
-from app.widgets.pick import pick_model, pick_photograph, show_credit
+from app.widgets.pick import lacks, pick_model, pick_photograph, show_credit
 from glied.equations import EQUATIONS
 from glied.functions import feeding
 from glied.traces import Trace
@@ -42,11 +42,11 @@ def chosen_box(trace: Trace) -> str:
     sent = (FLOW.get() or {}).get("choice") or {}
     asked = st.query_params.get("box", "")
     wanted = asked if travelled() or sent.get("trace") != trace.digest else str(sent.get("box"))
-    last = feeding(trace.functions, "regions")
-    assert last  # every captioner that is traced attends to regions
-    box = wanted if wanted in boxes(trace.functions) else last.name
+    last = feeding(trace.functions, "regions") or feeding(trace.functions, "attributes")
+    box = wanted if wanted in boxes(trace.functions) else last.name if last else NEXT
     if wanted not in ("", box):
-        st.toast(f"{plain(trace.captioner)} has no part “{plain(wanted[:20])}”; its last look at the regions is shown.")
+        shown = f"its last look at the {last.over}" if last else "the next word"
+        st.toast(f"{plain(trace.captioner)} has no part “{plain(wanted[:20])}”; {shown} is shown.")
     st.query_params["box"] = box
     return box
 
@@ -81,6 +81,8 @@ st.caption(
     "word of the caption, a head, or a part."
 )
 reading = traced(photograph, model)
+if lacking := lacks(reading.trace.captioner, reading.trace.functions):
+    st.caption(lacking)
 warn_if_unlike(reading.trace)
 draw_way(reading.trace, photograph, model)
 st.page_link("views/about.py", label="All equations and their code", icon=":material/menu_book:")

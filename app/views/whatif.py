@@ -25,7 +25,7 @@ from app.state import (
 )
 from app.texts import plain
 from app.widgets.export import draw_whatif_export
-from app.widgets.pick import pick_model, pick_photograph, show_gallery
+from app.widgets.pick import lacks, pick_model, pick_photograph, show_gallery
 from app.widgets.tables import as_written
 from glied.errors import GliedError
 from glied.scene import AS_IT_IS, Edit
@@ -125,7 +125,7 @@ def draw_scene(photograph: Photograph, model: str, before: Trace, vocabulary: Vo
     """The photograph and its attributes, to be struck out or added to, beside the changed scene."""
     view, over = chosen(before), taken_away(before)
     title, edit = engine().titles[model], _history().now.edit
-    curve = over, engine().deletion(photograph, model, before.words[:-1], view[0], over)
+    curve = (over, engine().deletion(photograph, model, before.words[:-1], view[0], over)) if over else None
     removal(
         before,
         photograph,
@@ -262,5 +262,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     photograph = pick_photograph()
     model = pick_model()
 before = traced(photograph, model).trace
+if lacking := lacks(before.captioner, before.functions, "attention to regions", "attention to attributes"):
+    st.caption(lacking)
 warn_if_unlike(before)
 draw(photograph, model, before)

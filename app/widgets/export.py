@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from analysis.attention import attention_table, looked, spoken
+from analysis.attention import attention_table, looked, senses, spoken
 from analysis.beam import END, Node, node_table
 from analysis.changes import change_table, deletion_table
 from analysis.collocations import cluster, lift_table, ranked
@@ -31,14 +31,14 @@ from analysis.stills import (
 )
 from app.components.removal import After
 from app.components.tree import nodes_of
-from app.engine.ask import engine
+from app.engine.ask import engine, name_here
 from app.engine.engine import BEAM, KEPT, Engine, Question, Reading
 from app.photographs.gallery import entries, folder
 from app.photographs.photograph import Photograph
 from app.texts import plain
 from app.widgets.pick import pick_one
 from app.widgets.tables import as_csv
-from glied.functions import Over, find
+from glied.functions import AttentionFunction, Over, feeding, find
 from glied.scene import Edit
 from glied.traces import Deletion, Trace
 
@@ -82,7 +82,8 @@ def draw_export(photograph: Photograph, reading: Reading, step: int, head: int, 
         trace = reading.trace
         pictures = _of_words(trace, photograph, step, head)
         if find(trace.functions, "regions", "grouping"):
-            own = int(looked(trace, head)[step].argmax()) if region is None else region
+            weights = looked(trace, head)
+            own = int(weights[step].argmax()) if region is None and weights is not None else region or 0
             pictures["group"] = Picture(f"group-of-region-{own + 1}", group_still(trace, own, photograph.image, head))
             pictures["groups"] = Picture("groups", groups_still(trace, head))
         if find(trace.functions, "attributes", "pivot"):
@@ -178,7 +179,9 @@ def _measured(report: Mapping[str, Any]) -> str:
     """Where the collocations of a report come from, as `source` says of a trace."""
     found = report["grounding"]
     measured = f"means over {found['photographs']:,} photographs of {report['data']} {report['split']} and all heads"
-    return f"{report['title']}, checkpoint {report['checkpoint']}, Eq. (10), {measured}"
+    pivot = find([AttentionFunction(**f) for f in found.get("functions", [])], "attributes", "pivot")
+    equation = f"Eq. ({pivot.equation}), " if pivot and pivot.equation else ""
+    return f"{report['title']}, checkpoint {report['checkpoint']}, {equation}{measured}"
 
 
 @st.fragment
@@ -206,7 +209,8 @@ def draw_compare_export(
         ]
         name = "-".join(dict.fromkeys(_named(photograph, trace) for _, photograph, trace in (left, right)))
         word = (right if on_right else left)[2].words[step]
-        pictures = {"word": Picture(f"{step + 1}-{_safe(word)}", pair_still(sides, head))}
+        drawn = any(own is not None and feeding(t.functions, "regions") for _, t, own, _ in sides)
+        pictures = {"word": Picture(f"{step + 1}-{_safe(word)}", pair_still(sides, head))} if drawn else {}
         numbers = [
             File(f"{title} (CSV)", f"{name}-{_safe(title)}.csv", partial(_csv, make)) for title, make in tables.items()
         ]
@@ -217,7 +221,7 @@ def draw_compare_export(
                 partial(_word, t, own, head),
             )
             for side, t, own, _ in sides
-            if own is not None
+            if own is not None and list(senses(t))
         ]
         _draw_offers(name, pictures, numbers)
 
@@ -232,17 +236,17 @@ def draw_whatif_export(
     edit: Edit,
     after: After | None,
     step: int,
-    curve: tuple[Over, Deletion],
+    curve: tuple[Over, Deletion] | None,
 ) -> None:
     """What if: the photograph with what was struck, both captions and the fall of every word; the deletion curve.
 
     Args:
         title: of the captioner. `after`: None before a change. `step`, `curve`: the word in view, and what becomes of
-        it as these are taken away.
+        it as these are taken away; None of a captioner without attention.
     """
 
     def offer() -> None:
-        name, (over, deletion) = f"{_named(photograph, before)}-what-if", curve
+        name = f"{_named(photograph, before)}-what-if"
         word = f"{step + 1}-{_safe(before.words[step])}"
         pictures, numbers = {}, []
         if after:
@@ -251,9 +255,10 @@ def draw_whatif_export(
             numbers.append(
                 File("The change (CSV)", f"{name}.csv", lambda: as_csv(change_table(before, after.replayed)))
             )
-        pictures["curve"] = Picture(f"curve-{word}", curve_still(before, step, over, deletion))
-        table = partial(deletion_table, over, deletion)
-        numbers.append(File("The curve (CSV)", f"{name}-curve-{word}.csv", lambda: as_csv(table())))
+        if curve:
+            pictures["curve"] = Picture(f"curve-{word}", curve_still(before, step, *curve))
+            table = partial(deletion_table, *curve)
+            numbers.append(File("The curve (CSV)", f"{name}-curve-{word}.csv", lambda: as_csv(table())))
         _draw_offers(name, pictures, numbers)
 
     _draw_popover(offer)
@@ -273,6 +278,18 @@ def _draw_popover(draw: Callable[[], None], key: str = "export") -> None:
 
 
 def _draw_offers(name: str, pictures: Mapping[str, Picture], numbers: list[File]) -> None:
+    if pictures:
+        _draw_pictures(name, pictures)
+    if not numbers:
+        st.caption("There is nothing to export yet: change the scene first.")
+        return
+    st.markdown("**Numbers**")
+    with st.container(horizontal=True):
+        for label, file, make in numbers:
+            _offer(label, file, MIMES[file.rsplit(".", 1)[1]], make)
+
+
+def _draw_pictures(name: str, pictures: Mapping[str, Picture]) -> None:
     keys = list(pictures)
     if len(keys) > 1:
         titles = {key: pictures[key].still.title for key in keys}
@@ -288,10 +305,6 @@ def _draw_offers(name: str, pictures: Mapping[str, Picture], numbers: list[File]
             _offer(kind.upper(), f"{file}.{kind}", MIMES[kind], partial(drawn, still, kind, WIDTHS[wide]))
     st.caption("Its caption, to copy; the file holds it too. Put the picture in as it is: it has its size on paper.")
     st.code(still.caption, language=None, wrap_lines=True)
-    st.markdown("**Numbers**")
-    with st.container(horizontal=True):
-        for label, file, make in numbers:
-            _offer(label, file, MIMES[file.rsplit(".", 1)[1]], make)
 
 
 def _draw_report(photograph: Photograph, reading: Reading) -> None:
@@ -317,7 +330,10 @@ def _offer(label: str, name: str, mime: str, make: Callable[[], str | bytes]) ->
 def _of_words(
     trace: Trace, photograph: Photograph, step: int, head: int, whole: Trace | None = None
 ) -> dict[str, Picture]:
-    """One word, and every word of the `whole` caption, if that is another."""
+    """One word, and every word of the `whole` caption, if that is another; none of a captioner that attends to no
+    region."""
+    if not feeding(trace.functions, "regions"):
+        return {}
     word = f"{step + 1}-{_safe(trace.words[step])}"
     return {
         "word": Picture(word, word_still(trace, step, photograph.image, head)),
@@ -333,15 +349,14 @@ def _numbers(
     measured: Callable[[], Trace] | None = None,
     word: str = "",
 ) -> list[File]:
-    """The table of one word, and the trace. `measured`: gives the trace that has the `word`, if that is another."""
+    """The table of one word, where the captioner attends to anything, and the trace. `measured`: gives the trace that
+    has the `word`, if that is another."""
     name = _named(photograph, trace)
     own = measured or (lambda: trace)
+    file = f"{name}-{step + 1}-{_safe(word or trace.words[step])}.csv"
+    table = [File("The word (CSV)", file, lambda: _word(own(), step, head))] if list(senses(trace)) else []
     return [
-        File(
-            "The word (CSV)",
-            f"{name}-{step + 1}-{_safe(word or trace.words[step])}.csv",
-            lambda: _word(own(), step, head),
-        ),
+        *table,
         File("Trace (.npz)", f"{name}.npz", lambda: trace.packed(photograph.jpeg)),
         File("Trace (JSON)", f"{name}.json", trace.json),
     ]
@@ -365,12 +380,12 @@ def _begun(photograph: Photograph, trace: Trace, node: Node, falls: bool) -> Tra
 
 
 def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
-    """The report of a photograph by GLIED and Base, of the same training as the caption in view, both asked what that
-    captioner was asked: the beam and the words to begin with."""
+    """The report of a photograph by GLIED and Base, of the same training as the caption in view, and by the captioner
+    in view if it is another; all asked what that captioner was asked: the beam and the words to begin with."""
     own = running.name_of(shown.trace.checkpoint)
-    pairs = [pair for pair in running.pairs.values() if own in pair]
+    pair = next((pair for pair in running.pairs if own in pair), running.pair)
     accounts = {}
-    for model in pairs[0] if pairs else next(iter(running.pairs.values())):
+    for model in dict.fromkeys([*([own] if own and own not in pair else []), *pair]):
         reading = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
         accounts[running.titles[model] + _asked(shown.question)] = Account(reading.trace, nodes_of(reading))
     return page(photograph.title, photograph.alt, photograph.credit, address, photograph.jpeg, accounts)
@@ -392,7 +407,7 @@ def _address(photograph: Photograph) -> str:
 
 def _named(photograph: Photograph, trace: Trace) -> str:
     """What files about a photograph and its captioner are called."""
-    return f"{_safe(photograph.id)}-{engine().name_of(trace.checkpoint) or trace.architecture}"
+    return f"{_safe(photograph.id)}-{name_here(trace.checkpoint) or _safe(trace.architecture)}"
 
 
 def _safe(text: str) -> str:

@@ -1,5 +1,6 @@
 """The widgets that every page shares: which photograph, which captioner."""
 
+from collections import Counter
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, TypeVar
@@ -17,9 +18,11 @@ from app.state import (
     CAMERA,
     FIGURE_FILE,
     HEAD,
+    LEFT,
     OWN,
     PHOTO,
     REFUSED,
+    RIGHT,
     STRIP,
     TAKEN,
     UPLOAD,
@@ -31,10 +34,12 @@ from app.state import (
 )
 from app.texts import head_name, plain
 from glied.errors import GliedError
+from glied.functions import Functions, lacking
 from glied.traces import Trace
 
 T = TypeVar("T")
 PER_PAGE = 24
+BUTTONS = 6  # captioners that have a button each; more are in a list
 RL = "RL: self-critical training, in which a captioner’s own captions are scored against people’s (CIDEr-D)"
 GONE = (
     "Your own photograph is gone: it was kept in memory for one visit, which a reload ends. Upload it again to see it."
@@ -105,35 +110,84 @@ def warn_of_unknown(key: str, known: Iterable[str] | None = None, what: str = "t
 
 
 def pick_model() -> str:
-    """Base or GLIED, and the same before self-critical training where they are there."""
+    """One of the captioners, the best GLIED at first: by a button while these fit, else from a list that can be
+    searched. Those of one kind stand together."""
     titles = engine().titles
-    model = pick_one(
-        "Captioner",
-        titles,
-        "model",
-        format_func=titles.__getitem__,
-        label_visibility="collapsed",
-        bind="query-params",
-    )
-    if len(titles) > 2:
-        explain_rl()
+    usual = engine().pair[0]
+    if len(titles) > BUTTONS:
+        model = _pick_of_list("Captioner", "model", usual)
+    else:
+        more = {"label_visibility": "collapsed", "bind": "query-params"}
+        model = pick_one("Captioner", titles, "model", usual, format_func=titles.__getitem__, **more)
+    explain_rl()
     return model
 
 
-def pick_pair() -> tuple[str, str]:
-    """GLIED and Base, after self-critical training or before it."""
-    pairs = engine().pairs
-    if len(pairs) == 1:
-        return next(iter(pairs.values()))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        pair = pairs[pick_one("Training", pairs, "training", label_visibility="collapsed", bind="query-params")]
-        explain_rl()
-    return pair
+def pick_two(
+    usual: tuple[str, str],
+    places: tuple[str, str] = ("on the left", "on the right"),
+    keys: tuple[Key[str | None], Key[str | None]] = (LEFT, RIGHT),
+) -> tuple[str, str]:
+    """Two captioners, at first the `usual`; `places`: where they stand on the page. One may be chosen twice."""
+    one = _pick_of_list(f"The captioner {places[0]}", keys[0].name, usual[0])
+    st.button("", icon=":material/swap_horiz:", key="swap", help="Swap the two captioners", on_click=_swap, args=keys)
+    other = _pick_of_list(f"The captioner {places[1]}", keys[1].name, usual[1])
+    explain_rl()
+    return one, other
+
+
+def _pick_of_list(label: str, key: str, usual: str) -> str:
+    titles = engine().titles
+    warn_of_unknown(key)
+    chosen = st.selectbox(
+        label,
+        [usual, *(name for name in titles if name != usual)],
+        format_func=titles.__getitem__,
+        key=key,
+        bind="query-params",
+        label_visibility="collapsed",
+        width=200,
+    )
+    return chosen or usual  # an empty ?left=
+
+
+def _swap(left: Key[str | None], right: Key[str | None]) -> None:
+    one, other = left.get(), right.get()
+    left.keep(other)
+    right.keep(one)
+
+
+def say_refused() -> None:
+    """A sentence for each checkpoint of the folder that cannot be used."""
+    for sentence in engine().refused:
+        st.warning(plain(sentence), icon=":material/error:")
 
 
 def explain_rl() -> None:
-    """What “RL” is, where a captioner is picked; the label of a row of buttons would take a line of its own."""
-    st.caption("RL", help=f"{RL}.", width="content")
+    """What “RL” is, where it is in the name of a captioner; the label of a row of buttons would take a line of its
+    own."""
+    if any("RL" in title for title in engine().titles.values()):
+        st.caption("RL", help=f"{RL}.", width="content")
+
+
+def lacks(captioner: str, functions: Functions, *parts: str) -> str:
+    """What of these `parts` (of all, where none is named) a captioner has none of, in a sentence; empty where it has
+    them all."""
+    missing = [part for part in lacking(functions) if part == "attention" or not parts or part in parts]
+    if missing == ["attention"]:
+        return f"{plain(captioner)} has no attention: it sees the photograph as a whole."
+    if not missing:
+        return ""
+    *most, last = missing
+    listed = f"{', '.join(most)} or {last}" if most else last
+    return f"{plain(captioner)} has no {listed}."
+
+
+def layers(functions: Functions) -> str:
+    """Which of several layers of attention is shown, in a sentence; empty where there is one of each."""
+    alike = Counter((f.over, f.role) for f in functions)
+    count = max(alike.values(), default=1)
+    return f"Of its {count} layers the last is shown; *How it works* has all." if count > 1 else ""
 
 
 def pick_report_set() -> str:

@@ -108,6 +108,7 @@ class Recurrent(Captioner):
 class ShowAndTell(Recurrent):
     """Vinyals et al. 2015: an LSTM that sees the photograph once, before the first word."""
 
+    title = "LSTM"
     inputs = (1,)
 
     def start(self, mean: Float[Tensor, "B C d"]) -> State:
@@ -123,6 +124,7 @@ class ShowAndTell(Recurrent):
 class ShowAttendAndTell(Recurrent):
     """Xu et al. 2015, soft attention: each word from the regions that the state before it attends to."""
 
+    title = "SoftAtt"
     functions = (REGIONS,)
     inputs = (2,)
 
@@ -155,6 +157,7 @@ class ShowAttendAndTell(Recurrent):
 class UpDown(Recurrent):
     """Anderson et al. 2018: one LSTM attends, another speaks."""
 
+    title = "Up-Down"
     functions = (REGIONS,)
     inputs = (3, 2)
 
@@ -198,6 +201,7 @@ LAYER: tuple[tuple[str, Over, Role], ...] = (
 class Transformer(Captioner):
     """CT, the Transformer captioner of Sharma et al. 2018: an encoder over regions and a decoder over words."""
 
+    title = "CT"
     functions = tuple(
         AttentionFunction(f"{name}{i}", None, over, role) for i in range(LAYERS) for name, over, role in LAYER
     )

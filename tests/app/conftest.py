@@ -33,14 +33,19 @@ def _idle_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Catalogue, "start", lambda self: None)
 
 
+def save_tiny(folder: Path, name: str, architecture: str) -> None:
+    """A random captioner, d = 32, as NAME.safetensors."""
+    config = ModelConfig(architecture, 4 + len(WORDS), 1280, d=32, heads=2, d_head=16, max_length=5)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(tiny.model(config), tiny.vocabulary(WORDS), WORDS, Grid.name, {"data": "none"})
+    checkpoint.save(folder / f"{name}.safetensors")
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both captioners and the detector, d = 32, random."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for name in ("base", "glied"):
-        config = ModelConfig(name, 4 + len(WORDS), 1280, d=32, heads=2, d_head=16, max_length=5)
-        words = tiny.vocabulary(WORDS)
-        Checkpoint(tiny.model(config), words, WORDS, Grid.name, {"data": "none"}).save(folder / f"{name}.safetensors")
+        save_tiny(folder, name, name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_attribute_detector(

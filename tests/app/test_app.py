@@ -85,7 +85,7 @@ def test_explore_shows_the_board_with_its_groups_and_the_tables(explore: Open):
 def test_base_says_that_it_has_no_groups(explore: Open):
     app = explore(model="Base")
     assert fine(app)
-    assert any("Base has no groupings" in text.value for text in app.caption)
+    assert any("Base has no region groups or collocations." in text.value for text in app.caption)
     assert board(app)["alike"] is None
     assert "group partners" not in app.dataframe[1].value
 
@@ -139,7 +139,7 @@ def test_photograph_and_captioner_stay_from_page_to_page(explore: Open):
     assert app.selectbox(key="photo").value == "coffee"
     app.switch_page("views/explore.py").run()
     assert app.selectbox(key="photo").value == "coffee"
-    assert any("Base has no groupings" in text.value for text in app.caption)
+    assert any("Base has no region groups or collocations." in text.value for text in app.caption)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ app = AppTest.from_file({str(root / "app" / "main.py")!r}, default_timeout=60).r
 print([error.value for error in app.error], list(app.exception))"""
     environment = os.environ | {"GLIED_CHECKPOINTS": str(tmp_path)}
     run = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, env=environment, capture_output=True)
-    assert run.stdout.decode().replace("\\", "").startswith('["Expected glied.safetensors'), run.stderr.decode()
+    assert run.stdout.decode().replace("\\", "").startswith('["Expected attributes.safetensors'), run.stderr.decode()
     assert run.stdout.decode().endswith("[]\n")
 
 
@@ -439,7 +439,7 @@ def test_checkpoints_after_self_critical_training_come_first(explore: Open, chec
     os.environ["GLIED_CHECKPOINTS"] = str(folder)  # the fixture puts it back
     app = explore()
     control = app.segmented_control(key="model")
-    assert list(control.options) == ["GLIED", "Base", "GLIED before RL", "Base before RL"]
+    assert list(control.options) == ["GLIED", "GLIED before RL", "Base", "Base before RL"]
     assert control.value == "glied-rl"
     app.switch_page("views/compare.py").run()
     assert fine(app)

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,7 +12,7 @@ import tiny
 from PIL import Image
 
 from app.engine import reports
-from app.engine.catalogue import Catalogue, Record, catalogue, gains, matches
+from app.engine.catalogue import KEPT, Catalogue, Record, catalogue, gains, matches
 from app.engine.engine import Engine
 from app.photographs.gallery import INSIDE, Entry, entries, open_entry
 from glied.captions import Caption
@@ -23,6 +24,7 @@ def said(text: str, log_probability: float = -1.0) -> Caption:
     return Caption(tuple(text.split()), log_probability, 0.0)
 
 
+PAIR = ("glied-rl", "updown")
 RECORD = Record(said("a man rides"), said("a dog rides"), MappingProxyType({"grass": 0.9, "t-shirt": 0.4}))
 
 
@@ -36,7 +38,6 @@ def folder_of(home: Path, count: int) -> tuple[Entry, ...]:
 class Gate:
     """An engine that answers when it is let; `asked` is every photograph it was asked about."""
 
-    pairs: dict = field(default_factory=lambda: {"after RL": ("glied-rl", "base-rl"), "before RL": ("glied", "base")})
     asked: list = field(default_factory=list)
     open: threading.Event = field(default_factory=threading.Event)
     fails: int = -1
@@ -46,7 +47,7 @@ class Gate:
         assert self.open.wait(30)
         if len(self.asked) - 1 == self.fails:
             raise RuntimeError("secret")
-        return [RECORD.glied, RECORD.base], tiny.scene(3, 2).attributes
+        return [RECORD.first, RECORD.second], tiny.scene(3, 2).attributes
 
 
 def finished(known: Catalogue) -> Catalogue:
@@ -56,9 +57,9 @@ def finished(known: Catalogue) -> Catalogue:
     return known
 
 
-def test_photographs_are_asked_one_at_a_time_of_the_best_pair(tmp_path: Path):
+def test_photographs_are_asked_one_at_a_time_of_the_pair(tmp_path: Path):
     engine = Gate()
-    known = Catalogue(engine, folder_of(tmp_path, 3))  # type: ignore[arg-type]
+    known = Catalogue(engine, folder_of(tmp_path, 3), PAIR)  # type: ignore[arg-type]
     start(known)
     while not engine.asked:
         pass
@@ -67,13 +68,13 @@ def test_photographs_are_asked_one_at_a_time_of_the_best_pair(tmp_path: Path):
     engine.open.set()
     known.thread.join(60)
     assert known.complete
-    assert engine.asked == [(str(i), ("glied-rl", "base-rl")) for i in range(3)]
+    assert engine.asked == [(str(i), PAIR) for i in range(3)]
 
 
 def test_what_somebody_looks_at_comes_first(tmp_path: Path):
     engine, gallery = Gate(), folder_of(tmp_path, 3)
     engine.open.set()
-    known = Catalogue(engine, gallery)  # type: ignore[arg-type]
+    known = Catalogue(engine, gallery, PAIR)  # type: ignore[arg-type]
     known.wanted = gallery[2:]
     finished(known)
     assert [title for title, _ in engine.asked] == ["2", "0", "1"]
@@ -86,7 +87,7 @@ def test_neither_a_damaged_file_nor_a_failure_stops_the_others(tmp_path: Path):
     gallery[3].path.unlink()
     engine = Gate(fails=1)
     engine.open.set()
-    records = finished(Catalogue(engine, gallery)).records  # type: ignore[arg-type]
+    records = finished(Catalogue(engine, gallery, PAIR)).records  # type: ignore[arg-type]
     found = [records[entry] for entry in gallery]
     assert isinstance(found[0], Record)
     assert "damaged" in str(found[1])
@@ -96,7 +97,7 @@ def test_neither_a_damaged_file_nor_a_failure_stops_the_others(tmp_path: Path):
 
 def test_a_catalogue_that_is_stopped_ends_after_the_photograph_in_hand(tmp_path: Path):
     engine = Gate()
-    known = Catalogue(engine, folder_of(tmp_path, 3))  # type: ignore[arg-type]
+    known = Catalogue(engine, folder_of(tmp_path, 3), PAIR)  # type: ignore[arg-type]
     start(known)
     while not engine.asked:
         pass
@@ -122,22 +123,24 @@ def test_what_is_skimmed_agrees_with_what_is_read_and_is_kept_nowhere(checkpoint
     assert attributes.words[0] == reading.trace.attributes[0]
 
 
-def test_a_process_has_one_catalogue_and_a_new_one_ends_it(
+def test_a_process_has_a_catalogue_of_each_of_a_few_pairs_and_the_oldest_ends(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("GLIED_CHECKPOINTS", str(checkpoints))
     monkeypatch.delenv("GLIED_IMAGES", raising=False)
     st.cache_resource.clear()
-    first = catalogue()
-    assert catalogue() is first
+    first = catalogue(("glied", "base"))
+    assert catalogue(("glied", "base")) is first
     folder_of(tmp_path, 1)
     monkeypatch.setenv("GLIED_IMAGES", str(tmp_path))
-    second = catalogue()
-    assert len(second.gallery) == 1 + len(INSIDE)
+    others = [catalogue(pair) for pair in product(("glied", "base"), repeat=2)]
+    assert len(others[0].gallery) == 1 + len(INSIDE)
+    assert [known.pair for known in others][1] == ("glied", "base")
+    assert len(others) == KEPT
     assert first.stopped.is_set()
-    assert not second.stopped.is_set()
+    assert not any(known.stopped.is_set() for known in others)
     st.cache_resource.clear()
-    assert second.stopped.is_set()
+    assert all(known.stopped.is_set() for known in others)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +173,14 @@ def test_gains_are_of_photographs_that_both_reports_know(
 ):
     monkeypatch.setenv("GLIED_CHECKPOINTS", str(checkpoints))
     st.cache_resource.clear()
-    assert gains() == {}
+    assert gains(("glied", "base")) == {}
     shared = {"data": "d", "split": "val", "tokenizer": "python"}
     glied = shared | {"images": {"a": {"CIDEr": 1.5}, "c": {"caption": "x"}}}
     base = shared | {"images": {"a": {"CIDEr": 1.2}, "c": {"CIDEr": 0.1}}}
     monkeypatch.setattr(reports, "report_files", lambda folder: {"d val": ""})
     known = {"glied": glied, "base": base}
     monkeypatch.setattr(reports, "report_or_why", lambda folder, name, kind: known.get(name, "It has none."))
-    assert gains() == {"a": pytest.approx(30)}
+    assert gains(("glied", "base")) == {"a": pytest.approx(30)}
     for other in ({"glied": glied}, {"glied": glied, "base": base | {"tokenizer": "PTB"}}):
         known = other
-        assert gains() == {}
+        assert gains(("glied", "base")) == {}

@@ -183,7 +183,7 @@ def test_what_moves_the_word_where_they_part_is_said_of_both(open_compare: Open)
     assert words == [left["words"][step], right["words"][step]]
     said = next(text.value for text in app.markdown if text.value.startswith("- "))
     assert [line.split("’")[0] for line in said.splitlines()] == ["- Base", "- GLIED"]
-    base, checkpoint = moved[moved.captioner == "Base"], ask.engine().models["base"]
+    base, checkpoint = moved[moved.captioner == "Base"], ask.engine().load("base")
     photograph = open_entry(next(entry for entry in entries(None)[0] if entry.id == "chelsea"))
     scene = ask.engine()._scene(photograph)
     raw = {"(end)": "<eos>", "(unknown)": "<unk>"}

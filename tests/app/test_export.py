@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import streamlit as st
 import tiny
 from conftest import HOSTILE
 from PIL import Image
@@ -27,6 +28,7 @@ from app.engine import ask
 from app.engine import engine as services
 from app.engine.engine import Question
 from app.photographs.gallery import entries, open_entry
+from app.texts import plain
 from app.widgets import export
 from app.widgets.shared import shared_from
 from glied.errors import GliedError
@@ -424,6 +426,45 @@ def test_a_shared_trace_opens_without_a_model(open_app: Open, seen: Trace, monke
     ours = replace(seen, checkpoint=ask.engine().models["base"].digest)
     app.file_uploader(key="shared_file").set_value(("b.npz", ours.packed(JPEG), "application/octet-stream")).run()
     assert any("the one that runs here as Base" in caption.value for caption in app.caption)
+    app.file_uploader(key="shared_file").set_value([]).run()
+    assert len(app.get("bidi_component")) == boards
+
+
+def test_several_shared_traces_stand_side_by_side_without_a_model(open_app: Open, monkeypatch: pytest.MonkeyPatch):
+    """One of ours, and two of captioners that are not ours, of the same photograph; one file is damaged."""
+    ours = trace(tiny.checkpoint("base"), tiny.scene(), ("a", "dog", "runs"), falls=True)
+    theirs = trace(tiny.checkpoint("softatt"), tiny.scene(), ("a", "red", "cat"))
+    theirs = replace(theirs, captioner="Theirs", checkpoint="elsewhere", architecture="theirs/1", labels=())
+    bare = replace(trace(tiny.checkpoint("lstm"), tiny.scene(), ("a", "cat", "runs")), captioner="Theirs")
+    files = {"ours.npz": ours, "theirs.npz": theirs, "bare.npz": bare}
+    sent = [(name, made.packed(JPEG), "application/octet-stream") for name, made in files.items()]
+    monkeypatch.setenv("GLIED_CHECKPOINTS", "nowhere")  # no captioner runs
+    app = open_app().switch_page("views/explore.py").run()
+    monkeypatch.setenv("GLIED_CHECKPOINTS", "nowhere")
+    st.cache_resource.clear()
+    app.run()
+    app.file_uploader(key="shared_file").set_value([*sent, ("bad.npz", b"PK", "application/octet-stream")]).run()
+    assert not app.exception
+    assert any("in bad.npz" in plain(error.value).replace("\\", "") for error in app.error)
+    titles = ["Base", "Theirs (theirs.npz)", "Theirs (bare.npz)"]
+    assert list(app.segmented_control(key="shared_one").options) == [plain(title) for title in titles]
+    app.segmented_control(key="shared_one").set_value(titles[2]).run()
+    assert json.loads(json.loads(app.get("bidi_component")[-1].proto.json)["trace"])["fine"] is None
+    app.query_params["kind"] = "Two shared traces"
+    app.switch_page("views/compare.py").run()
+    assert not app.exception
+    assert not app.error
+    pair = json.loads(app.get("bidi_component")[-1].proto.json)
+    assert pair["titles"] == titles[:2]
+    assert (len(pair["photos"]), pair["same"]) == (1, {"regions": True, "attributes": True})
+    said = ["".join(text for text, _ in sentence) for sentence in pair["sentences"]]
+    p = [f"{100 * np.exp(made.log_probabilities[1]):.0f}" for made in (ours, theirs)]
+    assert said[0].startswith("Theirs (theirs.npz) says red (")
+    assert "would" not in " ".join(said)
+    assert all(number in said[0] for number in p)
+    app.selectbox(key="shared_left").select(titles[2]).run()
+    assert not app.exception
+    assert json.loads(app.get("bidi_component")[-1].proto.json)["titles"][0] == titles[2]
 
 
 def test_a_bad_shared_trace_leaves_the_page_as_it_is(open_app: Open):

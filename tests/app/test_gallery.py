@@ -229,7 +229,7 @@ def test_the_biggest_gain_is_offered_where_reports_know_it(
     assert app.selectbox(key="sort").value == "Gallery order"
     images = {"glied": {"camera": 1.0, "grace_hopper": 0.1}, "base": {"camera": 0.5, "grace_hopper": 0.2}}
     found = [{id: {"CIDEr": score} for id, score in images[name].items()} for name in ("glied", "base")]
-    monkeypatch.setattr("app.engine.catalogue.comparable", lambda glied, base: [tuple(found)])
+    monkeypatch.setattr("app.engine.catalogue.comparable", lambda first, second: [tuple(found)])
     app = open_gallery()
     app.selectbox(key="sort").select("Biggest gain first").run()
     assert titles(app)[:3] == ["Photographer", "Grace Hopper", "Kitten"]
@@ -253,7 +253,7 @@ def test_captions_come_by_themselves(open_app: Callable[..., AppTest], monkeypat
     monkeypatch.setattr(catalogue, "entries", lambda folder: (few, 0))
     monkeypatch.setattr(Catalogue, "start", lambda known: known.thread.start())
     app = open_app()
-    catalogue.catalogue().thread.join(60)
+    catalogue.catalogue(("glied", "base")).thread.join(60)
     app.run()
     assert [len(tile["captions"]) > 0 for tile in tiles(app)] == [True, True]
     assert not app.get("progress")

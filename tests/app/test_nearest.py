@@ -21,7 +21,7 @@ NAMES = ("chelsea", "coffee", "<b>x</b>.jpg")
 def kept(open_app: Open, checkpoints: Path) -> Path:
     """States of the tiny GLIED: its own of two photographs of the gallery, and made-up ones of a third, HOSTILE."""
     open_app()
-    model, gallery = engine().models["glied"], {entry.id: entry for entry in entries()[0]}
+    model, gallery = engine().load("glied"), {entry.id: entry for entry in entries()[0]}
     states, rows, photographs, boxes = {}, {}, [], []
     for name in NAMES:
         words = ("a", HOSTILE, "dog")

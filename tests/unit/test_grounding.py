@@ -257,7 +257,7 @@ def test_a_word_before_the_object_is_no_object() -> None:
 
 
 def test_a_captioner_that_attends_to_no_region_is_not_grounded() -> None:
-    with pytest.raises(GliedError, match="lstm attends to none"):
+    with pytest.raises(GliedError, match="LSTM attends to none"):
         check_groundable(tiny.checkpoint("lstm"))
 
 

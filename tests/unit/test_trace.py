@@ -164,9 +164,13 @@ def test_other_captioners_are_traced_as_they_declare(name: str) -> None:
     np.testing.assert_allclose(replayed.region_falls[:, 2], expected, atol=2e-5)
 
 
-def test_a_captioner_that_attends_to_no_region_is_not_traced() -> None:
-    with pytest.raises(GliedError, match="lstm attends to none"):
-        trace(tiny.checkpoint("lstm"), SCENE, WORDS)
+def test_a_captioner_without_attention_is_traced_and_its_words_fall_too() -> None:
+    replayed = trace(tiny.checkpoint("lstm"), SCENE, WORDS, falls=True)
+    assert (replayed.captioner, replayed.heads, dict(replayed.attention)) == ("LSTM", 0, {})
+    fewer = trace(tiny.checkpoint("lstm"), without_region(SCENE, 2), WORDS)
+    expected = replayed.log_probabilities - fewer.log_probabilities
+    np.testing.assert_allclose(replayed.region_falls[:, 2], expected, atol=2e-5)
+    assert unpack(replayed.packed()) == (replayed, b"")
 
 
 def test_labels_survive_the_file(tmp_path: Path) -> None:
