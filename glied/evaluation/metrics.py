@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.rouge.rouge import Rouge
 
 from glied.errors import GliedError
 from glied.evaluation.java import Unavailable, meteor, ptb_tokenize, spice
@@ -56,6 +53,9 @@ def score(
         ptb: cut words as coco-caption does, where there is a Java; training does without.
         timeout: seconds that a Java program may take; its usual time many times over by default.
     """
+    from pycocoevalcap.bleu.bleu import Bleu  # of the extra `evaluate`: what else is here, the app needs too
+    from pycocoevalcap.rouge.rouge import Rouge
+
     if not captions or references.keys() != captions.keys():
         raise GliedError(
             f"Expected captions for exactly the {len(references)} images with references and at least "
@@ -124,6 +124,8 @@ def _silent(scorer: Any, gts: dict, res: dict) -> tuple[Any, Any]:
 
 def _cider(gts: dict, res: dict) -> tuple[Any, Any]:
     """CIDEr-D, which has no document frequencies where no reference has a word."""
+    from pycocoevalcap.cider.cider import Cider
+
     if not any(map(any, gts.values())):
         raise Unavailable("scorer_failed", "Expected words in the references, got none.")
     return _silent(Cider(), gts, res)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pycocoevalcap  # noqa: F401  for the scores: if it is missing, that is said before the work
 import torch
 from jaxtyping import Int
 from torch import Tensor

