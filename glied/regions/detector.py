@@ -193,21 +193,22 @@ def soft_nms(
     """Soft-NMS (Bodla et al. 2017, Gaussian): positions of at most `most` boxes, best first, and their scores, each
     lowered by exp(-IoU^2 / sigma) for every better box: the first k are the best k that also differ.
     """
-    scores, order, kept = scores.clone(), [], []
-    for _ in range(min(most, len(scores))):
-        best = int(scores.argmax())
+    lowers = torch.exp(-(iou(boxes, boxes) ** 2) / sigma).numpy()  # by how much each box lowers each
+    left, order, kept = scores.numpy().copy(), [], []
+    for _ in range(min(most, len(left))):
+        best = int(left.argmax())
         order.append(best)
-        kept.append(scores[best].item())
-        scores *= torch.exp(-(iou(boxes[best, None], boxes)[0] ** 2) / sigma)
-        scores[best] = -1
-    return torch.tensor(order, dtype=torch.long), torch.tensor(kept)
+        kept.append(left[best])
+        left *= lowers[best]
+        left[best] = -1
+    return torch.tensor(order, dtype=torch.long), torch.tensor(kept, dtype=scores.dtype)
 
 
 def choose_proposals(boxes: Float[Tensor, "A 4"], scores: Float[Tensor, " A"], count: int) -> Int[Tensor, " P"]:
     """What the head examines, in training and in use: positions of the `count` most promising boxes that differ
     (non-maximum suppression), best first."""
     best = scores.topk(min(4 * count, len(scores))).indices
-    return best[nms(boxes[best], scores[best], NMS_IOU)[:count]]
+    return best[nms(boxes[best], scores[best], NMS_IOU, count)]
 
 
 class Found(NamedTuple):
@@ -298,12 +299,18 @@ def _extent(pixels: Float[Tensor, "3 H W"]) -> Float[Tensor, "4"]:
 
 
 def _pool(high: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N D"]:
-    """Means of a map of stride 32 over boxes. RoIAlign is linear in the map: its weights, found on a map with one
-    channel for each cell, serve all channels."""
+    """Means of a map of stride 32 over boxes, RoIAligned into 4 x 4 bins of 2 x 2 readings each. A bilinear reading is
+    linear in the map, and its weights are a row's times a column's: so are those of the mean."""
     H, W = high.shape[1:]
-    cells = torch.eye(H * W, dtype=high.dtype).view(H * W, H, W)
-    weights = roi_align(cells, boxes, STRIDES[2], size=4).mean((2, 3))
-    return weights @ high.flatten(1).T
+    rows, columns = _shares(boxes[:, 1], boxes[:, 3], H), _shares(boxes[:, 0], boxes[:, 2], W)
+    return (rows[:, :, None] * columns[:, None]).flatten(1) @ high.flatten(1).T
+
+
+def _shares(low: Float[Tensor, " N"], high: Float[Tensor, " N"], cells: int) -> Float[Tensor, "N cells"]:
+    """What each of a number of cells of stride 32 adds to the mean of 8 readings between two places."""
+    ticks = (torch.arange(8) + 0.5) / 8
+    at = (low[:, None] + ticks * (high - low)[:, None]) / STRIDES[2] - 0.5
+    return (1 - (at.clamp(0, cells - 1)[..., None] - torch.arange(cells)).abs()).clamp_min(0).mean(1)
 
 
 def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:

@@ -426,6 +426,16 @@ def test_a_feature_joins_trunk_head_and_imagenet(tmp_path: Path) -> None:
     np.testing.assert_allclose(regions.features, [[*trunk, *head, *imagenet]] * 5, atol=1e-5)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
+def test_the_mean_over_a_box_is_that_of_its_bins(seed: int, H: int, W: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    high = torch.randn(3, H, W, generator=random)
+    low = torch.rand(9, 2, generator=random) * torch.tensor([W, H]) * 32
+    boxes = torch.cat([low, low + torch.rand(9, 2, generator=random) * torch.tensor([W, H]) * 32], 1)
+    expected = roi_align(high, boxes, 32, size=4).mean((2, 3))
+    torch.testing.assert_close(detector._pool(high, boxes), expected, rtol=0, atol=1e-5)
+
+
 def test_imagenets_map_is_that_of_the_grid_source_at_the_box(tmp_path: Path) -> None:
     """The untrained trunk, its normalisation folded, over the photograph at its own size, read where the box lies."""
     save_net(tmp_path / "d", random_net(), {})
