@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from glied.cli.options import ReportOut, app, bench_app, say_table, write_json
 from glied.cli.train import Run
 from glied.errors import GliedError
 from glied.experiments.rows import PAIR, ROWS, SYSTEMS
 from glied.files import check_target
+from glied.records import IMAGE
 from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
 
@@ -35,6 +36,20 @@ def bench_decode(out: JsonOut = None) -> None:
     from glied.experiments import bench
 
     _measure(bench.decode, bench.table, out)
+
+
+@bench_app.command(name="regions")
+def bench_regions(
+    photographs: Annotated[Positional[Path], arg(help="folder of photographs (app/photographs)")],
+    out: JsonOut = None,
+) -> None:
+    """Milliseconds of finding regions by stage, with every engine and precision that this machine has."""
+    from glied.experiments import bench_regions as bench
+
+    paths = sorted(path for path in photographs.glob("*") if IMAGE.search(path.name))
+    if not paths:
+        raise GliedError(f"Expected a folder of photographs, found none in {photographs}; name another.")
+    _measure(lambda: bench.regions(paths), bench.table, out)
 
 
 @bench_app.command(name="reward")

@@ -16,7 +16,7 @@ from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
 from glied.records import DAMAGE, reason, shown
-from glied.regions import RegionSource, open_source
+from glied.regions import Engine, RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
 from glied.terminal import track
@@ -210,7 +210,7 @@ def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16]
     return path
 
 
-def open_cached(name: str, cache: Path) -> RegionSource:
+def open_cached(name: str, cache: Path, engine: Engine = "fastest") -> RegionSource:
     """The region source called `name`, which answers from the cache where that is all it has."""
-    source = open_source(name)
+    source = open_source(name, engine)
     return FeatureCache(cache, source) if isinstance(source, Stored) else source
