@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from glied.errors import GliedError
 from glied.regions import RegionSource
-from glied.scene import Attributes, Regions, Scene
+from glied.scene import Attributes, Regions, Scene, same_source
 from glied.vocabulary import FUNCTION_WORDS
 
 DENSITY = 0.02  # share of the words that are true of a photograph: the prior the bias starts from
@@ -59,7 +59,7 @@ class AttributeDetector(nn.Module):
     @torch.inference_mode()
     def find_attributes(self, regions: Regions, count: int = 49) -> Attributes:
         """The `count` most probable words that are not in `self.without`, and where each was seen."""
-        if regions.source != self.source:
+        if not same_source(regions.source, self.source):
             raise GliedError(
                 f"Expected regions of {self.source}, which this attribute detector was trained on, got "
                 f"{regions.source}; use that source or train a detector on the new one."

@@ -18,7 +18,7 @@ from glied.captions import BeamHistory, Caption, Decoded, DecodeOptions, rank
 from glied.checkpoint import Checkpoint
 from glied.errors import GliedError
 from glied.model import Captioner, Keys, Memory, fused
-from glied.scene import Scene
+from glied.scene import Scene, same_source
 from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 NEVER = (PAD, BOS, UNK)
@@ -55,7 +55,7 @@ def caption(
             f"{longest} words at most; require fewer or raise max_length."
         )
     for scene in scenes:
-        if scene.regions.source != checkpoint.source:
+        if not same_source(scene.regions.source, checkpoint.source):
             raise GliedError(
                 f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
                 f"{scene.regions.source}; use that source or another checkpoint."

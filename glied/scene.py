@@ -7,6 +7,14 @@ from jaxtyping import Float, Float32
 
 from glied.errors import GliedError
 
+BF16 = "+bf16"  # ends the name of a region source that computes partly in bfloat16
+
+
+def same_source(a: str, b: str) -> bool:
+    """Whether a captioner trained on the regions of one source takes those of the other: bfloat16's for float32's, of
+    which docs/speed.md says what it costs."""
+    return a.removesuffix(BF16) == b.removesuffix(BF16)
+
 
 def frozen(array: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """A read-only copy of `array`."""

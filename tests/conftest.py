@@ -2,6 +2,7 @@
 
 import glied  # noqa: F401, I001  before torch: it sets how threads wait
 
+import os
 import signal
 from pathlib import Path
 
@@ -16,6 +17,7 @@ settings.register_profile("glied", deadline=None, max_examples=40, suppress_heal
 settings.load_profile("glied")
 # A shell that runs tests in the background has them, and what they start, ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.setdefault("GLIED_ENGINE", "torch")  # OpenVINO would convert every detector that a test makes
 torch.set_num_threads(1)  # tiny models: threads would only wait for each other
 
 

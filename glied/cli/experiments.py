@@ -14,6 +14,7 @@ from glied.cli.train import Run
 from glied.errors import GliedError
 from glied.experiments.rows import PAIR, ROWS, SYSTEMS, TABLE_1
 from glied.files import check_target
+from glied.records import IMAGE
 from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
 from glied.workers import Workers
@@ -63,6 +64,20 @@ def bench_variety(
         return compare_ways(model, [find_scene(open_image(path), source, detector) for path in paths])
 
     _measure(compare, table, out)
+
+
+@bench_app.command(name="regions")
+def bench_regions(
+    photographs: Annotated[Positional[Path], arg(help="folder of photographs (app/photographs)")],
+    out: JsonOut = None,
+) -> None:
+    """Milliseconds of finding regions by stage, with every engine and precision that this machine has."""
+    from glied.experiments import bench_regions as bench
+
+    paths = sorted(path for path in photographs.glob("*") if IMAGE.search(path.name))
+    if not paths:
+        raise GliedError(f"Expected a folder of photographs, found none in {photographs}; name another.")
+    _measure(lambda: bench.regions(paths), bench.table, out)
 
 
 @bench_app.command(name="reward")

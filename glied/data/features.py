@@ -18,7 +18,7 @@ from glied.errors import GliedError
 from glied.files import replacing
 from glied.images import open_image
 from glied.records import DAMAGE, reason, shown
-from glied.regions import Mirrored, RegionSource, open_source
+from glied.regions import Engine, Mirrored, RegionSource, open_source
 from glied.regions.stored import Stored
 from glied.scene import Regions
 from glied.terminal import track
@@ -247,7 +247,7 @@ class Finding:
         return partial(find_shard, self.folder, Mirrored(source) if self.mirrored else source)
 
 
-def open_cached(name: str, cache: Path) -> RegionSource:
+def open_cached(name: str, cache: Path, engine: Engine = "fastest") -> RegionSource:
     """The region source called `name`, which answers from the cache where that is all it has."""
-    source = open_source(name)
+    source = open_source(name, engine)
     return FeatureCache(cache, source) if isinstance(source, Stored) else source

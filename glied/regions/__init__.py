@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from PIL import Image, ImageOps
 
 from glied.errors import GliedError
 from glied.scene import Regions
+
+Engine = Literal["fastest", "torch", "openvino"]
 
 
 @runtime_checkable
@@ -27,8 +29,13 @@ class RegionSource(Protocol):
         ...
 
 
-def open_source(name: str = "detector") -> RegionSource:
-    """The region source called `name`: `detector`, `grid` ..., or the full name that a checkpoint recorded."""
+def open_source(name: str = "detector", engine: Engine = "fastest") -> RegionSource:
+    """The region source called `name`: `detector`, `grid` ..., or the full name that a checkpoint recorded.
+
+    Args:
+        engine: what computes the detector's networks (see `glied.regions.engine`). To begin, another than torch takes
+            a second, which some ten photographs pay back.
+    """
     from glied.regions.grid import Grid
 
     if name in ("grid", Grid.name):
@@ -36,7 +43,7 @@ def open_source(name: str = "detector") -> RegionSource:
     if re.match(r"detector([-@]|$)", name):
         from glied.regions.detector import open_detector
 
-        return open_detector(name)
+        return open_detector(name, engine)
     if name.startswith("stored/"):
         from glied.regions.stored import Stored
 

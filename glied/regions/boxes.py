@@ -43,26 +43,34 @@ def iou(a: Float[Tensor, "N 4"], b: Float[Tensor, "M 4"]) -> Float[Tensor, "N M"
     return torch.where(union > 0, shared / union, 0)
 
 
-def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], threshold: float) -> Int[Tensor, " K"]:
+def nms(
+    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], threshold: float, most: int | None = None
+) -> Int[Tensor, " K"]:
     """Non-maximum suppression: positions of the boxes that overlap none of higher score by an IoU above
-    `threshold`, best first; of equal scores the first wins, as in torchvision.
+    `threshold`, best first, at most `most`; of equal scores the first wins, as in torchvision.
     """
-    return batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.long), threshold)
+    return batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.long), threshold, most)
 
 
 def batched_nms(
-    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], groups: Int[Tensor, " N"], threshold: float
+    boxes: Float[Tensor, "N 4"],
+    scores: Float[Tensor, " N"],
+    groups: Int[Tensor, " N"],
+    threshold: float,
+    most: int | None = None,
 ) -> Int[Tensor, " K"]:
     """`nms` in which only boxes of the same group (class, level) suppress each other."""
     order = scores.argsort(descending=True, stable=True)
     boxes, groups = boxes[order], groups[order]
     suppressed = np.zeros(len(order), bool)
-    kept = []
-    for start in range(0, len(order), 500):  # in parts, for the memory of thousands of boxes
-        part = slice(start, start + 500)
+    kept: list[int] = []
+    for start in range(0, len(order), 100):  # in parts, for the memory of thousands of boxes
+        if most is not None and len(kept) >= most:
+            break
+        part = slice(start, start + 100)
         rivals = (iou(boxes[part], boxes) > threshold) & (groups[part, None] == groups)
         for i, suppresses in enumerate(rivals.numpy(), start):
             if not suppressed[i]:
                 kept.append(i)
                 suppressed |= suppresses
-    return order[kept]
+    return order[kept[:most]]

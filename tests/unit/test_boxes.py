@@ -188,11 +188,13 @@ def test_nms_equals_loops(seed: int, threshold: float) -> None:
     one, numbers = np.zeros(60), (boxes.double().numpy(), scores.numpy())
     assert nms(boxes, scores, threshold).tolist() == suppress_loops(*numbers, one, threshold)
     assert batched_nms(boxes, scores, groups, threshold).tolist() == suppress_loops(*numbers, groups.numpy(), threshold)
+    first = batched_nms(boxes, scores, groups, threshold, 3).tolist()
+    assert first == suppress_loops(*numbers, groups.numpy(), threshold)[:3]
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.6])
 def test_nms_of_more_boxes_than_are_compared_at_once(threshold: float) -> None:
-    """1,300 boxes: those of one part of 500 suppress boxes of later parts, and are themselves suppressed by earlier."""
+    """1,300 boxes: those of one part of 100 suppress boxes of later parts, and are themselves suppressed by earlier."""
     boxes, scores, groups = crowd(1300, 7)
     boxes += 40 * torch.arange(1300)[:, None] // 130  # ten crowds, each at another place
     found = batched_nms(boxes, scores, groups, threshold).tolist()

@@ -36,6 +36,7 @@ from glied.regions.detector import (
     detect,
     load_net,
     make_anchors,
+    make_networks,
     open_detector,
     save_net,
     soft_nms,
@@ -209,7 +210,7 @@ def test_the_head_examines_what_is_chosen(net: DetectorNet, monkeypatch: pytest.
         return choose_proposals(boxes, scores, 2)
 
     monkeypatch.setattr(detector, "choose_proposals", two)
-    assert len(detect(net, to_pixels(noise(128, 96)), 40).boxes) == 2
+    assert len(detect(make_networks(net), to_pixels(noise(128, 96)), 40).boxes) == 2
     assert chosen == [(9 * (16 * 12 + 8 * 6 + 4 * 3), PROPOSALS)]
 
 
@@ -284,14 +285,14 @@ def test_a_level_of_the_pyramid_sees_its_own_map_and_those_above(net: DetectorNe
 
 
 def test_found_boxes_are_ranked_and_differ(net: DetectorNet) -> None:
-    found = detect(net, to_pixels(noise(384, 256)), 40)
+    found = detect(make_networks(net), to_pixels(noise(384, 256)), 40)
     assert found.boxes.shape == (40, 4)
     assert found.hidden.shape == (40, 24)
     assert found.high.shape == (1280, 8, 12)
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
     overlap = iou(found.boxes, found.boxes) - torch.eye(40)
     assert overlap.max() < 0.9
-    assert len(detect(net, to_pixels(noise(384, 256)), 1000).boxes) == PROPOSALS
+    assert len(detect(make_networks(net), to_pixels(noise(384, 256)), 1000).boxes) == PROPOSALS
 
 
 def test_pixels_are_scaled_as_efficientnet_takes_them() -> None:
@@ -426,6 +427,16 @@ def test_a_feature_joins_trunk_head_and_imagenet(tmp_path: Path) -> None:
     np.testing.assert_allclose(regions.features, [[*trunk, *head, *imagenet]] * 5, atol=1e-5)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
+def test_the_mean_over_a_box_is_that_of_its_bins(seed: int, H: int, W: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    high = torch.randn(3, H, W, generator=random)
+    low = torch.rand(9, 2, generator=random) * torch.tensor([W, H]) * 32
+    boxes = torch.cat([low, low + torch.rand(9, 2, generator=random) * torch.tensor([W, H]) * 32], 1)
+    expected = roi_align(high, boxes, 32, size=4).mean((2, 3))
+    torch.testing.assert_close(detector._pool(high, boxes), expected, rtol=0, atol=1e-5)
+
+
 def test_imagenets_map_is_that_of_the_grid_source_at_the_box(tmp_path: Path) -> None:
     """The untrained trunk, its normalisation folded, over the photograph at its own size, read where the box lies."""
     save_net(tmp_path / "d", random_net(), {})
@@ -476,7 +487,7 @@ def test_adaptive_counts_are_those_of_salient_regions(tmp_path: Path) -> None:
     """Every proposal scores 0.21: those that a better one overlaps fall below 0.2."""
     logit = math.log(0.21**2 / (1 - 0.21**2))
     path, image = biased(tmp_path, objectness=[20.0] * 9, quality=[logit]), noise(384, 256)
-    found = detect(load_net(path)[0], to_pixels(image), 150)
+    found = detect(make_networks(load_net(path)[0]), to_pixels(image), 150)
     salient = int((found.scores >= SALIENT).sum())
     assert 1 < salient < 100
     regions = Detector(path, 1, 150).find_regions(image)

@@ -1,0 +1,141 @@
+"""Milliseconds of finding regions, stage by stage and engine beside engine, on the same photographs in one run."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from glied.images import open_image
+from glied.regions import Engine, detector
+from glied.regions.detector import SHIPPED, Detector, Networks
+from glied.scene import Regions
+from glied.training.loop import fastest
+
+ROUNDS = 3  # of which the fastest counts, photograph by photograph
+# functions of glied/regions/detector.py, and the stage whose time theirs is
+STAGES = {
+    "to_pixels": "pixels",
+    "choose_proposals": "proposals",
+    "soft_nms": "soft-NMS",
+    "_pool": "means over boxes",
+}
+ALL = "all"
+PROCESSOR = "processor time"  # of all threads; other work on the machine hardly changes it
+
+
+def regions(photographs: Sequence[Path]) -> dict[str, Any]:
+    """Each engine finds the regions of every photograph, in turn.
+
+    Returns:
+        `rows`, one for each engine and precision: milliseconds a photograph in all and by stage, and how far its
+        regions are from those of torch in float32. Where ImageNet's network runs beside the detector's, its stage is
+        what is waited for.
+    """
+    precisions = (False, True) if fastest() == "bf16" else (False,)
+    engines: tuple[Engine, ...] = ("torch", "openvino") if find_spec("openvino") else ("torch",)
+    opened, sources = {}, {}
+    for engine in engines:
+        for bf16 in precisions:
+            start = time.perf_counter()
+            sources[engine, bf16] = Detector(SHIPPED, engine=engine, bf16=bf16)
+            opened[engine, bf16] = time.perf_counter() - start
+    images = [open_image(path) for path in photographs]
+    times: dict[tuple, list[list[dict[str, float]]]] = {key: [[] for _ in images] for key in sources}
+    found: dict[tuple, list[Regions]] = {
+        key: [source.find_regions(image) for image in images] for key, source in sources.items()
+    }
+    for _ in range(ROUNDS):
+        for i, image in enumerate(images):
+            for key, source in sources.items():
+                start, worked = time.perf_counter(), time.process_time()
+                source.find_regions(image)
+                whole = {ALL: time.perf_counter() - start, PROCESSOR: time.process_time() - worked}
+                times[key][i].append(whole | _by_stage(source, image))
+    plain = found["torch", False]
+    return {
+        "threads": torch.get_num_threads(),
+        "photographs": len(images),
+        "rows": [
+            {
+                "engine": engine,
+                "precision": "bf16" if bf16 else "fp32",
+                "open_seconds": opened[engine, bf16],
+                "ms": {stage: _mean(times[engine, bf16], stage) for stage in times[engine, bf16][0][0]},
+                **_difference(plain, found[engine, bf16]),
+            }
+            for engine, bf16 in sources
+        ],
+    }
+
+
+def _mean(times: list[list[dict[str, float]]], stage: str) -> float:
+    """Milliseconds of a stage: the fastest round of each photograph, the mean of the photographs."""
+    return float(np.mean([1000 * min(each[stage] for each in rounds) for rounds in times]))
+
+
+def _difference(plain: Sequence[Regions], other: Sequence[Regions]) -> dict[str, float]:
+    pairs = list(zip(plain, other, strict=True))
+    return {
+        "largest_box_difference": float(max(np.abs(a.boxes - b.boxes).max() for a, b in pairs)),
+        "largest_feature_difference": float(max(np.abs(a.features - b.features).max() for a, b in pairs)),
+        "same_labels": float(np.mean([x == y for a, b in pairs for x, y in zip(a.labels, b.labels, strict=True)])),
+    }
+
+
+def _by_stage(source: Detector, image: Any) -> dict[str, float]:
+    """Seconds of each stage of one photograph, in the order of their first calls."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(work: Callable, stage: str) -> Callable:
+        def measured(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = work(*args)
+            spent[stage] += time.perf_counter() - start
+            return result
+
+        return measured
+
+    def begun(begin: Callable, stage: str) -> Callable:
+        return lambda x: timed(begin(x), stage)
+
+    maps, head = source.networks
+    with ExitStack() as stack:
+        for name, stage in STAGES.items():
+            stack.enter_context(patch.object(detector, name, timed(getattr(detector, name), stage)))
+        stack.enter_context(patch.object(source, "networks", Networks(begun(maps, "detector"), begun(head, "head"))))
+        stack.enter_context(patch.object(source, "general", begun(source.general, "ImageNet's network")))
+        start = time.perf_counter()
+        source.find_regions(image)
+        whole = time.perf_counter() - start
+    return {**spent, "the rest": whole - sum(spent.values())}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as a table to read, in milliseconds a photograph."""
+    rows = result["rows"]
+    names = [f"{row['engine']} {row['precision']}" for row in rows]
+    lines = [
+        f"{result['photographs']} photographs, {result['threads']} threads; milliseconds a photograph",
+        " " * 26 + "".join(f"{name:>16s}" for name in names),
+        *(f"{stage:26s}" + "".join(f"{row['ms'][stage]:16.1f}" for row in rows) for stage in rows[0]["ms"]),
+        *(
+            f"{f'{stage}, of the first':26s}"
+            + "".join(f"{row['ms'][stage] / rows[0]['ms'][stage]:16.0%}" for row in rows)
+            for stage in (ALL, PROCESSOR)
+        ),
+        f"{'same labels':26s}" + "".join(f"{row['same_labels']:16.1%}" for row in rows),
+    ]
+    for key, title in (
+        ("largest_box_difference", "box, px, at most"),
+        ("largest_feature_difference", "feature, at most"),
+    ):
+        lines.append(f"{title:26s}" + "".join(f"{row[key]:16.1g}" for row in rows))
+    lines.append(f"{'seconds to open':26s}" + "".join(f"{row['open_seconds']:16.1f}" for row in rows))
+    return "\n".join(lines)
