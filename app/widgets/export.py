@@ -38,7 +38,7 @@ from app.photographs.photograph import Photograph
 from app.texts import plain
 from app.widgets.pick import pick_one
 from app.widgets.tables import as_csv
-from glied.functions import AttentionFunction, Over, feeding, find
+from glied.functions import GLIED, AttentionFunction, Over, feeding, find
 from glied.scene import Edit
 from glied.traces import Deletion, Trace
 
@@ -180,7 +180,8 @@ def _measured(report: Mapping[str, Any]) -> str:
     """Where the collocations of a report come from, as `source` says of a trace."""
     found = report["grounding"]
     measured = f"means over {found['photographs']:,} photographs of {report['data']} {report['split']} and all heads"
-    pivot = find([AttentionFunction(**f) for f in found.get("functions", [])], "attributes", "pivot")
+    declared = [AttentionFunction(**f) for f in found["functions"]] if "functions" in found else GLIED  # of 0.1.0
+    pivot = find(declared, "attributes", "pivot")
     equation = f"Eq. ({pivot.equation}), " if pivot and pivot.equation else ""
     return f"{report['title']}, checkpoint {report['checkpoint']}, {equation}{measured}"
 
