@@ -21,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 from test_stills import beam
 from test_uploads import encoded
 
+from analysis.numbers import percent
 from analysis.page import Account, page
 from analysis.paper import ONE, TWO
 from app.components.tree import nodes_of
@@ -181,7 +182,7 @@ def test_decoding_exports_the_beam_as_it_stands_and_the_word_that_is_pinned(
     assert not app.exception
     assert not app.error
     assert kinds(app)[0] == "beam"
-    assert "with 2 hypotheses kept, made to begin with “a dog”" in told(app)
+    assert "Beam search, 2 hypotheses kept, of GLIED, made to begin with “a dog”" in told(app)
     assert "framed the word asked" in told(app)
     app = pick(app, "word")
     assert f"before it said “{node.word}”" in told(app)
@@ -290,7 +291,7 @@ def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, 
             ask.engine().read(open_entry(entries()[0][0]), model, question).trace.text
             for question in (Question(kept(2)), Question(kept(2), ("dog", "dog")))
         )
-        assert f"{name}, made to begin with “dog dog”, beam 2: {forced} (log p" in told
+        assert f"{name}, made to begin with “dog dog”, beam search, 2 hypotheses kept: {forced} (log p" in told
         assert f": {free} (log p" not in told
 
 
@@ -458,7 +459,7 @@ def test_several_shared_traces_stand_side_by_side_without_a_model(open_app: Open
     assert pair["titles"] == titles[:2]
     assert (len(pair["photos"]), pair["same"]) == (1, {"regions": True, "attributes": True})
     said = ["".join(text for text, _ in sentence) for sentence in pair["sentences"]]
-    p = [f"{100 * np.exp(made.log_probabilities[1]):.0f}" for made in (ours, theirs)]
+    p = [percent(float(np.exp(made.log_probabilities[1]))) for made in (ours, theirs)]
     assert said[0].startswith("Theirs (theirs.npz) says red (")
     assert "would" not in " ".join(said)
     assert all(number in said[0] for number in p)
