@@ -8,7 +8,7 @@ import tiny
 from streamlit.testing.v1 import AppTest
 
 from app.components.flow import NEXT, SOURCES, Edge, boxes, packed, title_of, wire
-from glied.baselines.systems import SYSTEMS
+from glied.baselines.build import SYSTEMS
 from glied.baselines.variants import VARIANTS
 from glied.equations import EQUATIONS, code_lines
 from glied.functions import BASE, GLIED, AttentionFunction
