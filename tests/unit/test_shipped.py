@@ -14,7 +14,7 @@ from glied.decode import caption
 from glied.images import open_image
 from glied.regions import open_source
 
-CAPTIONERS = ("base", "glied", "base-rl", "glied-rl")
+CAPTIONERS = ("base", "glied", "updown", "base-rl", "glied-rl")
 NAMES = (*CAPTIONERS, "attributes", "detector")
 
 
