@@ -415,7 +415,7 @@ def draw_shared() -> None:
     draw_sides(left, right, True)
     st.caption(
         "Underlined words differ. In brackets, the probability of a word after the words before it in its own caption, "
-        "as the file says. Nothing was run again."
+        "as its file says. Nothing was run again."
     )
 
 

@@ -21,14 +21,15 @@ from glied.errors import GliedError
 HOW = {
     "Beam search": "Beam search writes a caption word by word: at each step it extends the hypotheses it has kept, and "
     "keeps the likeliest.",
-    "Diverse beam search": "Diverse beam search keeps groups of hypotheses. Each chooses after those above it, and "
-    "counts a word for less if they took it at the same step. Log p stays the captioner’s.",
+    "Diverse beam search": "Diverse beam search keeps groups of hypotheses. A group chooses after the groups above it, "
+    "and counts a word for less if they took it at the same step; the log p shown is without that penalty. Where the "
+    "captioner is sure, groups still find the same caption: raise the diversity to part them.",
     "Nucleus sampling": "Nucleus sampling draws each word at random among the likeliest. Samples that begin alike "
     "share a branch; dashed words could have been drawn instead.",
 }
 BANKS = (
-    " With words that must come it keeps as many hypotheses again for each number of them that have come; only those "
-    "with all of them may end."
+    " The words that must come are counted: the search keeps that many hypotheses with none of them, with one, and so "
+    "on. Only a caption with all of them may end."
 )
 
 

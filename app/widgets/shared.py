@@ -106,10 +106,11 @@ def shared_from(data: bytes, name: str = "your file") -> Shared:
 def _draw_shared(shared: Shared) -> None:
     trace, ours = shared.trace, name_here(shared.trace.checkpoint)
     known = f"the one that runs here as {plain(engine().titles[ours])}" if ours else "none of those that run here"
-    st.caption(
-        f"The file says that its checkpoint is {plain(trace.checkpoint)}: {known}. Nothing was run again. "
-        + lacks(trace.captioner, trace.functions)
-    )
+    if trace.checkpoint == "unknown":
+        origin = "The file does not name its checkpoint."
+    else:
+        origin = f"The file says that its checkpoint is {plain(trace.checkpoint)}: {known}."
+    st.caption(f"{origin} Nothing was run again. " + lacks(trace.captioner, trace.functions))
     _shared_board(shared)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.attention import spoken
 from analysis.components import board_payload
 from app.widgets.shared import shared_from
 from glied.traces import find_faults
@@ -27,6 +28,9 @@ def test_an_example_learns_its_caption_and_its_trace_is_opened(
     assert shared.trace.text == capsys.readouterr().out.strip() == CAPTIONS[example]
     drawn = json.loads(json.dumps(board_payload(shared.trace)))
     assert np.array(drawn["fine"]).shape == (heads, len(shared.trace.words), regions)
+    told = [spoken(word) for word in shared.trace.attributes] if shared.trace.attributes != ("<unk>",) else []
+    assert drawn["attributes"] == told  # no unknown attribute where there is none
+    assert len(drawn["scores"]) == len(drawn["seen"]) == len(told)
     assert (drawn["groups"], drawn["read"]) == (None, None), "it has neither"
     assert shared.trace.region_falls.shape == (len(shared.trace.words), regions)
     assert shared.trace.region_falls.any()

@@ -427,6 +427,9 @@ def test_a_shared_trace_opens_without_a_model(open_app: Open, seen: Trace, monke
     ours = replace(seen, checkpoint=ask.engine().models["base"].digest)
     app.file_uploader(key="shared_file").set_value(("b.npz", ours.packed(JPEG), "application/octet-stream")).run()
     assert any("the one that runs here as Base" in caption.value for caption in app.caption)
+    unnamed = replace(seen, checkpoint="unknown").packed(JPEG)
+    app.file_uploader(key="shared_file").set_value(("c.npz", unnamed, "application/octet-stream")).run()
+    assert any("does not name its checkpoint" in caption.value for caption in app.caption)
     app.file_uploader(key="shared_file").set_value([]).run()
     assert len(app.get("bidi_component")) == boards
 

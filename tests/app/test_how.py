@@ -79,7 +79,7 @@ def test_the_browser_gets_the_numbers_of_the_trace(traces: dict[str, Trace]):
 def test_a_captioner_of_another_paper_has_boxes_and_no_equations():
     made = trace(tiny.checkpoint("updown"), tiny.scene(), ("a", "dog"))
     about = {each["name"]: each for each in json.loads(packed(made))["about"]}
-    assert list(about) == ["regions", "attributes", "words", "v", NEXT]
+    assert list(about) == ["regions", "words", "v", NEXT], "it reads no attributes"
     assert about["v"]["cited"] == ""
 
 
