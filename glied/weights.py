@@ -53,8 +53,9 @@ def _read(path: Path, kind: str | None, weights: bool) -> tuple[dict[str, Any], 
         ) from error
     if header.get("format") != FORMAT or (kind and header.get("kind") != kind):
         found = header.get("kind") or header.get("format") or "weights without a description"
-        wanted = {None: "checkpoint", "attributes": "attribute detector", "detector": "region detector"}.get(kind, kind)
-        raise GliedError(f"Expected a {wanted} ({FORMAT}) in {path}, found {shown(found)}; choose another file.")
+        known = {None: "a checkpoint", "attributes": "an attribute detector", "detector": "a region detector"}
+        wanted = known.get(kind, f"a {kind}")
+        raise GliedError(f"Expected {wanted} ({FORMAT}) in {path}, found {shown(found)}; choose another file.")
     return header, tensors, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 

@@ -165,7 +165,7 @@ def _spread_on_ray(work: Work[Task, Found], tasks: Iterable[Task], workers: Work
             "Expected Ray for --engine ray, it is not installed; install it with pip install 'glied-studio[ray]', or "
             "leave --engine out."
         ) from error
-    passed = {name: os.environ[name] for name in ("GLIED_DETECTOR",) if name in os.environ}
+    passed = {name: os.environ[name] for name in ("GLIED_DETECTOR", "GLIED_ENGINE") if name in os.environ}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": passed}}
     if workers.address is None:  # one more than the actors take, for Ray itself
         options |= {"num_cpus": 1 + (workers.workers or count_cores()), "include_dashboard": False}

@@ -49,7 +49,7 @@ def bench_variety(
 ) -> None:
     """Six captions of each photograph by beam search, diverse groups and sampling: how different, and how likely."""
     from glied.attributes import find_scene
-    from glied.checkpoint import load_pair
+    from glied.checkpoint import load_ensemble
     from glied.data.features import open_cached
     from glied.experiments.variety import compare_ways, table
     from glied.images import open_image
@@ -59,7 +59,7 @@ def bench_variety(
         raise GliedError("Expected at least one image file, got none; name one.")
 
     def compare() -> dict:
-        model, detector = load_pair(models.checkpoint, models.detector)
+        model, detector = load_ensemble(models.captioners, models.detector)
         source = open_cached(model.source, models.cache)
         return compare_ways(model, [find_scene(open_image(path), source, detector) for path in paths])
 
@@ -109,8 +109,10 @@ def bench_corpus(
     from glied.corpus.options import Captioning
     from glied.experiments import corpus as bench
 
-    if not 1 <= photographs <= 10**6 or not workers or not engines:
-        raise GliedError("Expected 1 to 1000000 --photographs, some --workers and --engines; correct the command.")
+    if not 1 <= photographs <= 10**6 or not workers or not engines or models.ensemble:
+        raise GliedError(
+            "Expected 1 to 1000000 --photographs, some --workers and --engines, and no --ensemble; correct the command."
+        )
     cases = [Workers(count, engine) for engine in engines for count in workers]
     checkpoint, attributes, cache = (f.absolute() for f in (models.checkpoint, models.detector, models.cache))
     captioning = Captioning(checkpoint, attributes, cache, out=Path())

@@ -33,7 +33,7 @@ def extract(
     def share(batches: Sequence[Batch]) -> Iterator[Sharded]:
         yield from spread(Finding(features.folder, source, mirrored), batches, workers, len(batches))
 
-    keys, problems = features.extract([p.path for p in dataset.photographs], share=share)
+    keys, problems = features.extract([p.path.absolute() for p in dataset.photographs], share=share)
     report([*dataset.problems, *problems])
     if not keys:
         raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")

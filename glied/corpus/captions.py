@@ -63,15 +63,19 @@ def write_part(
     if target.exists():  # by a worker that was thought dead
         return Told(len(part.photographs), 0, {})
     failed, spent, start = 0, dict.fromkeys(STAGES, 0.0), time.process_time()
-    with replacing(target) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
-        photographs = iter(part.photographs)
-        while batch := list(islice(photographs, BATCH)):
-            seen = [_look(name, held, source, detector, spent) for name, held in batch]
-            failed += sum(scene is None for _, scene in seen)
-            with _timed(spent, "captions"):
-                rows = _caption(seen, checkpoint, options)
-            with _timed(spent, "writing"):
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    try:
+        with replacing(target) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
+            photographs = iter(part.photographs)
+            while batch := list(islice(photographs, BATCH)):
+                seen = [_look(name, held, source, detector, spent) for name, held in batch]
+                failed += sum(scene is None for _, scene in seen)
+                with _timed(spent, "captions"):
+                    rows = _caption(seen, checkpoint, options)
+                with _timed(spent, "writing"):
+                    writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    except GliedError:
+        if not target.exists():  # else another run into this folder has ended, and swept up
+            raise
     return Told(len(part.photographs), failed, spent | {CPU: time.process_time() - start})
 
 

@@ -35,7 +35,11 @@ class Files:
 
     def __iter__(self) -> Iterator[Found]:
         for name in self.names:
-            yield as_text(name), self.folder / name
+            path = self.folder / name
+            if path.is_fifo():  # reading one waits, perhaps for ever
+                yield as_text(name), GliedError(f"Expected an image, {shown(str(path), 300)} is a pipe; leave it out.")
+            else:
+                yield as_text(name), path
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A corpus -> a folder of Parquet: names of files say what is done, and the rest is spread over workers."""
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -101,7 +102,7 @@ def _others(corpus: Corpus, out: Path) -> GliedError:
 
 
 def _describe(corpus: Corpus, captioning: Captioning) -> dict[str, Any]:
-    """The options that the rows depend on."""
+    """The options that the rows depend on, as the file in the folder holds them."""
     options = {"format": FORMAT, "corpus": str(corpus.place.resolve()), "column": corpus.column, "part": corpus.part}
     for name in ("checkpoint", "attributes"):
         file = getattr(captioning, name)
@@ -110,7 +111,8 @@ def _describe(corpus: Corpus, captioning: Captioning) -> dict[str, Any]:
                 options[name] = hashlib.file_digest(content, "sha256").hexdigest()[:12]
         except OSError as error:
             raise refuse("a checkpoint", file, reason(error), "check the path") from error
-    return {**options, **asdict(captioning.decoding), "traces": captioning.traces}
+    options = {**options, **asdict(captioning.decoding), "traces": captioning.traces}
+    return dict(json.loads(to_json(options)))  # as they are read again: a list for each tuple
 
 
 def _compare(out: Path, options: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def measure(
     """Captions the same photographs with each of `engines`, one after another, each from a start of its own.
 
     Args:
-        folder: of the photographs; where they are fewer, they come again and again. None for four of scikit-image.
+        folder: of the photographs; where they are fewer, they come again and again. None for those of the gallery.
         captioning: with which captioner; its `out` is not used.
 
     Returns:

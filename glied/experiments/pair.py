@@ -7,7 +7,7 @@ from typing import Any
 from glied.evaluation.metrics import paired
 from glied.evaluation.report import table as markdown_table
 from glied.experiments.rows import PAIR
-from glied.experiments.trainings import STAGES, images_of, read_scores, rest, spread, summary, train_all
+from glied.experiments.trainings import STAGES, average, images_of, read_scores, rest, summary, train_all
 from glied.training.options import Places, ReinforceOptions, TrainOptions
 
 
@@ -43,7 +43,7 @@ def compare(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
             row |= {model: summary(each, data) for model, each in runs.items()}
             base, glied = (row[model]["CIDEr"]["by_seed"] for model in PAIR)
             by_seed = [g - b for b, g in zip(base, glied, strict=True)]
-            row["difference"] = spread(by_seed) | paired(images_of(runs["glied"], data), images_of(runs["base"], data))
+            row["difference"] = average(by_seed) | paired(images_of(runs["glied"], data), images_of(runs["base"], data))
             rows.append(row)
     for each in found.values():
         each["val"] = {name: v["scores"] | {"tokenizer": v["tokenizer"]} for name, v in each["val"].items()}
@@ -58,13 +58,13 @@ def table(result: dict[str, Any]) -> str:
     rows = []
     for row in result["rows"]:
         cells = [row["data"], row["stage"], " ".join(map(str, row["seeds"]))]
-        cells += [_spread(row[model]["CIDEr"]) for model in PAIR]
+        cells += [_averaged(row[model]["CIDEr"]) for model in PAIR]
         cells.append(", ".join(f"{row[model]['Bleu_4']['mean']:.3f}" for model in PAIR))
         difference = row["difference"]
-        cells.append(f"{_spread(difference)} ({difference['low']:+.3f} to {difference['high']:+.3f})")
+        cells.append(f"{_averaged(difference)} ({difference['low']:+.3f} to {difference['high']:+.3f})")
         rows.append(cells)
     return "\n".join([markdown_table(head, rows)] * bool(rows) + rest(result))
 
 
-def _spread(values: dict[str, Any]) -> str:
+def _averaged(values: dict[str, Any]) -> str:
     return f"{values['mean']:.3f}" + ("" if values["deviation"] is None else f" ± {values['deviation']:.3f}")

@@ -165,10 +165,10 @@ def summary(runs: Sequence[dict[str, Any]], data: str) -> dict[str, Any]:
     """Every score of runs on a val set, and `low` and `high`: the 95 percent interval of CIDEr over photographs."""
     scores = [run["val"][data]["scores"] for run in runs]
     low, high = interval(images_of(runs, data))
-    return {name: spread([each[name] for each in scores]) for name in scores[0]} | {"low": low, "high": high}
+    return {name: average([each[name] for each in scores]) for name in scores[0]} | {"low": low, "high": high}
 
 
-def spread(values: Sequence[Any]) -> dict[str, Any]:
+def average(values: Sequence[Any]) -> dict[str, Any]:
     """A score by seed, its mean (None without the score) and its standard deviation (None of one seed)."""
     if None in values:
         return {"by_seed": list(values), "mean": None, "deviation": None}

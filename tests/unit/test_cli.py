@@ -18,6 +18,7 @@ from glied.checkpoint import save_attribute_detector
 from glied.config import ModelConfig
 from glied.evaluation import evaluate as evaluation
 from glied.evaluation.metrics import METRICS, score
+from glied.experiments import variety
 from glied.regions.grid import Grid
 from glied.traces import Trace, find_faults
 
@@ -93,6 +94,13 @@ def test_ways_to_decode_are_compared(folder, monkeypatch, capsys):
     assert beam["different"] == 6, "a beam never finds a caption twice"
     assert all(1 <= row["different"] <= 6 and row["log_p"] < 0 < row["words"] for row in others)
     assert "2 photographs" in capsys.readouterr().out
+    alone = ("--ensemble", folder / "glied.safetensors")
+    loaded: list[int] = []
+    monkeypatch.setattr(variety, "compare_ways", lambda model, _: loaded.append(len(model.model.members)) or result)
+    assert run(monkeypatch, "bench", "variety", images / "0.jpg", *arguments, *alone) == 0
+    assert loaded == [2]
+    assert run(monkeypatch, "bench", "corpus", "--corpus", images, *alone) == 2
+    assert "no --ensemble" in capsys.readouterr().err
 
 
 def test_a_bad_image_does_not_stop_the_others_but_is_reported(folder, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ from glied.captions import DecodeOptions
 from glied.checkpoint import Checkpoint, save_attribute_detector
 from glied.cli.options import GLIED
 from glied.config import ModelConfig
+from glied.corpus import captions as corpus_captions
 from glied.corpus import photographs
 from glied.corpus import run as corpus_run
 from glied.corpus.options import STAGES, Captioning, Corpus, Told
@@ -266,6 +268,30 @@ def test_ray_goes_on_when_an_actor_is_killed(models, pictures, tmp_path) -> None
 
 
 # Started again with something else
+
+
+def test_a_run_beside_another_one_that_ends_first_loses_nothing(models, pictures, tmp_path, monkeypatch) -> None:
+    first, out = tmp_path / "first", tmp_path / "out"
+    assert run(monkeypatch, *arguments(models, pictures, first)) == 0
+
+    def caption_late(*given: object) -> list[dict]:
+        rows = write_rows(*given)
+        for file in first.glob("part-*"):
+            shutil.copy(file, out)
+        for aside in out.glob(".part-*"):  # as the end of the other run does
+            aside.unlink()
+        return rows
+
+    write_rows = corpus_captions._caption
+    monkeypatch.setattr(corpus_captions, "_caption", caption_late)
+    assert run(monkeypatch, *arguments(models, pictures, out)) == 0
+    assert [row["path"] for row in read(out)] == NAMES
+
+
+def test_a_pipe_is_one_that_cannot_be_read(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    [(name, held)] = next(divide(tmp_path, "path", 5)).photographs
+    assert (name, str(held)) == ("pipe.jpg", f"Expected an image, {tmp_path}/pipe.jpg is a pipe; leave it out.")
 
 
 def test_other_options_and_other_photographs_are_refused(models, pictures, tmp_path, monkeypatch, capsys) -> None:
