@@ -319,7 +319,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
       make(
         "p",
         { class: "note" },
-        `Key share ${said.join(", ")}: how much of this attention its key alone decides; at 1 every ${what} attends alike.`,
+        `Key share ${said.join(", ")}: the part of this attention that is the same whichever ${what} attends; at 1 every ${what} attends alike.`,
       ),
     ]
   }
