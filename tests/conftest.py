@@ -15,10 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # A shared machine is slow at times: no test fails because it took long.
 settings.register_profile("glied", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("glied")
-# A shell that runs tests in the background has them, and what they start, ignore Ctrl-C, which some tests send.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("GLIED_ENGINE", "torch")  # OpenVINO would convert every detector that a test makes
 torch.set_num_threads(1)  # tiny models: threads would only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> None:
+    """A shell that runs tests in the background has them, and what they start, ignore Ctrl-C, which some tests send."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

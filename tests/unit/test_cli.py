@@ -337,7 +337,11 @@ def test_a_package_of_an_extra_that_is_missing_is_named_with_its_extra(tmp_path,
     for name in [name for name in sys.modules if name.startswith(("pycocoevalcap", "glied.evaluation.metrics"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
-    assert run(monkeypatch, "score", "--references", "a", "--captions", "b", "--json", tmp_path / "c.json") == 2
+    references, captions = tmp_path / "r.json", tmp_path / "c.json"
+    references.write_text('{"1": ["a dog"]}')
+    captions.write_text('{"1": "a dog"}')
+    files = ("--references", references, "--captions", captions, "--json", tmp_path / "scores.json")
+    assert run(monkeypatch, "score", *files) == 2
     said = capsys.readouterr().err
     assert said == (
         "glied: Expected the package pycocoevalcap, it is not installed; "

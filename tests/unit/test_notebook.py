@@ -102,7 +102,7 @@ def test_collocations_have_a_lift_for_every_word_attribute_and_head(reading: Rea
 
 
 def test_what_is_not_there_is_one_sentence(reading: Reading) -> None:
-    with pytest.raises(GliedError, match="beam search"):
+    with pytest.raises(GliedError, match="with a search behind it"):
         glied.show_beam(replace(reading, decoded=None))
     base = replace(reading, trace=glied.api.replay.trace(tiny.checkpoint("base"), tiny.scene(), ["a", "dog"]))
     with pytest.raises(GliedError, match="Base does not"):
