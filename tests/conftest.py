@@ -4,6 +4,7 @@ import glied  # noqa: F401, I001  before torch: it sets how threads wait
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ torch.set_num_threads(1)  # tiny models: threads would only wait for each other
 def _ctrl_c() -> None:
     """A shell that runs tests in the background has them, and what they start, ignore Ctrl-C, which some tests send."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit puts the app's script in the place of the main module, and processes begun later would run it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")
