@@ -138,7 +138,8 @@ def test_a_word_by_mouse_and_keyboard_goes_to_the_address(open_page: Open):
 def test_an_address_restores_the_view(open_page: Open):
     page = open_page("explore?photo=camera")
     settled(page).get_by_role("radio", name="Base", exact=True).click()
-    page.locator(".words button").nth(3).click()
+    expect(page).to_have_url(re.compile("model=Base"))
+    settled(page).locator(".words button").nth(3).click()
     page.get_by_label("Attention head").first.select_option("2")
     expect(page).to_have_url(re.compile(r"head=2"))
     settled(page)
