@@ -17,11 +17,13 @@ from glied.batch import stack
 from glied.checkpoint import Checkpoint
 from glied.config import ModelConfig
 from glied.model import Captioner, Inputs
+from glied.regions.grid import Grid
 from glied.scene import Attributes, Regions, Scene
 from glied.vocabulary import SPECIAL, Vocabulary
 
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "red", "man", "the", "ball", "beach")
 FEW = ("a", "dog", "runs", "red", "ball", "grass", "man", "sits")  # of the models for the command line
+HOSTILE = "<img/src=x/onerror=alert(1)>"
 SOURCE = "tiny-1"
 WIDTH = 12
 SMALL = ModelConfig(feature_dim=WIDTH, d=16, heads=2, d_head=8, max_length=8)
@@ -61,6 +63,14 @@ def checkpoint(architecture: str = "glied", words: Sequence[str] = WORDS, seed: 
     """A tiny random captioner over `words`; `changes` go to its configuration."""
     config = replace(SMALL, architecture=architecture, vocabulary_size=4 + len(words), **changes)
     return Checkpoint(model(config, seed), vocabulary(words), tuple(words[:6]), SOURCE, {"seed": seed}, f"tiny-{seed}")
+
+
+def save_tiny(folder: Path, name: str, architecture: str) -> None:
+    """A random captioner for the app, d = 32, as NAME.safetensors; one of its words is hostile."""
+    words = (*WORDS, HOSTILE)
+    config = ModelConfig(architecture, 4 + len(words), 1280, d=32, heads=2, d_head=16, max_length=5)  # type: ignore[arg-type]
+    made = Checkpoint(model(config), vocabulary(words), words, Grid.name, {"data": "none"})
+    made.save(folder / f"{name}.safetensors")
 
 
 def batch(scenes: Sequence[Scene], words: Sequence[str] = WORDS) -> Inputs:

@@ -11,14 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from app.engine.catalogue import Catalogue
 from glied.attributes import AttributeDetector
-from glied.checkpoint import Checkpoint, save_attribute_detector
-from glied.config import ModelConfig
+from glied.checkpoint import save_attribute_detector
 from glied.regions.grid import Grid
 from glied.replay import trace
 from glied.traces import Trace
 
-HOSTILE = "<img/src=x/onerror=alert(1)>"
-WORDS = (*tiny.WORDS, HOSTILE)
+WORDS = (*tiny.WORDS, tiny.HOSTILE)
 
 
 @pytest.fixture(autouse=True)
@@ -33,19 +31,12 @@ def _idle_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Catalogue, "start", lambda self: None)
 
 
-def save_tiny(folder: Path, name: str, architecture: str) -> None:
-    """A random captioner, d = 32, as NAME.safetensors."""
-    config = ModelConfig(architecture, 4 + len(WORDS), 1280, d=32, heads=2, d_head=16, max_length=5)  # type: ignore[arg-type]
-    checkpoint = Checkpoint(tiny.model(config), tiny.vocabulary(WORDS), WORDS, Grid.name, {"data": "none"})
-    checkpoint.save(folder / f"{name}.safetensors")
-
-
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both captioners and the detector, d = 32, random."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for name in ("base", "glied"):
-        save_tiny(folder, name, name)
+        tiny.save_tiny(folder, name, name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_attribute_detector(

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save_tiny
 from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from test_dataset import report
+from tiny import save_tiny
 
 from analysis.components import board_payload
 from app.components import flow, pair, removal, tree

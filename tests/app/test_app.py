@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH, encoded
+from tiny import HOSTILE
 
 from analysis.attention import first_step
 from analysis.components import board_payload

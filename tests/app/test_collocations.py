@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from conftest import HOSTILE
 from streamlit.testing.v1 import AppTest
+from tiny import HOSTILE
 
 from analysis import figures
 from analysis.attention import collocations

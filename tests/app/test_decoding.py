@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
 from streamlit.testing.v1 import AppTest
+from tiny import HOSTILE
 
 from analysis.beam import END
 from analysis.components import words_in

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import streamlit as st
 import tiny
-from conftest import HOSTILE
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_stills import beam
 from test_uploads import encoded
+from tiny import HOSTILE
 
 from analysis.numbers import percent
 from analysis.page import Account, page

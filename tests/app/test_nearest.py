@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
 from streamlit.testing.v1 import AppTest
+from tiny import HOSTILE
 
 from app.engine.ask import engine
 from app.photographs.gallery import entries, open_entry

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from conftest import HOSTILE
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
+from tiny import HOSTILE
 
 from analysis import stills
 from analysis.attention import looked
