@@ -65,6 +65,7 @@ class CaptionerRun(Run):
         heads: attention heads of `d_head`; default the preset's (8 of 64).
         d_head: width of an attention head.
         feature_dropout: dropout on region features; default the preset's.
+        output_dropout: dropout before the classifier; default the preset's.
     """
 
     preset: Literal["", "context", "narrow", "wide", "paper"] = ""
@@ -73,10 +74,12 @@ class CaptionerRun(Run):
     heads: int | None = None
     d_head: int | None = None
     feature_dropout: float | None = None
+    output_dropout: float | None = None
 
     def changes(self) -> dict[str, Any]:
         """The fields of the preset that are given here."""
-        given = {name: getattr(self, name) for name in ("project", "heads", "d_head", "feature_dropout")}
+        names = ("project", "heads", "d_head", "feature_dropout", "output_dropout")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
 
