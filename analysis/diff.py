@@ -58,7 +58,7 @@ def differing(left: Sequence[str], right: Sequence[str]) -> list[tuple[int | Non
     return [pair for equal, here, there in _runs(left, right) if not equal for pair in zip_longest(here, there)]
 
 
-def difference_table(
+def differing_words(
     left: Trace, right: Trace, left_by_right: Trace | None, right_by_left: Trace | None
 ) -> pd.DataFrame:
     """One row for every place where two captions differ, in their order.
@@ -164,7 +164,7 @@ def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.Data
     return table
 
 
-def score_table(
+def photograph_scores(
     left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], id: str, metrics: Sequence[str]
 ) -> pd.DataFrame:
     """Scores of two captions of the photograph `id`, times 100, one row per metric that both reports have for it.

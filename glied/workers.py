@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,7 +22,7 @@ from tyro.conf import arg
 from glied.errors import GliedError, within
 
 Task = TypeVar("Task")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 WINDOW = 1000  # tasks that Ray Data is given at once: actors load their models anew for each window
@@ -68,8 +69,8 @@ def count_cores() -> int:
 
 
 def spread(
-    work: Work[Task, Found], tasks: Iterable[Task], workers: Workers = Workers(), most: int | None = None
-) -> Iterator[Found]:
+    work: Work[Task, Result], tasks: Iterable[Task], workers: Workers = Workers(), most: int | None = None
+) -> Iterator[Result]:
     """What the tasks find, in the order in which they end.
 
     Args:
@@ -88,11 +89,11 @@ def spread(
         yield from _spread_over_processes(work, tasks, count)
 
 
-def _spread_over_processes(work: Work[Task, Found], tasks: Iterable[Task], count: int) -> Iterator[Found]:
+def _spread_over_processes(work: Work[Task, Result], tasks: Iterable[Task], count: int) -> Iterator[Result]:
     spawn, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     threads = max(1, count_cores() // count)
     with ProcessPoolExecutor(count, spawn, _start, (threads,)) as pool:
-        waiting: set[Future[Found]] = set()
+        waiting: set[Future[Result]] = set()
         try:
             for task in tasks:
                 waiting.add(pool.submit(_perform, work, task))
@@ -105,7 +106,7 @@ def _spread_over_processes(work: Work[Task, Found], tasks: Iterable[Task], count
         except BrokenProcessPool as error:
             raise GliedError(
                 "Expected every worker to end by itself, one was killed, perhaps for want of memory; start the same "
-                "command again, it goes on where it was, with fewer --workers if need be."
+                "command again, it goes on where it was, with fewer processes if need be."
             ) from error
         finally:
             if waiting:  # nobody wants them any more
@@ -113,10 +114,11 @@ def _spread_over_processes(work: Work[Task, Found], tasks: Iterable[Task], count
                     child.kill()
 
 
-def begin(threads: int) -> None:
+def _start(threads: int) -> None:
     """In a new process: ends with the one that began it, and leaves cores to the others."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began this one ends it
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -128,17 +130,12 @@ def begin(threads: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _start(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began this one ends it
-    begin(threads)
-
-
 @lru_cache(1)
-def _open(work: Work[Task, Found]) -> Callable[[Task], Found]:
+def _open(work: Work[Task, Result]) -> Callable[[Task], Result]:
     return work.open()
 
 
-def _perform(work: Work[Task, Found], task: Task) -> Found:
+def _perform(work: Work[Task, Result], task: Task) -> Result:
     return _open(work)(task)  # type: ignore[arg-type]  # frozen, so that it can be a key
 
 
@@ -155,7 +152,18 @@ class _Actor:
             return {"found": [None], "error": [str(error)]}
 
 
-def _spread_on_ray(work: Work[Task, Found], tasks: Iterable[Task], workers: Workers) -> Iterator[Found]:
+def _reach(address: str | None) -> None:
+    """Refuses a cluster that does not answer: Ray itself tries for two minutes."""
+    host, found, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not found or not port.isdigit():
+        return  # no address of a machine: `auto`, say
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise GliedError(f"Expected a Ray cluster at {address}, none answers ({error}); check --address.") from error
+
+
+def _spread_on_ray(work: Work[Task, Result], tasks: Iterable[Task], workers: Workers) -> Iterator[Result]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -165,6 +173,7 @@ def _spread_on_ray(work: Work[Task, Found], tasks: Iterable[Task], workers: Work
             "Expected Ray for --engine ray, it is not installed; install it with pip install 'glied-studio[ray]', or "
             "leave --engine out."
         ) from error
+    _reach(workers.address)
     passed = {name: os.environ[name] for name in ("GLIED_DETECTOR", "GLIED_ENGINE") if name in os.environ}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": passed}}
     if workers.address is None:  # one more than the actors take, for Ray itself

@@ -8,7 +8,7 @@ from typing import Any
 from analysis.beam import Node, searched
 from analysis.components import PHOTO, beam_payload
 from app.components.parts import beginning, component
-from app.engine.engine import Reading
+from app.engine.engine import Answer
 from app.photographs.photograph import Photograph
 from app.state import TREE
 
@@ -16,7 +16,7 @@ _tree = component(*PHOTO, "tree")
 
 
 def tree(
-    reading: Reading,
+    answer: Answer,
     photograph: Photograph,
     node: Node,
     pinned: bool,
@@ -31,17 +31,17 @@ def tree(
     shown = {"photo": photograph.url, "alt": photograph.alt, "start": start}
     _tree(
         key=TREE.name,
-        data=payload(reading, head) | shown,
+        data=payload(answer, head) | shown,
         on_forced_change=on_forced,
         on_choice_change=on_choice,
     )
 
 
-def nodes_of(reading: Reading) -> tuple[Node, ...]:
+def nodes_of(answer: Answer) -> tuple[Node, ...]:
     """The words that the search behind a caption weighed, those marked that it was made to begin with."""
-    assert reading.decoded
-    assert reading.outlook
-    return searched(reading.decoded, reading.outlook, reading.question.decoding, len(reading.question.prefix))
+    assert answer.decoded
+    assert answer.outlook
+    return searched(answer.decoded, answer.outlook, answer.question.decoding, len(answer.question.prefix))
 
 
 def node_in(sent: object, nodes: tuple[Node, ...]) -> tuple[Node, bool] | None:
@@ -53,7 +53,7 @@ def node_in(sent: object, nodes: tuple[Node, ...]) -> tuple[Node, bool] | None:
 
 
 @lru_cache(maxsize=16)
-def payload(reading: Reading, head: int = 0) -> dict[str, Any]:
+def payload(answer: Answer, head: int = 0) -> dict[str, Any]:
     """All that the tree draws but the photograph, with the attention of a head or the mean (0)."""
-    assert reading.outlook
-    return beam_payload(reading.trace, reading.outlook, nodes_of(reading), reading.question.decoding, head)
+    assert answer.outlook
+    return beam_payload(answer.trace, answer.outlook, nodes_of(answer), answer.question.decoding, head)

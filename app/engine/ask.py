@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.engine.engine import Engine, Question, Reading
+from app.engine.engine import Answer, Engine, Question
 from app.photographs.photograph import Photograph
 from glied.errors import GliedError
 from glied.files import SHIPPED
@@ -52,7 +52,7 @@ def warn_if_unlike(trace: Trace) -> None:
         )
 
 
-def traced(photograph: Photograph, model: str, question: Question = Question()) -> Reading:
+def traced(photograph: Photograph, model: str, question: Question = Question()) -> Answer:
     """What `model` answers about the photograph and why."""
     with st.spinner("Looking at the photograph …", show_time=True):
         return engine().read(photograph, model, question)

@@ -64,7 +64,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class Answer:
     """What one captioner says of a photograph when asked a question: every attention behind its caption or the words
     that it replayed; the search behind a caption; the attention before each word that it has weighed."""
 
@@ -154,7 +154,7 @@ class Engine:
         """What the captioner of this digest is called here; None if it is none of ours."""
         return next((name for name, model in self.models.items() if model.digest == checkpoint), None)
 
-    def read(self, photograph: Photograph, model: str, question: Question = Question(), most: int = WAITING) -> Reading:
+    def read(self, photograph: Photograph, model: str, question: Question = Question(), most: int = WAITING) -> Answer:
         """The answer of a captioner about a photograph; from memory the second time.
 
         Raises:
@@ -205,13 +205,13 @@ class Engine:
             future = self.results[key]
         return future.result()
 
-    def _read(self, photograph: Photograph, model: str, question: Question) -> Reading:
+    def _read(self, photograph: Photograph, model: str, question: Question) -> Answer:
         checkpoint, scene = self.load(model), question.edit.apply(self._scene(photograph))
         if question.words is not None:
-            return Reading(question, trace(checkpoint, scene, question.words, falls=question.falls), None, None)
+            return Answer(question, trace(checkpoint, scene, question.words, falls=question.falls), None, None)
         (decoded,) = caption(checkpoint, [scene], question.decoding, history=True, prefix=question.prefix)
         assert decoded.history is not None
-        return Reading(
+        return Answer(
             question,
             trace(checkpoint, scene, decoded.captions[0].words, falls=question.falls),
             decoded,

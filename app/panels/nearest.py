@@ -12,7 +12,7 @@ from analysis.attention import region_names, spoken
 from analysis.nearest import Neighbour, find_nearest
 from analysis.numbers import decimal
 from app.engine.ask import engine
-from app.engine.engine import Reading
+from app.engine.engine import Answer
 from app.engine.states import archive_or_why
 from app.photographs.gallery import Entry, entries, folder
 from app.photographs.photograph import Photograph, as_jpeg, data_url
@@ -30,14 +30,14 @@ SIDE = 200  # pixels of a picture
 TITLE = "Where it was in the most similar state"
 
 
-def draw_nearest(reading: Reading, photograph: Photograph) -> None:
+def draw_nearest(answer: Answer, photograph: Photograph) -> None:
     """Of the word in view, or of the group of the region that is pinned; for the end of a page with a board."""
-    trace = reading.trace
+    trace = answer.trace
     step, region = chosen(trace)[0], pinned(trace)
     choices: dict[Kind, tuple[str, int]] = {"words": (f"the word “{spoken(trace.words[step])}”", step)}
     if region is not None and find(trace.functions, "regions", "grouping"):
         choices["regions"] = (f"the group of region {region + 1} {region_names(trace)[region]}", region)
-    draw_fold(trace, photograph, trace.words[:-1], choices, reading.question.edit)
+    draw_fold(trace, photograph, trace.words[:-1], choices, answer.question.edit)
 
 
 def draw_fold(

@@ -12,18 +12,18 @@ from streamlit.delta_generator import DeltaGenerator
 from analysis.attention import looked, region_names, spoken
 from analysis.diff import (
     align,
-    difference_table,
     differing,
+    differing_words,
     evidence_table,
     moves_table,
+    photograph_scores,
     rivals,
-    score_table,
     strongest_move,
 )
 from analysis.numbers import decimal, percent, signed, times
 from app.components.pair import Sentence, pair
 from app.engine.ask import engine, traced, warn_if_unlike
-from app.engine.engine import Question, Reading
+from app.engine.engine import Answer, Question
 from app.engine.reports import comparable
 from app.photographs.gallery import entries, folder, human_captions, open_entry
 from app.photographs.photograph import Photograph
@@ -64,7 +64,7 @@ class Asked(Side):
     """A side whose captioner runs here, and can be asked more."""
 
     model: str
-    reading: Reading
+    answer: Answer
 
     def replayed(self, words: Sequence[str]) -> Trace:
         """Other words, as this side reads them."""
@@ -73,8 +73,8 @@ class Asked(Side):
 
 def ask(photograph: Photograph, model: str, title: str) -> Asked:
     """What a captioner says of a photograph, as one of the sides."""
-    reading = traced(photograph, model)
-    return Asked(photograph, title, reading.trace, model, reading)
+    answer = traced(photograph, model)
+    return Asked(photograph, title, answer.trace, model, answer)
 
 
 def pick_second(first: Photograph) -> Photograph:
@@ -150,10 +150,10 @@ def _in_view(left: Side, right: Side, step: int) -> tuple[Side, Side, int]:
 
 def differences(left: Side, right: Side) -> pd.DataFrame:
     """The words that differ, and their log-probabilities on both sides, as far as these can be asked: see
-    `difference_table`."""
+    `differing_words`."""
     by_right = right.replayed(left.trace.words[:-1]) if isinstance(right, Asked) else None
     by_left = left.replayed(right.trace.words[:-1]) if isinstance(left, Asked) else None
-    return difference_table(left.trace, right.trace, by_right, by_left)
+    return differing_words(left.trace, right.trace, by_right, by_left)
 
 
 def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence]:
@@ -316,8 +316,8 @@ def draw_runners_up(left: Asked, right: Asked) -> None:
     """The captions that beam search ended with."""
     place = st.expander("What the beam ended with", icon=":material/table:")
     for column, side in zip(place.columns(2, gap="large"), (left, right), strict=True):
-        assert side.reading.decoded
-        found = side.reading.decoded.captions
+        assert side.answer.decoded
+        found = side.answer.decoded.captions
         column.dataframe(
             as_written(
                 pd.DataFrame(
@@ -351,7 +351,7 @@ def draw_human_captions(photograph: Photograph, left: Asked, right: Asked) -> No
         return
     own, other = known[0]
     place.markdown("**How near both captions come to that**")
-    table = score_table(own, other, photograph.id, COMPARED)
+    table = photograph_scores(own, other, photograph.id, COMPARED)
     names = {"left": left.title, "right": right.title, "difference": f"{right.title} minus {left.title}"}
     place.dataframe(
         as_written(

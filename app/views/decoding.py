@@ -9,7 +9,7 @@ from analysis.components import words_in
 from analysis.numbers import percent, signed
 from app.components.tree import node_in, nodes_of, tree
 from app.engine.ask import traced, warn_if_unlike
-from app.engine.engine import Question, Reading
+from app.engine.engine import Answer, Question
 from app.photographs.photograph import Photograph
 from app.state import BEGINNING, BRANCH, CHOICE, FORBID, REQUIRE, TREE, chosen, travelled
 from app.texts import plain
@@ -62,19 +62,19 @@ def take_forced(photograph: Photograph) -> None:
         st.rerun()
 
 
-def take_choice(reading: Reading) -> None:
+def take_choice(answer: Answer) -> None:
     """Takes over which word of the tree is in view; nothing from a browser is trusted."""
-    if found := node_in((TREE.get() or {}).get("choice"), nodes_of(reading)):
-        (node, pinned), trace = found, reading.trace
+    if found := node_in((TREE.get() or {}).get("choice"), nodes_of(answer)):
+        (node, pinned), trace = found, answer.trace
         BRANCH.keep((trace.digest, node.group, node.words, pinned))
         CHOICE.keep(replace(CHOICE.get(), trace=trace.digest, step=min(node.step, len(trace.words) - 1)))
 
 
-def in_view(reading: Reading, step: int) -> tuple[Node, bool]:
+def in_view(answer: Answer, step: int) -> tuple[Node, bool]:
     """The word of the tree that is in view, and whether it is pinned: the one chosen there, else that of the address,
     else the caption's at `step`. The address names a pinned word by all words up to it, and by its
     group if that is not the first."""
-    nodes, trace = {(node.group, node.words): node for node in nodes_of(reading)}, reading.trace
+    nodes, trace = {(node.group, node.words): node for node in nodes_of(answer)}, answer.trace
     last = len(trace.words) - 1
     kept, asked = BRANCH.get(), st.query_params.get("pin", "")
     if kept is None or travelled():
@@ -101,23 +101,23 @@ def in_view(reading: Reading, step: int) -> tuple[Node, bool]:
 
 
 @st.fragment
-def draw_tree(reading: Reading, photograph: Photograph) -> None:
+def draw_tree(answer: Answer, photograph: Photograph) -> None:
     """The tree, and the pictures and tables of what is in view there."""
-    step, head = chosen(reading.trace)
-    node, pinned = in_view(reading, step)
+    step, head = chosen(answer.trace)
+    node, pinned = in_view(answer, step)
     tree(
-        reading,
+        answer,
         photograph,
         node,
         pinned,
         head,
         on_forced=lambda: take_forced(photograph),
-        on_choice=lambda: take_choice(reading),
+        on_choice=lambda: take_choice(answer),
     )
-    draw_decoding_export(photograph, reading, node, pinned, head)
+    draw_decoding_export(photograph, answer, node, pinned, head)
 
 
-def decode(photograph: Photograph, model: str, way: Way, prefix: tuple[str, ...]) -> Reading:
+def decode(photograph: Photograph, model: str, way: Way, prefix: tuple[str, ...]) -> Answer:
     """What the captioner says with these first words and those that must or must not come; without all of them where it
     cannot."""
     try:
@@ -137,15 +137,15 @@ def set_free(photograph: Photograph) -> None:
     FORBID.keep("")
 
 
-def draw_captions(free: Reading, asked: Reading, photograph: Photograph) -> None:
+def draw_captions(free: Answer, asked: Answer, photograph: Photograph) -> None:
     """The best caption with the words that were asked for beside the free one."""
     prefix, decoding = asked.question.prefix, asked.question.decoding
     parts = {"beginning with": prefix and (" ".join(prefix),), "with": decoding.require, "without": decoding.forbid}
     told = plain(", ".join(f"{how} {quoted(words)}" for how, words in parts.items() if words))
     titles = ("Free caption", told[0].upper() + told[1:])
-    for column, title, reading in zip(st.columns(2), titles, (free, asked), strict=True):
-        assert reading.decoded
-        best = reading.decoded.captions[0]
+    for column, title, answer in zip(st.columns(2), titles, (free, asked), strict=True):
+        assert answer.decoded
+        best = answer.decoded.captions[0]
         with column.container(border=True):
             st.caption(f"{title}: log p {signed(best.log_probability)}, ranked by {signed(best.score)}")
             st.text(best.text)
@@ -155,9 +155,9 @@ def draw_captions(free: Reading, asked: Reading, photograph: Photograph) -> None
     )
 
 
-def draw_tables(reading: Reading) -> None:
+def draw_tables(answer: Answer) -> None:
     """The finished captions, and the whole tree, as tables."""
-    nodes = nodes_of(reading)
+    nodes = nodes_of(answer)
     st.header("Captions that finished")
     st.dataframe(
         finished_table(nodes).style.format({"log p": signed, "ranked by": signed}),
@@ -166,7 +166,7 @@ def draw_tables(reading: Reading) -> None:
     )
     ends = (
         ""
-        if reading.question.decoding.method == "sample"
+        if answer.question.decoding.method == "sample"
         else " The search ends once as many captions have finished as hypotheses are kept and none that is unfinished "
         "can still rank above them."
     )
@@ -187,8 +187,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     place = st.empty()
 about = st.empty()
 prefix = beginning(photograph)
-reading = decode(photograph, model, way, prefix)
-question = reading.question
+answer = decode(photograph, model, way, prefix)
+question = answer.question
 if not (way.require or way.forbid):
     prefix = question.prefix  # what the captioner cannot begin with is forgotten
 begin_with(photograph, prefix)
@@ -202,10 +202,10 @@ if prefix:
 else:
     st.query_params.pop("prefix", None)
 if question != Question(way.decoding):
-    draw_captions(traced(photograph, model, Question(way.decoding)), reading, photograph)
-warn_if_unlike(reading.trace)
+    draw_captions(traced(photograph, model, Question(way.decoding)), answer, photograph)
+warn_if_unlike(answer.trace)
 with place:
-    pick_head(reading.trace)
-draw_tree(reading, photograph)
-draw_tables(reading)
+    pick_head(answer.trace)
+draw_tree(answer, photograph)
+draw_tables(answer)
 show_credit(photograph)

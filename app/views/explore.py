@@ -11,7 +11,7 @@ from analysis.groups import groupings, most_sought, region_table
 from analysis.paper import heads_in_words
 from app.components.board import board
 from app.engine.ask import traced, warn_if_unlike
-from app.engine.engine import Reading
+from app.engine.engine import Answer
 from app.panels.nearest import draw_nearest
 from app.photographs.photograph import Photograph
 from app.state import BOARD, choose, chosen, pinned
@@ -34,13 +34,13 @@ COLUMNS = {
 
 
 @st.fragment(key="word")
-def draw_word(reading: Reading, photograph: Photograph) -> None:
+def draw_word(answer: Answer, photograph: Photograph) -> None:
     """The board, and what follows the word and head that are chosen on it."""
-    trace = reading.trace
+    trace = answer.trace
     step, head = chosen(trace)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(introduction(trace), width="content")
-        draw_export(photograph, reading, step, head, pinned(trace))
+        draw_export(photograph, answer, step, head, pinned(trace))
     board(trace, photograph, key=BOARD, on_choice=partial(choose, BOARD))
     word = f"“{plain(spoken(trace.words[step]))}”, number {step + 1} of the caption; {heads_in_words(trace, head)}"
     if list(senses(trace)):
@@ -60,7 +60,7 @@ def draw_word(reading: Reading, photograph: Photograph) -> None:
         f"The regions: name, box, and what the word {trace.words[step]} has of each",
         "regions.csv",
     )
-    draw_nearest(reading, photograph)
+    draw_nearest(answer, photograph)
 
 
 def introduction(trace: Trace) -> str:
@@ -97,11 +97,11 @@ def draw_asked() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         photograph = pick_photograph()
         model = pick_model()
-    reading = traced(photograph, model)
-    warn_if_unlike(reading.trace)
-    draw_word(reading, photograph)
+    answer = traced(photograph, model)
+    warn_if_unlike(answer.trace)
+    draw_word(answer, photograph)
     with st.container(horizontal=True):
-        if find(reading.trace.functions, "attributes", "pivot"):
+        if find(answer.trace.functions, "attributes", "pivot"):
             st.page_link("views/collocations.py", label="Its attribute collocations", icon=":material/grid_on:")
         st.page_link("views/decoding.py", label="How its caption was found", icon=":material/account_tree:")
     show_credit(photograph)

@@ -32,7 +32,7 @@ from analysis.stills import (
 from app.components.removal import After
 from app.components.tree import nodes_of
 from app.engine.ask import engine, name_here
-from app.engine.engine import KEPT, USUAL, Engine, Question, Reading
+from app.engine.engine import KEPT, USUAL, Answer, Engine, Question
 from app.photographs.gallery import entries, folder
 from app.photographs.photograph import Photograph
 from app.texts import plain
@@ -74,12 +74,12 @@ class Picture(NamedTuple):
 
 
 @st.fragment
-def draw_export(photograph: Photograph, reading: Reading, step: int, head: int, region: int | None = None) -> None:
+def draw_export(photograph: Photograph, answer: Answer, step: int, head: int, region: int | None = None) -> None:
     """Explore: the word, the caption, groups and collocations; `region`: whose group, by default that of the region
     that the word looked at most."""
 
     def offer() -> None:
-        trace = reading.trace
+        trace = answer.trace
         pictures = _of_words(trace, photograph, step, head)
         if find(trace.functions, "regions", "grouping"):
             weights = looked(trace, head)
@@ -88,22 +88,22 @@ def draw_export(photograph: Photograph, reading: Reading, step: int, head: int, 
             pictures["groups"] = Picture("groups", groups_still(trace, head))
         if find(trace.functions, "attributes", "pivot"):
             pictures["collocations"] = Picture("collocations", collocations_still(trace, head))
-        if reading.decoded:
-            pictures["beam"] = Picture("beam", beam_still(trace, nodes_of(reading), decoding=reading.question.decoding))
+        if answer.decoded:
+            pictures["beam"] = Picture("beam", beam_still(trace, nodes_of(answer), decoding=answer.question.decoding))
         _draw_offers(_named(photograph, trace), pictures, _numbers(photograph, trace, step, head))
-        _draw_report(photograph, reading)
+        _draw_report(photograph, answer)
 
     _draw_popover(offer)
 
 
 @st.fragment
-def draw_decoding_export(photograph: Photograph, reading: Reading, node: Node, pinned: bool, head: int) -> None:
+def draw_decoding_export(photograph: Photograph, answer: Answer, node: Node, pinned: bool, head: int) -> None:
     """Decoding: the beam as it stands, and where the word in view looked; `pinned`: whether it is framed."""
 
     def offer() -> None:
-        trace, nodes = reading.trace, nodes_of(reading)
+        trace, nodes = answer.trace, nodes_of(answer)
         seen = trace if node.best else _begun(photograph, trace, node, falls=False)
-        tree = beam_still(trace, nodes, node.id if pinned else None, reading.question.decoding)
+        tree = beam_still(trace, nodes, node.id if pinned else None, answer.question.decoding)
         pictures = {"beam": Picture("beam", tree)}
         pictures |= _of_words(seen, photograph, node.step, head, whole=trace)
         name = _named(photograph, trace)
@@ -111,7 +111,7 @@ def draw_decoding_export(photograph: Photograph, reading: Reading, node: Node, p
         numbers = _numbers(photograph, trace, node.step, head, measured, spoken(node.word))
         table = File("The tree (CSV)", f"{name}-beam.csv", lambda: as_csv(node_table(nodes)))
         _draw_offers(name, pictures, [table, *numbers])
-        _draw_report(photograph, reading)
+        _draw_report(photograph, answer)
 
     _draw_popover(offer)
 
@@ -309,13 +309,13 @@ def _draw_pictures(name: str, pictures: Mapping[str, Picture]) -> None:
     st.code(still.caption, language=None, wrap_lines=True)
 
 
-def _draw_report(photograph: Photograph, reading: Reading) -> None:
+def _draw_report(photograph: Photograph, answer: Answer) -> None:
     running, address = engine(), _address(photograph)
     _offer(
         "Report of the photograph (HTML)",
         f"{_safe(photograph.id)}.html",
         MIMES["html"],
-        lambda: _report(running, photograph, reading, address),
+        lambda: _report(running, photograph, answer, address),
     )
     st.caption("A .npz file holds the photograph too: whoever gets it can open it on Explore, without a model.")
 
@@ -381,16 +381,16 @@ def _begun(photograph: Photograph, trace: Trace, node: Node, falls: bool) -> Tra
     return running.read(photograph, model, Question(words=words, falls=falls), most=KEPT).trace
 
 
-def _report(running: Engine, photograph: Photograph, shown: Reading, address: str) -> str:
+def _report(running: Engine, photograph: Photograph, shown: Answer, address: str) -> str:
     """The report of a photograph by GLIED and Base, of the same training as the caption in view, and by the captioner
     in view if it is another; all asked what that captioner was asked: how to decode and the words to begin with."""
     own = running.name_of(shown.trace.checkpoint)
     pair = next((pair for pair in running.pairs if own in pair), running.pair)
     accounts = {}
     for model in dict.fromkeys([*([own] if own and own not in pair else []), *pair]):
-        reading = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
+        answer = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
         accounts[running.titles[model] + _asked(shown.question)] = Account(
-            reading.trace, nodes_of(reading), shown.question.decoding
+            answer.trace, nodes_of(answer), shown.question.decoding
         )
     return page(photograph.title, photograph.alt, photograph.credit, address, photograph.jpeg, accounts)
 

@@ -53,6 +53,9 @@ def take_shared() -> Mapping[str, Shared]:
     )
     for refused in SHARED_REFUSED.get():
         st.error(plain(refused))
+    if earlier := _earlier():
+        names = ", ".join(plain(shared.trace.captioner) for shared in earlier)
+        st.button(f"Close what was opened before: {names}", key="close", icon=":material/close:", on_click=_close)
     return entitled(SHARED.get())
 
 
@@ -119,9 +122,19 @@ def _shared_board(shared: Shared) -> None:
     board(shared.trace, shared.photograph, key=BOARD_SHARED, on_choice=lambda: None)  # no page follows it
 
 
+def _earlier() -> tuple[Shared, ...]:
+    """The shared traces that the files in view have not opened: those of a page that was left since."""
+    return tuple(shared for shared in SHARED.get() if shared.trace.digest not in SHARED_NOW.get())
+
+
+def _close() -> None:
+    """Closes them."""
+    SHARED.keep(tuple(shared for shared in SHARED.get() if shared.trace.digest in SHARED_NOW.get()))
+
+
 def _take_shared() -> None:
     """Opens the files that were added, and closes those that were taken out again."""
-    earlier = tuple(shared for shared in SHARED.get() if shared.trace.digest not in SHARED_NOW.get())
+    earlier = _earlier()
     now, refused = {}, []
     for file in SHARED_FILE.get() or ():
         try:

@@ -9,7 +9,7 @@ from glied.baselines.variants import Variant
 from glied.config import ModelConfig
 from glied.model import Base, Captioner, Glied
 
-SYSTEMS: dict[str, type[Captioner]] = {
+BASELINES: dict[str, type[Captioner]] = {
     "lstm": ShowAndTell,
     "softatt": ShowAttendAndTell,
     "attfcn": AttFcn,
@@ -24,5 +24,5 @@ SYSTEMS: dict[str, type[Captioner]] = {
 
 def build(config: ModelConfig) -> Captioner:
     """A captioner with fresh weights."""
-    plain: dict[str, type[Captioner]] = {"base": Base, "glied": Glied, **SYSTEMS}
+    plain: dict[str, type[Captioner]] = {"base": Base, "glied": Glied, **BASELINES}
     return plain.get(config.architecture, Variant)(config)

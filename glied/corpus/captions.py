@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from glied.attributes import AttributeDetector
 from glied.captions import Decoded
 from glied.checkpoint import Checkpoint, load_pair
-from glied.corpus.options import CPU, STAGES, Captioning, Told
+from glied.corpus.options import CPU, PHASES, Captioning, Told
 from glied.corpus.photographs import Part
 from glied.data.features import open_cached
 from glied.decode import caption
@@ -56,13 +56,13 @@ def write_part(
 ) -> Told:
     """Captions the photographs of a part, BATCH at a time, into its file, unless that is there already.
 
-    Two stages follow one another in each worker: the regions of each photograph, then the captions of the batch. What
+    Two phases follow one another in each worker: the regions of each photograph, then the captions of the batch. What
     lies between them, the features, is by far the largest, and never leaves the worker.
     """
     target = options.out / part.file
     if target.exists():  # by a worker that was thought dead
         return Told(len(part.photographs), 0, {})
-    failed, spent, start = 0, dict.fromkeys(STAGES, 0.0), time.process_time()
+    failed, spent, start = 0, dict.fromkeys(PHASES, 0.0), time.process_time()
     try:
         with replacing(target) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
             photographs = iter(part.photographs)
@@ -131,9 +131,9 @@ def _rows(**columns: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(spent: dict[str, float], phase: str) -> Iterator[None]:
     start = time.perf_counter()
     try:
         yield
     finally:
-        spent[stage] += time.perf_counter() - start
+        spent[phase] += time.perf_counter() - start

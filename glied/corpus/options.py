@@ -9,8 +9,8 @@ from glied.captions import DecodeOptions
 from glied.corpus.photographs import Part
 from glied.errors import within
 
-STAGES = ("reading", "regions", "captions", "writing")
-CPU = "cpu"  # beside the stages: seconds of cores, which other work on the machine does not lengthen
+PHASES = ("reading", "regions", "captions", "writing")
+CPU = "cpu"  # beside the phases: seconds of cores, which other work on the machine does not lengthen
 Traces = Literal["none", "attention", "falls"]
 
 
@@ -33,7 +33,7 @@ class Corpus:
 
 class Told(NamedTuple):
     """What a worker tells of a part: its photographs, those among them that could not be read, and the seconds that
-    each of STAGES took, and CPU."""
+    each of PHASES took, and CPU."""
 
     photographs: int
     failed: int

@@ -20,7 +20,7 @@ from glied.files import as_text
 from glied.records import DAMAGE, IMAGE, reason, refuse, shown
 
 PARQUET = ".parquet"
-Found = tuple[str, Path | bytes | GliedError]  # the name of a photograph, and its file, its bytes, or why there is none
+Entry = tuple[str, Path | bytes | GliedError]  # the name of a photograph, and its file, its bytes, or why there is none
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Files:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[Entry]:
         for name in self.names:
             path = self.folder / name
             if path.is_fifo():  # reading one waits, perhaps for ever
@@ -58,7 +58,7 @@ class Rows:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[Entry]:
         with _open(self.file) as opened:
             counts = (opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups))
             for group, (low, high) in enumerate(pairwise(accumulate(counts, initial=0))):
@@ -81,7 +81,7 @@ class Rows:
             for held, named in zip(batch.column(self.column), names, strict=False):
                 yield held.as_py(), named and named.as_py()
 
-    def _look(self, row: int, held: Any, named: Any) -> Found:
+    def _look(self, row: int, held: Any, named: Any) -> Entry:
         if isinstance(held, dict):
             named, held = held.get("path") or named, held.get("bytes") or held.get("path")
         if isinstance(held, str) and held:

@@ -30,7 +30,7 @@ class Summary:
     Attributes:
         photographs: that it captioned. `failed`: those among them that could not be read. `before`: that earlier runs
             had captioned.
-        seconds: that it took in all. `spent`: seconds of all workers together, by stage.
+        seconds: that it took in all. `spent`: seconds of all workers together, by phase.
     """
 
     photographs: int
@@ -75,7 +75,7 @@ def caption_corpus(corpus: Corpus, captioning: Captioning, workers: Workers = Wo
     for told in spread(captioning, parts, workers, left) if left else ():
         bar.update(told.photographs)
         photographs, failed = photographs + told.photographs, failed + told.failed
-        spent = {stage: spent.get(stage, 0.0) + seconds for stage, seconds in told.seconds.items()} or spent
+        spent = {phase: spent.get(phase, 0.0) + seconds for phase, seconds in told.seconds.items()} or spent
     bar.close()
     for aside in out.glob(f".part-*{PARQUET}.*.part"):  # of runs that were killed
         with suppress(FileNotFoundError):

@@ -47,11 +47,11 @@ class Boxed(NamedTuple):
         return self.origin in ("phrases", "classes")
 
 
-Reading = tuple[list[Boxed], list[str]]  # photographs with boxes, and a sentence for each thing that was left out
+Annotations = tuple[list[Boxed], list[str]]  # photographs with boxes, and a sentence for each thing that was left out
 LAYOUTS = "expected x1, y1, x2, y2, these look like x, y, width, height"
 
 
-def read_boxes(dataset: Dataset, photographs: Sequence[Photograph], human: bool = False) -> Reading:
+def read_boxes(dataset: Dataset, photographs: Sequence[Photograph], human: bool = False) -> Annotations:
     """The photographs that have boxes, in entities.json (Flickr30k Entities), boxes.json, or COCO's
     annotations/instances_*.json in the folder of their data set; and a sentence for each thing that was left out.
 
@@ -64,19 +64,19 @@ def read_boxes(dataset: Dataset, photographs: Sequence[Photograph], human: bool 
     found: list[Boxed] = []
     problems: list[str] = []
     looked = []
-    for part in dataset.parts:
-        own, everyone = ([p for p in some if p.dataset == part.name] for some in (photographs, dataset.photographs))
+    for subset in dataset.subsets:
+        own, everyone = ([p for p in some if p.dataset == subset.name] for some in (photographs, dataset.photographs))
         kinds = {"entities.json": read_entities, "boxes.json": read_class_boxes}
-        here = [name for name in kinds if (part.folder / name).is_file()]
-        instances = sorted(part.folder.glob("annotations/instances_*.json"))
+        here = [name for name in kinds if (subset.folder / name).is_file()]
+        instances = sorted(subset.folder.glob("annotations/instances_*.json"))
         if here:
-            path = part.folder / here[0]
+            path = subset.folder / here[0]
             boxes, told = kinds[here[0]](path, own, everyone)
         elif instances:
             path = instances[0].with_name("instances_*.json")
             boxes, told = read_instances(instances, own, everyone)
         else:
-            path, boxes, told = part.folder / "entities.json", [], []
+            path, boxes, told = subset.folder / "entities.json", [], []
         found += boxes
         problems += told
         unread = [*here[1:], *([f"annotations/{f.name}" for f in instances] if here else [])]
@@ -93,7 +93,7 @@ def read_boxes(dataset: Dataset, photographs: Sequence[Photograph], human: bool 
     return found, problems
 
 
-def read_entities(path: Path, photographs: Sequence[Photograph], everyone: Sequence[Photograph] = ()) -> Reading:
+def read_entities(path: Path, photographs: Sequence[Photograph], everyone: Sequence[Photograph] = ()) -> Annotations:
     """The photographs that entities.json (Flickr30k Entities) has boxes for.
 
     Args:
@@ -124,7 +124,7 @@ def read_entities(path: Path, photographs: Sequence[Photograph], everyone: Seque
     return _build_all(path, content, photographs, everyone, build, problems, (what, advice))
 
 
-def read_class_boxes(path: Path, photographs: Sequence[Photograph], everyone: Sequence[Photograph] = ()) -> Reading:
+def read_class_boxes(path: Path, photographs: Sequence[Photograph], everyone: Sequence[Photograph] = ()) -> Annotations:
     """The photographs that boxes.json has boxes for: {id: {source, boxes: [[x1, y1, x2, y2, class, score]]}}, the
     source human (all boxes by people), person (persons by people, the rest by a teacher) or teacher."""
     what = "boxes with classes, {id: {source, boxes: [[x1, y1, x2, y2, class, score]]}},"
@@ -144,7 +144,7 @@ def read_class_boxes(path: Path, photographs: Sequence[Photograph], everyone: Se
 
 def read_instances(
     paths: Sequence[Path], photographs: Sequence[Photograph], everyone: Sequence[Photograph] = ()
-) -> Reading:
+) -> Annotations:
     """The photographs that COCO's instances_*.json have boxes for; crowds, one box for many, are left out."""
     what, advice = "COCO's instances", "fetch them again"
     problems: list[str] = []
@@ -222,7 +222,7 @@ def _build_all(
     build: Callable[[Photograph, Any], Boxed | None],
     problems: list[str],
     words: tuple[str, str],
-) -> Reading:
+) -> Annotations:
     """The boxes of every photograph that a file has a record of; a record that cannot be used is left out and told,
     unless all are like that, or so many that the file must be in another layout."""
     what, advice = words

@@ -56,7 +56,7 @@ class Photograph:
         return [[sys.intern(word) for word in tokenize(caption)] for caption in self.captions]  # few, of many captions
 
 
-class Part(NamedTuple):
+class Subset(NamedTuple):
     """One of the folders that make up a data set.
 
     Attributes:
@@ -76,7 +76,7 @@ class Dataset:
     name: str
     photographs: tuple[Photograph, ...]
     problems: tuple[str, ...]
-    parts: tuple[Part, ...] = ()
+    subsets: tuple[Subset, ...] = ()
 
     def split(self, *names: str) -> list[Photograph]:
         """Photographs of the named splits."""
@@ -100,26 +100,26 @@ def load_dataset(data: Data) -> Dataset:
     annotations/captions_*.json, or it is a pack. A file is JSON, {"FOLDER": WEIGHT, ...}, its folders relative to it.
     Whatever cannot be used is left out and reported, never fatal half-way.
     """
-    parts = [part for path in ([data] if isinstance(data, Path) else data) for part in _parts(Path(path))]
-    if not parts:
+    subsets = [subset for path in ([data] if isinstance(data, Path) else data) for subset in _subsets(Path(path))]
+    if not subsets:
         raise GliedError("Expected a data set, got none; name its folder with --data.")
-    if len({part.weight is None for part in parts}) > 1:
+    if len({subset.weight is None for subset in subsets}) > 1:
         raise GliedError("Expected weights for all data sets or for none; list every folder in the JSON file.")
-    names = [part.name for part in parts]
+    names = [subset.name for subset in subsets]
     if len(set(names)) < len(names):
         raise GliedError(f"Expected data sets of different names, got {' and '.join(names)}; rename a folder.")
     photographs: dict[str, Photograph] = {}
     problems: list[str] = []
-    for part in parts:
-        for photograph in _load_folder(part, problems):
+    for subset in subsets:
+        for photograph in _load_folder(subset, problems):
             if (known := photographs.get(photograph.id)) is None:
                 photographs[photograph.id] = photograph
             elif _is_same(known, photograph):
-                problems.append(f"{shown(photograph.id)}: in {known.dataset} too, left out of {part.name}")
+                problems.append(f"{shown(photograph.id)}: in {known.dataset} too, left out of {subset.name}")
             else:  # another photograph of the same name
-                other = replace(photograph, id=f"{part.name}/{photograph.place}")
+                other = replace(photograph, id=f"{subset.name}/{photograph.place}")
                 photographs[other.id] = other
-    return Dataset(" + ".join(names), tuple(photographs.values()), tuple(problems), tuple(parts))
+    return Dataset(" + ".join(names), tuple(photographs.values()), tuple(problems), tuple(subsets))
 
 
 def _is_same(one: Photograph, other: Photograph) -> bool:
@@ -133,11 +133,11 @@ def _is_same(one: Photograph, other: Photograph) -> bool:
         return False
 
 
-def _parts(path: Path) -> list[Part]:
+def _subsets(path: Path) -> list[Subset]:
     if is_pack(path):
-        return [Part(name, path / name, weight) for name, weight in read_manifest(path)["sets"].items()]
+        return [Subset(name, path / name, weight) for name, weight in read_manifest(path)["sets"].items()]
     if not path.is_file():
-        return [Part(as_text(path.resolve().name), path)]
+        return [Subset(as_text(path.resolve().name), path)]
     what, advice = 'folders and their weights, {"FOLDER": WEIGHT, ...},', "or give the folders themselves"
     content, problems = read_json(path, what, f"correct the file, {advice}")
     try:
@@ -148,7 +148,7 @@ def _parts(path: Path) -> list[Part]:
             raise ValueError("a weight is not above 0")
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise refuse(what, path, reason(error), f"correct the file, {advice}") from error
-    return [Part(as_text(folder.resolve().name), folder, weight) for folder, weight in weights.items()]
+    return [Subset(as_text(folder.resolve().name), folder, weight) for folder, weight in weights.items()]
 
 
 class Listed(NamedTuple):
@@ -168,9 +168,9 @@ class Listed(NamedTuple):
     key: str
 
 
-def _load_folder(part: Part, problems: list[str]) -> list[Photograph]:
+def _load_folder(subset: Subset, problems: list[str]) -> list[Photograph]:
     """The photographs of one folder; what was left out is added to `problems`."""
-    folder = part.folder
+    folder = subset.folder
     own = [f for f in (folder / "captions.json", *sorted(folder.glob("dataset*.json"))) if f.is_file()]
     coco = sorted(folder.glob("annotations/captions_*.json"))
     files, ignored = (own[:1], [*own[1:], *coco]) if own else (coco, [])
@@ -195,7 +195,7 @@ def _load_folder(part: Part, problems: list[str]) -> list[Photograph]:
             left_out.append(f"{shown(each.place)}: listed twice, only the first was kept")
         else:
             listed[path] = each
-    photographs = _admit(listed, part, left_out)
+    photographs = _admit(listed, subset, left_out)
     if not photographs:
         raise GliedError(
             f"Expected photographs with captions in {', '.join(map(str, files))}, found none usable of {total}: "
@@ -205,14 +205,14 @@ def _load_folder(part: Part, problems: list[str]) -> list[Photograph]:
     return photographs
 
 
-def _admit(listed: dict[Path, Listed], part: Part, problems: list[str]) -> list[Photograph]:
+def _admit(listed: dict[Path, Listed], subset: Subset, problems: list[str]) -> list[Photograph]:
     """The photographs that can be used; a sentence about each other."""
     bearers: dict[str, int] = defaultdict(int)
     for each in listed.values():
         bearers[each.name] += 1
     photographs = []
     for path, each in listed.items():
-        place = _place(path, part.folder)
+        place = _place(path, subset.folder)
         called = shown(each.name if bearers[each.name] == 1 else place)
         if each.empty:
             problems.append(f"{called}: {each.empty} empty caption(s) were left out")
@@ -222,7 +222,7 @@ def _admit(listed: dict[Path, Listed], part: Part, problems: list[str]) -> list[
             problems.append(f"{called}: left out, it has no caption")
         else:
             id = each.name if bearers[each.name] == 1 else place
-            photographs.append(Photograph(as_text(id), path, each.split, each.captions, part.name, place, each.key))
+            photographs.append(Photograph(as_text(id), path, each.split, each.captions, subset.name, place, each.key))
     return photographs
 
 

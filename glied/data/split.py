@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from glied.batch import in_diagonals, pad
-from glied.data.dataset import CAPTIONS, Dataset, Part, Photograph, report
+from glied.data.dataset import CAPTIONS, Dataset, Photograph, Subset, report
 from glied.data.features import FeatureCache
 from glied.errors import GliedError
 from glied.terminal import track
@@ -47,7 +47,7 @@ class Split(NamedTuple):
 
 
 def draw_epoch(
-    photographs: Sequence[Photograph], parts: Sequence[Part], generator: torch.Generator
+    photographs: Sequence[Photograph], subsets: Sequence[Subset], generator: torch.Generator
 ) -> Int[Tensor, " I"]:
     """An epoch: as many photographs as there are, in random order, the data sets in proportion to their weights.
 
@@ -56,7 +56,7 @@ def draw_epoch(
     rows: dict[str, list[int]] = {}
     for i, photograph in enumerate(photographs):
         rows.setdefault(photograph.dataset, []).append(i)
-    given = {part.name: part.weight for part in parts}
+    given = {subset.name: subset.weight for subset in subsets}
     weights = np.array([given.get(name) or len(own) ** 0.5 for name, own in rows.items()])
     ends = np.rint(weights.cumsum() / weights.sum() * len(photographs)).astype(int)
     due = np.diff(ends, prepend=0)

@@ -1,4 +1,4 @@
-"""Milliseconds of finding regions, stage by stage and engine beside engine, on the same photographs in one run."""
+"""Milliseconds of finding regions, phase by phase and engine beside engine, on the same photographs in one run."""
 
 import time
 from collections import defaultdict
@@ -19,8 +19,8 @@ from glied.scene import Regions
 from glied.training.loop import fastest
 
 ROUNDS = 3  # of which the fastest counts, photograph by photograph
-# functions of glied/regions/detector.py, and the stage whose time theirs is
-STAGES = {
+# functions of glied/regions/detector.py, and the phase whose time theirs is
+PHASES = {
     "to_pixels": "pixels",
     "choose_proposals": "proposals",
     "soft_nms": "soft-NMS",
@@ -34,8 +34,8 @@ def regions(photographs: Sequence[Path]) -> dict[str, Any]:
     """Each engine finds the regions of every photograph, in turn.
 
     Returns:
-        `rows`, one for each engine and precision: milliseconds a photograph in all and by stage, and how far its
-        regions are from those of torch in float32. Where ImageNet's network runs beside the detector's, its stage is
+        `rows`, one for each engine and precision: milliseconds a photograph in all and by phase, and how far its
+        regions are from those of torch in float32. Where ImageNet's network runs beside the detector's, its phase is
         what is waited for.
     """
     precisions = (False, True) if fastest() == "bf16" else (False,)
@@ -57,7 +57,7 @@ def regions(photographs: Sequence[Path]) -> dict[str, Any]:
                 start, worked = time.perf_counter(), time.process_time()
                 source.find_regions(image)
                 whole = {ALL: time.perf_counter() - start, PROCESSOR: time.process_time() - worked}
-                times[key][i].append(whole | _by_stage(source, image))
+                times[key][i].append(whole | _by_phase(source, image))
     plain = found["torch", False]
     return {
         "threads": torch.get_num_threads(),
@@ -67,7 +67,7 @@ def regions(photographs: Sequence[Path]) -> dict[str, Any]:
                 "engine": engine,
                 "precision": "bf16" if bf16 else "fp32",
                 "open_seconds": opened[engine, bf16],
-                "ms": {stage: _mean(times[engine, bf16], stage) for stage in times[engine, bf16][0][0]},
+                "ms": {phase: _mean(times[engine, bf16], phase) for phase in times[engine, bf16][0][0]},
                 **_difference(plain, found[engine, bf16]),
             }
             for engine, bf16 in sources
@@ -75,9 +75,9 @@ def regions(photographs: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _mean(times: list[list[dict[str, float]]], stage: str) -> float:
-    """Milliseconds of a stage: the fastest round of each photograph, the mean of the photographs."""
-    return float(np.mean([1000 * min(each[stage] for each in rounds) for rounds in times]))
+def _mean(times: list[list[dict[str, float]]], phase: str) -> float:
+    """Milliseconds of a phase: the fastest round of each photograph, the mean of the photographs."""
+    return float(np.mean([1000 * min(each[phase] for each in rounds) for rounds in times]))
 
 
 def _difference(plain: Sequence[Regions], other: Sequence[Regions]) -> dict[str, float]:
@@ -89,26 +89,26 @@ def _difference(plain: Sequence[Regions], other: Sequence[Regions]) -> dict[str,
     }
 
 
-def _by_stage(source: Detector, image: Any) -> dict[str, float]:
-    """Seconds of each stage of one photograph, in the order of their first calls."""
+def _by_phase(source: Detector, image: Any) -> dict[str, float]:
+    """Seconds of each phase of one photograph, in the order of their first calls."""
     spent: dict[str, float] = defaultdict(float)
 
-    def timed(work: Callable, stage: str) -> Callable:
+    def timed(work: Callable, phase: str) -> Callable:
         def measured(*args: Any) -> Any:
             start = time.perf_counter()
             result = work(*args)
-            spent[stage] += time.perf_counter() - start
+            spent[phase] += time.perf_counter() - start
             return result
 
         return measured
 
-    def begun(begin: Callable, stage: str) -> Callable:
-        return lambda x: timed(begin(x), stage)
+    def begun(begin: Callable, phase: str) -> Callable:
+        return lambda x: timed(begin(x), phase)
 
     maps, head = source.networks
     with ExitStack() as stack:
-        for name, stage in STAGES.items():
-            stack.enter_context(patch.object(detector, name, timed(getattr(detector, name), stage)))
+        for name, phase in PHASES.items():
+            stack.enter_context(patch.object(detector, name, timed(getattr(detector, name), phase)))
         stack.enter_context(patch.object(source, "networks", Networks(begun(maps, "detector"), begun(head, "head"))))
         stack.enter_context(patch.object(source, "general", begun(source.general, "ImageNet's network")))
         start = time.perf_counter()
@@ -124,11 +124,11 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['photographs']} photographs, {result['threads']} threads; milliseconds a photograph",
         " " * 26 + "".join(f"{name:>16s}" for name in names),
-        *(f"{stage:26s}" + "".join(f"{row['ms'][stage]:16.1f}" for row in rows) for stage in rows[0]["ms"]),
+        *(f"{phase:26s}" + "".join(f"{row['ms'][phase]:16.1f}" for row in rows) for phase in rows[0]["ms"]),
         *(
-            f"{f'{stage}, of the first':26s}"
-            + "".join(f"{row['ms'][stage] / rows[0]['ms'][stage]:16.0%}" for row in rows)
-            for stage in (ALL, PROCESSOR)
+            f"{f'{phase}, of the first':26s}"
+            + "".join(f"{row['ms'][phase] / rows[0]['ms'][phase]:16.0%}" for row in rows)
+            for phase in (ALL, PROCESSOR)
         ),
         f"{'same labels':26s}" + "".join(f"{row['same_labels']:16.1%}" for row in rows),
     ]

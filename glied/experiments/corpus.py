@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from glied.corpus.options import CPU, STAGES, Captioning, Corpus
+from glied.corpus.options import CPU, PHASES, Captioning, Corpus
 from glied.corpus.photographs import divide
 from glied.corpus.run import Summary, caption_corpus
 from glied.errors import GliedError
@@ -33,7 +33,7 @@ def measure(
 
     Returns:
         `rows`, for each of `engines`: photographs a second of the whole run, and while all workers were at work;
-        milliseconds of a photograph by stage; CPU milliseconds; megabytes at most, of all processes (shared pages
+        milliseconds of a photograph by phase; CPU milliseconds; megabytes at most, of all processes (shared pages
         counted once).
     """
     rows = []
@@ -44,15 +44,15 @@ def measure(
             into = replace(captioning, out=Path(place) / str(number))
             done, peak = _watch(Corpus(corpus, part=PART), into, workers)
             count = workers.workers or count_cores()
-            stages = {stage: 1000 * done.spent[stage] / done.photographs for stage in STAGES}
+            phases = {phase: 1000 * done.spent[phase] / done.photographs for phase in PHASES}
             rows.append(
                 {
                     "engine": workers.engine,
                     "workers": count,
                     "threads": 1 if workers.engine == "ray" else max(1, count_cores() // count),
                     "photographs_per_s": done.photographs / done.seconds,
-                    "photographs_per_s_at_work": 1000 * count / sum(stages.values()),
-                    "milliseconds": stages,
+                    "photographs_per_s_at_work": 1000 * count / sum(phases.values()),
+                    "milliseconds": phases,
                     "cpu_milliseconds": 1000 * done.spent[CPU] / done.photographs,
                     "megabytes": peak / 2**20,
                 }
@@ -95,14 +95,14 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['photographs']} photographs, {result['cores']} cores",
         "engine    workers threads  photographs/s: whole run, at work  ms a photograph: "
-        + " ".join(f"{stage:>8s}" for stage in STAGES)
+        + " ".join(f"{phase:>8s}" for phase in PHASES)
         + "  CPU ms  peak MB",
     ]
     for row in result["rows"]:
-        stages = " ".join(f"{ms:8.1f}" for ms in row["milliseconds"].values())
+        phases = " ".join(f"{ms:8.1f}" for ms in row["milliseconds"].values())
         lines.append(
             f"{row['engine']:9s} {row['workers']:7d} {row['threads']:7d} {row['photographs_per_s']:25.2f} "
-            f"{row['photographs_per_s_at_work']:8.2f}  {'':17s}{stages} {row['cpu_milliseconds']:7.0f} "
+            f"{row['photographs_per_s_at_work']:8.2f}  {'':17s}{phases} {row['cpu_milliseconds']:7.0f} "
             f"{row['megabytes']:8.0f}"
         )
     return "\n".join(lines)

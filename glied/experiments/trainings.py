@@ -2,13 +2,10 @@
 
 import json
 import math
-import multiprocessing
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from glied.training.loop import OutOfTimeError, join
 from glied.training.material import Material, caption_split, prepare, references_by_set
 from glied.training.options import Places, ReinforceOptions, TrainOptions
 from glied.training.self_critical import reinforce
-from glied.workers import begin
+from glied.workers import Workers, spread
 
 STAGES = {"xe": "cross-entropy", "rl": "self-critical"}
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")  # those that need no Java
@@ -58,57 +55,53 @@ def train_all(
     if rl is not None and xe.mirror != rl.mirror:
         raise GliedError("Expected mirrored photographs in both stages or in none; give both or neither their mirror.")
     until = time.time() + 60 * minutes if minutes else math.inf
-    shares = [jobs[i::together] for i in range(min(together, len(jobs)))]
-    threads = max(1, torch.get_num_threads() // len(shares))
-    train = partial(_train, places=places, xe=xe, rl=rl, until=until, metrics=metrics)
-    if len(shares) == 1:
-        ends = [train(jobs)]
-    else:
+    shares = [tuple(jobs[i::together]) for i in range(min(together, len(jobs)))]
+    if len(shares) > 1:
         os.environ["TQDM_DISABLE"] = "1"  # their bars would write over each other
-        spawn = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(len(shares), spawn, begin, (threads,)) as pool:
-                ends = list(pool.map(train, shares))
-        except BrokenProcessPool as error:
-            raise GliedError(
-                "Expected every process to end by itself, one was stopped, perhaps for want of memory; start the same "
-                "command again, with a smaller --together."
-            ) from error
+    work = Trainings(places, xe, rl, until, tuple(metrics))
+    ends = sorted(filter(None, spread(work, shares, Workers(len(shares)))))
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    threads = max(1, torch.get_num_threads() // len(shares))
     machine = {"device": where, "threads": threads, "together": len(shares), "torch": torch.__version__}
-    return {"stopped": [end for end in ends if end], "machine": machine}
+    return {"stopped": ends, "machine": machine}
 
 
-def _train(
-    jobs: Sequence[Job],
-    places: Places,
-    xe: TrainOptions,
-    rl: ReinforceOptions | None,
-    until: float,
-    metrics: Sequence[str],
-) -> str | None:
-    """Trains all stages of some captioners, one after another, until the time is over; says where that was."""
-    material = prepare(places, xe.mirror, xe.min_count)
-    for model, seed in jobs:
-        start: Path | None = None
-        for stage, options in (("xe", xe), ("rl", rl)):
-            if options is None:
-                continue
-            name = f"{model}-{stage}-{seed}"
-            out = places.run / f"{name}.safetensors"
-            there = replace(places, run=places.run / name, out=out)
-            left = 0.0 if until == math.inf else max(1e-6, (until - time.time()) / 60)
-            own: Any = replace(options, seed=seed, minutes=left)
-            try:
-                if start is None:
-                    checkpoint = train_captioner(model, there, own, material=material)
-                else:
-                    checkpoint = reinforce(start, there, own, material)
-            except OutOfTimeError as over:
-                return str(over)
-            _score(checkpoint, material, out.with_suffix(".json"), metrics)
-            start = out
-    return None
+@dataclass(frozen=True)
+class Trainings:
+    """What every process does: see `train_all`. `until`: when the time is over, in seconds since the epoch."""
+
+    places: Places
+    xe: TrainOptions
+    rl: ReinforceOptions | None
+    until: float
+    metrics: tuple[str, ...]
+
+    def open(self) -> Callable[[Sequence[Job]], str | None]:
+        """Reads the data set."""
+        return partial(self.train, prepare(self.places, self.xe.mirror, self.xe.min_count))
+
+    def train(self, material: Material, jobs: Sequence[Job]) -> str | None:
+        """Trains all stages of some captioners, one after another, until the time is over; says where that was."""
+        for model, seed in jobs:
+            start: Path | None = None
+            for stage, options in (("xe", self.xe), ("rl", self.rl)):
+                if options is None:
+                    continue
+                name = f"{model}-{stage}-{seed}"
+                out = self.places.run / f"{name}.safetensors"
+                there = replace(self.places, run=self.places.run / name, out=out)
+                left = 0.0 if self.until == math.inf else max(1e-6, (self.until - time.time()) / 60)
+                own: Any = replace(options, seed=seed, minutes=left)
+                try:
+                    if start is None:
+                        checkpoint = train_captioner(model, there, own, material=material)
+                    else:
+                        checkpoint = reinforce(start, there, own, material)
+                except OutOfTimeError as over:
+                    return str(over)
+                _score(checkpoint, material, out.with_suffix(".json"), self.metrics)
+                start = out
+        return None
 
 
 def _score(checkpoint: Checkpoint, material: Material, file: Path, metrics: Sequence[str]) -> None:

@@ -221,7 +221,7 @@ def choose_proposals(boxes: Float[Tensor, "A 4"], scores: Float[Tensor, " A"], c
     return best[nms(boxes[best], scores[best], NMS_IOU, count)]
 
 
-class Found(NamedTuple):
+class Detections(NamedTuple):
     """Boxes of one photograph, best first, and what the head makes of them.
 
     Attributes:
@@ -288,7 +288,7 @@ def make_networks(net: DetectorNet, engine: Engine = "torch", digest: str = "") 
 
 
 @torch.inference_mode()
-def detect(networks: Networks, pixels: Float[Tensor, "3 H W"], most: int) -> Found:
+def detect(networks: Networks, pixels: Float[Tensor, "3 H W"], most: int) -> Detections:
     """At most `most` boxes of one photograph, ranked by the geometric mean of objectness and quality.
 
     Args:
@@ -302,7 +302,7 @@ def detect(networks: Networks, pixels: Float[Tensor, "3 H W"], most: int) -> Fou
     hidden, moves, quality = networks.head(DetectorNet.read(finest, boxes[best]))()
     refined = clip(apply_deltas(boxes[best], moves), size)
     order, kept = soft_nms(refined, (scores[best].sigmoid() * quality[:, 0].sigmoid()).sqrt(), most, SIGMA)
-    return Found(refined[order], kept, hidden[order], high)
+    return Detections(refined[order], kept, hidden[order], high)
 
 
 def canvas(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:

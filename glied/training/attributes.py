@@ -52,7 +52,7 @@ def train_attributes(
     drawn = torch.randperm(len(everything), generator=torch.Generator().manual_seed(options.seed))
     fold_of = drawn % max(1, options.folds)
     photographs = [(p.dataset, p.id, p.captions) for p in train.photographs]
-    described = [settings(options), feature_cache.name, photographs, [part.weight for part in dataset.parts]]
+    described = [settings(options), feature_cache.name, photographs, [subset.weight for subset in dataset.subsets]]
     identity = hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
     def train_on(chosen: Int[Tensor, " n"], title: str, folder: Path) -> AttributeDetector:
@@ -100,7 +100,7 @@ def fit_detector(
     detector = AttributeDetector(*shape, without=options.without).train()
     optimizer = torch.optim.AdamW(detector.parameters(), lr=options.rate, weight_decay=options.weight_decay)
     photographs = [split.photographs[i] for i in chosen.tolist()]
-    plan = plan_steps(options, lambda generator: chosen[draw_epoch(photographs, dataset.parts, generator)])
+    plan = plan_steps(options, lambda generator: chosen[draw_epoch(photographs, dataset.subsets, generator)])
 
     def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
         epoch, first = divmod(step, len(plan[0]))

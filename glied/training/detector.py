@@ -342,7 +342,7 @@ def train_detector(
     plan = []
     for epoch in range(options.epochs):
         seed = options.seed * 10_000 + epoch
-        order = draw_epoch(photographs, dataset.parts, torch.Generator().manual_seed(seed))
+        order = draw_epoch(photographs, dataset.subsets, torch.Generator().manual_seed(seed))
         plan.append(batches(order, wide, options.images, np.random.default_rng(seed)))
     steps = [(epoch, ids) for epoch, chosen in enumerate(plan) for ids in chosen]
 
@@ -361,7 +361,7 @@ def train_detector(
         )
         for boxed in train
     ]
-    weights, start = [part.weight for part in dataset.parts], card.get("initial", {}).get("digest")
+    weights, start = [subset.weight for subset in dataset.subsets], card.get("initial", {}).get("digest")
     depends_on = json.dumps([settings(options), labels, attributes, boxes, weights, start])
     identity = hashlib.sha256(depends_on.encode()).hexdigest()
     with ThreadPoolExecutor(1) as loader:
@@ -379,7 +379,7 @@ def train_detector(
         fit(Training("detector", run, identity, net, optimizer, plan, objective, options))
     save_net(out, net, card)
     source = Detector(out, 100, 100)
-    quality = {part.name: measure(part.folder, "val", source) for part in dataset.parts if part.name in measurable}
+    quality = {part.name: measure(part.folder, "val", source) for part in dataset.subsets if part.name in measurable}
     for name, found in quality.items():
         for key in ("recall@10", "recall@36", "recall@100", "label_accuracy"):
             card[f"{name} val {key}"] = None if found[key] is None else round(found[key], 4)

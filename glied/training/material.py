@@ -63,7 +63,7 @@ class Material:
     def identity(self, *others: Any) -> str:
         """A digest of this and `others`: whatever a training's result depends on."""
         photographs = [(p.dataset, p.id, p.captions) for split in (self.train, self.val) for p in split.photographs]
-        weights = [part.weight for part in self.dataset.parts]
+        weights = [part.weight for part in self.dataset.subsets]
         described = json.dumps([self.source, self.vocabulary.words, photographs, weights, self.train.mirrored, *others])
         found = self.attributes.numpy().tobytes() + self.val_attributes.numpy().tobytes()
         return hashlib.sha256(described.encode() + found).hexdigest()
@@ -74,7 +74,7 @@ class Material:
 
     def draw(self, generator: torch.Generator) -> Int[Tensor, " I"]:
         """An epoch of training photographs (see `draw_epoch`)."""
-        return draw_epoch(self.train.photographs, self.dataset.parts, generator)
+        return draw_epoch(self.train.photographs, self.dataset.subsets, generator)
 
     def provenance(self, command: str, options: CaptionerOptions) -> dict[str, Any]:
         """What a checkpoint trained on this records."""

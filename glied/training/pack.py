@@ -53,7 +53,7 @@ def write_pack(
     files = [folder / "attributes.safetensors"]
     with replacing(files[0]) as aside:
         aside.write_bytes(detector.read_bytes())
-    for name in (p.name for p in dataset.parts):
+    for name in (p.name for p in dataset.subsets):
         records = [_record(p, key) for p, key in keys.items() if p.dataset == name]
         files.append(_write_json(folder / name / "captions.json", {"images": records}))
     if crossfit is not None:
@@ -72,7 +72,7 @@ def write_pack(
             f"Expected files of at most {part / 1e6:g} MB, {too_large[0].name} cannot be divided; give --part "
             f"{size + 0.1:.1f}."
         )
-    sets = {p.name: p.weight for p in dataset.parts}
+    sets = {p.name: p.weight for p in dataset.subsets}
     about = {"source": source.name, "feature_dim": source.feature_dim, "mirrored": mirrored, "bits": bits, "sets": sets}
     write_manifest(folder, about, files)
     return files

@@ -22,7 +22,7 @@ def provenance(dataset: Dataset, command: str, options: Any) -> dict[str, Any]:
     return {
         "data": dataset.name,
         "splits": dict(counts),
-        "weights": {part.name: part.weight for part in dataset.parts if part.weight is not None},
+        "weights": {subset.name: subset.weight for subset in dataset.subsets if subset.weight is not None},
         "command": command,
         "commit": git,
         "options": asdict(options),

@@ -340,10 +340,10 @@ def test_what_pages_draw_of_every_captioner(checkpoints: Path, tmp_path: Path):
     assert engine.titles.keys() == others
     assert not engine.refused
     for name in engine.titles:
-        reading = engine.read(photograph, name)
-        made = reading.trace
+        answer = engine.read(photograph, name)
+        made = answer.trace
         drawn = [board_payload(made), removal.payload(made)]
-        drawn += [pair.payload(made, made), tree.payload(reading), flow.packed(made)]
+        drawn += [pair.payload(made, made), tree.payload(answer), flow.packed(made)]
         assert json.dumps(drawn, allow_nan=False)
         assert unpack(made.packed())[0] == made
         words = made.words[:-1]

@@ -113,14 +113,14 @@ def test_what_is_skimmed_agrees_with_what_is_read_and_is_kept_nowhere(checkpoint
     assert not engine.results
     assert not engine.scenes
     for name, caption in (("glied", glied), ("base", base)):
-        reading = engine.read(photograph, name)
-        assert reading.decoded
-        assert reading.decoded.captions[0].words == caption.words
-        assert float(reading.trace.log_probabilities.sum()) == pytest.approx(caption.log_probability, abs=1e-3)
+        answer = engine.read(photograph, name)
+        assert answer.decoded
+        assert answer.decoded.captions[0].words == caption.words
+        assert float(answer.trace.log_probabilities.sum()) == pytest.approx(caption.log_probability, abs=1e-3)
         assert Record(caption, caption, {}).confidence == pytest.approx(
-            float(reading.trace.log_probabilities.mean()), abs=1e-3
+            float(answer.trace.log_probabilities.mean()), abs=1e-3
         )
-    assert attributes.words[0] == reading.trace.attributes[0]
+    assert attributes.words[0] == answer.trace.attributes[0]
 
 
 def test_a_process_has_a_catalogue_of_each_of_a_few_pairs_and_the_oldest_ends(

@@ -15,12 +15,12 @@ from streamlit.testing.v1 import AppTest
 from test_uploads import PHOTOGRAPH
 
 from analysis.diff import (
-    difference_table,
     differing,
+    differing_words,
     evidence_table,
     moves_table,
+    photograph_scores,
     rivals,
-    score_table,
     strongest_move,
 )
 from app.engine import ask
@@ -86,7 +86,7 @@ def test_each_word_is_read_by_both_captioners():
         trace(glied, scene, ["a", "red", "cat", "runs"]),
     )
     seen = trace(glied, scene, ["a", "dog", "runs"]), trace(base, scene, ["a", "red", "cat", "runs"])
-    table = difference_table(left, right, *seen)
+    table = differing_words(left, right, *seen)
     assert table.left.tolist()[0] == "dog"
     assert pd.isna(table.left[1])
     assert table.right.tolist() == ["red", "cat"]
@@ -117,7 +117,7 @@ def test_evidence_is_the_top_region_and_attribute_and_their_falls():
 def test_scores_stand_beside_the_usual_size_of_their_difference():
     left = {"a": {"CIDEr": 0.5, "METEOR": 0.2}, "b": {"CIDEr": 0.1}, "c": {"CIDEr": 9}}
     right = {"a": {"CIDEr": 0.7}, "b": {"CIDEr": 0.2}, "d": {"CIDEr": 9}}
-    table = score_table(left, right, "a", ("CIDEr", "METEOR"))
+    table = photograph_scores(left, right, "a", ("CIDEr", "METEOR"))
     assert table.index.tolist() == ["CIDEr"]
     assert table.loc["CIDEr"].tolist() == pytest.approx([50, 70, 20, np.std([20, 10], ddof=1)])
 

@@ -12,7 +12,7 @@ from analysis.beam import END
 from analysis.components import words_in
 from app.components.tree import node_in, nodes_of, payload
 from app.engine.ask import engine
-from app.engine.engine import Question, Reading, kept
+from app.engine.engine import Answer, Question, kept
 from app.photographs.gallery import entries, open_entry
 from app.state import Choice
 
@@ -26,7 +26,7 @@ def decoding(open_app: Open) -> Open:
     return lambda **address: open_app(**address).switch_page("views/decoding.py").run()
 
 
-def read(model: str, question: Question) -> Reading:
+def read(model: str, question: Question) -> Answer:
     return engine().read(open_entry(entries()[0][0]), model, question)
 
 
@@ -119,9 +119,9 @@ def test_the_word_in_view_is_that_of_the_address_and_of_the_other_pages(decoding
 
 
 def test_a_pinned_word_of_the_tree_is_in_the_address_and_comes_back_from_it(decoding: Open):
-    reading = read("glied", Question())
-    node = next(node for node in nodes_of(reading) if not node.best and node.step == 2)
-    step = str(min(2, len(reading.trace.words) - 1))
+    answer = read("glied", Question())
+    node = next(node for node in nodes_of(answer) if not node.best and node.step == 2)
+    step = str(min(2, len(answer.trace.words) - 1))
     app = decoding(pin=" ".join(node.words))
     assert fine(app)
     assert in_view(app) == (list(node.words), True)
@@ -214,13 +214,13 @@ def test_what_a_browser_sends_is_checked(sent: object):
 
 
 @pytest.mark.parametrize(("model", "prefix"), [("glied", ()), ("base", ()), ("glied", ("a", "dog"))])
-def test_payload_is_a_function_of_the_reading(open_app: Open, model: str, prefix: tuple[str, ...]):
+def test_payload_is_a_function_of_the_answer(open_app: Open, model: str, prefix: tuple[str, ...]):
     open_app()
-    reading = read(model, Question(kept(5), prefix))
-    found = payload(reading)
+    answer = read(model, Question(kept(5), prefix))
+    found = payload(answer)
     payload.cache_clear()
-    assert json.dumps(found, allow_nan=False) == json.dumps(payload(reading))
-    other, seen = payload(read(model, Question(kept(2), prefix))), payload(reading, 2)
+    assert json.dumps(found, allow_nan=False) == json.dumps(payload(answer))
+    other, seen = payload(read(model, Question(kept(2), prefix))), payload(answer, 2)
     assert found["forced"] == len(prefix)
     assert other["tree"] != found["tree"] == seen["tree"]  # another head sees the same tree
     assert len({each["digest"] for each in (found, other, seen)}) == 3
@@ -230,14 +230,14 @@ def test_payload_is_a_function_of_the_reading(open_app: Open, model: str, prefix
 def test_each_node_gets_the_attention_before_it(open_app: Open, head: int):
     open_app()
     for model, (fine_name, read_name) in {"glied": ("vl", "al"), "base": ("v", "a")}.items():
-        reading = read(model, Question(kept(3)))
-        found = payload(reading, head)
-        assert reading.outlook
+        answer = read(model, Question(kept(3)))
+        found = payload(answer, head)
+        assert answer.outlook
         for parent, _, _, _, own, status, row, *_ in found["nodes"]:
-            before = reading.outlook.prefixes[row]
+            before = answer.outlook.prefixes[row]
             assert (len(before) == 0) == (parent == -1)
             for weights, name in ((found["fine"][row], fine_name), (found["read"][row], read_name)):
-                attention = reading.outlook.attention[name][:, row]
+                attention = answer.outlook.attention[name][:, row]
                 np.testing.assert_allclose(weights, attention[head - 1] if head else attention.mean(0), atol=1e-4)
             assert own <= 0
             assert status in ("kept", "finished", "dropped")

@@ -175,8 +175,8 @@ def test_decoding_exports_the_beam_as_it_stands_and_the_word_that_is_pinned(
     open_app: Open, offers: dict[str, Callable]
 ):
     open_app()
-    reading = ask.engine().read(open_entry(entries()[0][0]), "glied", Question(kept(2), ("a", "dog")))
-    node = next(node for node in nodes_of(reading) if not node.best and node.step == 3 and node.word != "<eos>")
+    answer = ask.engine().read(open_entry(entries()[0][0]), "glied", Question(kept(2), ("a", "dog")))
+    node = next(node for node in nodes_of(answer) if not node.best and node.step == 3 and node.word != "<eos>")
     app = open_app(opened=["export"], prefix="a dog", beam="2", head="2", pin=" ".join(node.words))
     app = app.switch_page("views/decoding.py").run()
     assert not app.exception
@@ -189,13 +189,13 @@ def test_decoding_exports_the_beam_as_it_stands_and_the_word_that_is_pinned(
     assert "head 2" in told(app)
     made = next(make for name, make in offers.items() if name.startswith("grace_hopper-glied-4-") and "csv" in name)()
     rows = [row for row in csv.DictReader(io.StringIO(made)) if row["kind"] == "region"]
-    assert reading.outlook
-    weights = reading.outlook.attention["vl"][1, node.outlook]
+    assert answer.outlook
+    weights = answer.outlook.attention["vl"][1, node.outlook]
     for row in rows:
         assert float(row["attention"]) == pytest.approx(weights[int(row["region"]) - 1], abs=1e-4)
         assert row["fall"]
     tree = list(csv.DictReader(io.StringIO(offers["grace_hopper-glied-beam.csv"]())))
-    assert len(tree) == len(nodes_of(reading))
+    assert len(tree) == len(nodes_of(answer))
 
 
 def test_collocations_export_the_map_and_the_pivot_in_view(open_app: Open, offers: dict[str, Callable]):

@@ -8,7 +8,7 @@ import tiny
 from streamlit.testing.v1 import AppTest
 
 from app.components.flow import NEXT, SOURCES, Edge, boxes, packed, title_of, wire
-from glied.baselines.build import SYSTEMS
+from glied.baselines.build import BASELINES
 from glied.baselines.variants import VARIANTS
 from glied.equations import EQUATIONS, code_lines
 from glied.functions import BASE, GLIED, AttentionFunction
@@ -44,7 +44,7 @@ def test_variants_read_their_groupings_where_their_code_does():
 
 
 def test_layers_of_a_transformer_follow_one_another():
-    columns, edges = wire(SYSTEMS["ct"].functions)
+    columns, edges = wire(BASELINES["ct"].functions)
     way = ["words", "x0", "v0", "x1", "v1", "x2", "v2", NEXT]
     assert [edge.target for edge in edges if edge.kind == "query"] == way[1:]
     assert [columns[box] for box in way] == sorted({columns[box] for box in way})

@@ -12,7 +12,7 @@ from analysis.beam import Node, beam_nodes, decoding_in_words, finished_table, n
 from analysis.paper import ONE, TWO, drawn
 from app.components.tree import nodes_of, payload
 from app.engine.ask import engine
-from app.engine.engine import Question, Reading
+from app.engine.engine import Answer, Question
 from app.photographs.gallery import entries, open_entry
 from glied.captions import DecodeOptions
 from glied.decode import caption
@@ -117,7 +117,7 @@ def fine(app: AppTest) -> bool:
     return not app.exception and not app.error
 
 
-def read(question: Question) -> Reading:
+def read(question: Question) -> Answer:
     return engine().read(open_entry(entries()[0][0]), "glied", question)
 
 

@@ -36,7 +36,7 @@ from glied.config import ModelConfig
 from glied.corpus import captions as corpus_captions
 from glied.corpus import photographs
 from glied.corpus import run as corpus_run
-from glied.corpus.options import STAGES, Captioning, Corpus, Told
+from glied.corpus.options import PHASES, Captioning, Corpus, Told
 from glied.corpus.photographs import divide
 from glied.corpus.run import caption_corpus
 from glied.data.features import FeatureCache
@@ -486,7 +486,7 @@ def test_bench_counts_photographs_time_and_memory(models, pictures) -> None:
     files = (models / "glied.safetensors", models / "attributes.safetensors", models / "cache")
     result = measure(pictures / "z", 6, [Workers(1)], Captioning(*files, Path()))
     [row] = result["rows"]
-    assert list(row["milliseconds"]) == list(STAGES)
+    assert list(row["milliseconds"]) == list(PHASES)
     assert min(row["milliseconds"].values()) > 0
     assert row["photographs_per_s_at_work"] > row["photographs_per_s"] > 0
     assert row["megabytes"] > 50

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from interrupted import Slow, extract
 from PIL import Image
 
-from glied.data.dataset import Part, Photograph, load_dataset, report
+from glied.data.dataset import Photograph, Subset, load_dataset, report
 from glied.data.features import FeatureCache
 from glied.data.split import draw_epoch
 from glied.errors import GliedError
@@ -228,9 +228,9 @@ def test_several_folders_are_one_data_set(tmp_path: Path) -> None:
         ("c.png", "second"),
     ]
     assert data.photographs[2].path == second / "images" / "c.png"
-    assert data.parts == (Part("first", first), Part("second", second))
+    assert data.subsets == (Subset("first", first), Subset("second", second))
     assert data.problems == ()
-    assert load_dataset(first).parts == load_dataset([first]).parts == (Part("first", first, None),)
+    assert load_dataset(first).subsets == load_dataset([first]).subsets == (Subset("first", first, None),)
 
 
 def test_a_photograph_of_two_data_sets_is_of_the_first(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_file_lists_folders_relative_to_it_and_their_weights(tmp_path: Path, m
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     data = load_dataset(sets)
-    assert [(part.name, part.folder.resolve(), part.weight) for part in data.parts] == [
+    assert [(part.name, part.folder.resolve(), part.weight) for part in data.subsets] == [
         ("first", first, 2.0),
         ("second", second, 0.5),
     ]
@@ -314,14 +314,14 @@ def seeded(seed: int) -> torch.Generator:
 
 def test_an_epoch_of_one_data_set_is_a_permutation() -> None:
     photographs = mixed(a=50)
-    for parts in ([Part("a", Path("a"))], [Part("a", Path("a"), 0.25)]):
-        assert draw_epoch(photographs, parts, seeded(3)).tolist() == torch.randperm(50, generator=seeded(3)).tolist()
+    for subsets in ([Subset("a", Path("a"))], [Subset("a", Path("a"), 0.25)]):
+        assert draw_epoch(photographs, subsets, seeded(3)).tolist() == torch.randperm(50, generator=seeded(3)).tolist()
 
 
 def drawn(photographs: list[Photograph], weights: dict[str, float | None], seed: int = 0) -> list[str]:
     """The data sets of an epoch's photographs."""
-    parts = [Part(name, Path(name), weight) for name, weight in weights.items()]
-    return [photographs[i].dataset for i in draw_epoch(photographs, parts, seeded(seed)).tolist()]
+    subsets = [Subset(name, Path(name), weight) for name, weight in weights.items()]
+    return [photographs[i].dataset for i in draw_epoch(photographs, subsets, seeded(seed)).tolist()]
 
 
 @pytest.mark.parametrize(
@@ -347,8 +347,8 @@ def test_the_share_of_each_data_set(counts: dict, weights: dict, expected: dict)
 def test_no_photograph_comes_twice_before_all_of_its_set_came(sets: list[tuple[int, float | None]], seed: int) -> None:
     names = [f"set{i}" for i in range(len(sets))]
     photographs = mixed(**{name: n for name, (n, _) in zip(names, sets, strict=True)})
-    parts = [Part(name, Path(name), weight) for name, (_, weight) in zip(names, sets, strict=True)]
-    found = draw_epoch(photographs, parts, seeded(seed)).tolist()
+    subsets = [Subset(name, Path(name), weight) for name, (_, weight) in zip(names, sets, strict=True)]
+    found = draw_epoch(photographs, subsets, seeded(seed)).tolist()
     assert len(found) == len(photographs)
     times = Counter(found)
     for name in names:
@@ -357,14 +357,14 @@ def test_no_photograph_comes_twice_before_all_of_its_set_came(sets: list[tuple[i
 
 
 def test_an_epoch_follows_from_the_generator_alone() -> None:
-    photographs, parts = mixed(a=9, b=40), [Part("a", Path("a")), Part("b", Path("b"))]
+    photographs, subsets = mixed(a=9, b=40), [Subset("a", Path("a")), Subset("b", Path("b"))]
     torch.manual_seed(1)
-    first = draw_epoch(photographs, parts, seeded(5)).tolist()
+    first = draw_epoch(photographs, subsets, seeded(5)).tolist()
     torch.manual_seed(2)
     generator = seeded(5)
-    assert draw_epoch(photographs, parts, generator).tolist() == first
-    assert draw_epoch(photographs, parts, generator).tolist() != first
-    assert draw_epoch(photographs, parts, seeded(6)).tolist() != first
+    assert draw_epoch(photographs, subsets, generator).tolist() == first
+    assert draw_epoch(photographs, subsets, generator).tolist() != first
+    assert draw_epoch(photographs, subsets, seeded(6)).tolist() != first
 
 
 def test_data_sets_are_mixed_within_an_epoch() -> None:

@@ -9,8 +9,7 @@ import pytest
 import tiny
 import torch
 
-from glied.baselines.build import SYSTEMS as CLASSES
-from glied.baselines.build import build
+from glied.baselines.build import BASELINES, build
 from glied.batch import stack
 from glied.captions import DecodeOptions
 from glied.checkpoint import load
@@ -29,7 +28,7 @@ def model(name: str):
     return tiny.model(replace(tiny.SMALL, architecture=name, vocabulary_size=16)).double()
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_step_by_step_equals_one_pass(name: str) -> None:
     captioner = model(name)
     memory = captioner.encode(tiny.batch([tiny.scene(), tiny.scene()]))
@@ -52,7 +51,7 @@ def test_a_turn_is_an_lstms() -> None:
         assert captioner.turn(0, given, state)[1][1].dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_every_parameter_matters(name: str) -> None:
     captioner = build(replace(tiny.SMALL, architecture=name, vocabulary_size=16))
     inputs = tiny.batch([tiny.scene()])
@@ -65,7 +64,7 @@ def test_every_parameter_matters(name: str) -> None:
             assert weight.grad.abs().sum() > 0, parameter
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_a_hidden_region_does_not_matter_and_attention_sums_to_one(name: str) -> None:
     captioner = model(name)
     inputs = tiny.batch([tiny.scene()])
@@ -85,7 +84,7 @@ def test_a_hidden_region_does_not_matter_and_attention_sums_to_one(name: str) ->
     assert len(seen) == {"lstm": 0, "scst-fc": 0, "attfcn": 0, "ct": 3}.get(name, 1)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_beams_carry_their_own_state(name: str) -> None:
     """The log-probability that the search reports is that of its caption in one pass."""
     captioner = model(name)
@@ -102,7 +101,7 @@ def test_beams_carry_their_own_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_a_wide_beam_equals_brute_force(name: str, alpha: float) -> None:
     """All 156 captions of at most three of five words, each in one pass."""
     captioner, vocabulary = model(name), tiny.vocabulary()
@@ -128,7 +127,7 @@ def test_a_wide_beam_equals_brute_force(name: str, alpha: float) -> None:
     assert [c.score for c in found] == pytest.approx([score for score, _ in scored], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_it_learns_by_cross_entropy_and_from_its_own_samples(name: str) -> None:
     """A step of each training: the loss falls, and every gradient is a number."""
     checkpoint = tiny.checkpoint(name, feature_dropout=0.0, output_dropout=0.0, attention_dropout=0.0, dropout=0.0)
@@ -158,13 +157,13 @@ def test_it_learns_by_cross_entropy_and_from_its_own_samples(name: str) -> None:
 def test_parameters_at_the_papers_vocabulary() -> None:
     """The paper says 11.5M, 12.1M, 50.1M and 27.5M of LSTM, SoftAtt, Up-Down and CT; ours are 512 wide throughout, its
     Up-Down is 1,000. The papers of the others print none."""
-    counts = {name: sum(p.numel() for p in build(preset(name, 9567, 2048)).parameters()) / 1e6 for name in CLASSES}
+    counts = {name: sum(p.numel() for p in build(preset(name, 9567, 2048)).parameters()) / 1e6 for name in BASELINES}
     assert counts == pytest.approx(
         {"lstm": 8.06, "softatt": 10.95, "attfcn": 9.11, "scst-fc": 8.58, "att2in": 9.63, "updown": 13.83, "ct": 28.03}
         | {"rfnet": 24.05, "gcn-lstm": 14.62},
         abs=0.01,
     )
-    assert set(PAPER) <= set(SYSTEMS) == {*CLASSES, "base", "glied"} <= set(PRESETS)
+    assert set(PAPER) <= set(SYSTEMS) == {*BASELINES, "base", "glied"} <= set(PRESETS)
     architectures = {
         name for literal in get_args(__import__("glied.config").config.Architecture) for name in get_args(literal)
     }
