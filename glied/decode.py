@@ -416,8 +416,10 @@ def draw(
             if length < options.min_length and not logits.isfinite().any(-1).all():  # later there is EOS at least
                 raise GliedError(IMPOSSIBLE)
             probability = _truncate(logits, options).softmax(-1)
-            # as torch.multinomial draws one, which waits for a GPU to check the probabilities
-            word = (probability / torch.empty_like(probability).exponential_(generator=generator)).argmax(-1)
+            # by inversion: torch.multinomial is twenty times slower on a CPU, and waits for a GPU
+            below = probability.cumsum(-1, dtype=torch.float64)
+            point = torch.rand(B, C, 1, generator=generator, device=below.device, dtype=below.dtype)
+            word = torch.searchsorted(below, point * below[..., -1:], right=True)[..., 0]
         if record is not None:
             record.append((log_p, probability))
         ended = tokens[..., -1] == EOS

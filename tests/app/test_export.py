@@ -469,6 +469,10 @@ def test_several_shared_traces_stand_side_by_side_without_a_model(open_app: Open
     app.selectbox(key="shared_left").select(titles[2]).run()
     assert not app.exception
     assert json.loads(app.get("bidi_component")[-1].proto.json)["titles"][0] == titles[2]
+    app.button(key="close").click().run()
+    assert not app.exception
+    assert "Open two shared traces" in app.info[0].value
+    assert "close" not in [button.key for button in app.button]
 
 
 def test_a_bad_shared_trace_leaves_the_page_as_it_is(open_app: Open):

@@ -344,6 +344,7 @@ def test_errors_are_one_sentence(models, pictures, tmp_path, monkeypatch, capsys
         (arguments(models, pictures, tmp_path / "out", "--part", 0), "part must be between"),
         (arguments(models, pictures, tmp_path / "out", "--workers", 0), "workers must be between"),
         (arguments(models, pictures, tmp_path / "out", "--address", "auto"), "--engine ray"),
+        (arguments(models, pictures, tmp_path / "out", "--engine", "ray", "--address", "ray://[::1]:1"), "Ray cluster"),
         (["caption", "--corpus", pictures], "--corpus with --out"),
         (["caption", pictures / "a.png", "--corpus", pictures, "--out", tmp_path / "out"], "without image files"),
         (["caption", pictures / "a.png", "--workers", 2], "Expected --corpus with"),
