@@ -344,7 +344,6 @@ def test_errors_are_one_sentence(models, pictures, tmp_path, monkeypatch, capsys
         (arguments(models, pictures, tmp_path / "out", "--part", 0), "part must be between"),
         (arguments(models, pictures, tmp_path / "out", "--workers", 0), "workers must be between"),
         (arguments(models, pictures, tmp_path / "out", "--address", "auto"), "--engine ray"),
-        (arguments(models, pictures, tmp_path / "out", "--engine", "ray", "--address", "ray://[::1]:1"), "Ray cluster"),
         (["caption", "--corpus", pictures], "--corpus with --out"),
         (["caption", pictures / "a.png", "--corpus", pictures, "--out", tmp_path / "out"], "without image files"),
         (["caption", pictures / "a.png", "--workers", 2], "Expected --corpus with"),
@@ -352,6 +351,9 @@ def test_errors_are_one_sentence(models, pictures, tmp_path, monkeypatch, capsys
         assert run(monkeypatch, *line) == 2
         [said] = capsys.readouterr().err.splitlines()
         assert told in said
+    away = arguments(models, pictures, tmp_path / "out", "--engine", "ray", "--address", "ray://[::1]:1")
+    assert run(monkeypatch, *away) == 2
+    assert "Expected a Ray cluster at ray://[::1]:1" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(monkeypatch, *arguments(models, pictures, tmp_path / "out", "--engine", "ray")) == 2
     assert "pip install 'glied-studio[ray]'" in capsys.readouterr().err
