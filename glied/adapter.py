@@ -14,7 +14,7 @@ from glied.functions import Functions
 from glied.traces import Trace
 
 TOP = 10  # alternatives of each word
-NONE = ("<unk>",)  # the attributes of a captioner without any: one, that nothing attends to
+NONE = ("<unk>",)  # stands in for the attributes of a captioner without any; nothing attends to it
 
 
 # (what the captioner sees of a photograph, ids of the input words [L], regions that are there [N], attributes that are
@@ -32,11 +32,11 @@ class Adapter:
             it, and stand for a word that it lacks ("" if it has no such word); traces call them <bos>, <eos>, <unk>.
         functions: what it attends with, in the order of their use (see `AttentionFunction`). A captioner over a grid
             attends to regions: the cells (see `grid_boxes`).
-        replay: called with whatever `trace` was given as `seen`, the ids of the input words (`begin` first), and which
-            regions and attributes are there. Returns the scores [L, V] of every word as the next (log probabilities,
-            or logits) and of each function by its name the weights [k, rows, keys], as in `Trace`. Only where falls
-            are asked for is anything not there. What it is given is on the CPU; what it returns may be anywhere.
-        unsayable: words, beside `begin` and `unknown`, that are never offered as alternatives, padding say.
+        replay: called with the `seen` of `trace`, the ids of the input words (`begin` first), and two masks: which
+            regions and which attributes are there (all of them, unless falls are computed). Returns the scores [L, V]
+            of every word as the next (log probabilities, or logits), and the weights [k, rows, keys] of each function
+            by its name, as in `Trace`. Its arguments are on the CPU; its results may be on any device.
+        unsayable: words, beside `begin` and `unknown`, that are never offered as alternatives, for example padding.
         architecture, checkpoint, source: which captioner this is, the digest or name of its weights, and who found the
             regions.
     """
@@ -68,7 +68,7 @@ class Adapter:
         """A caption of a photograph, replayed.
 
         Args:
-            seen: of the photograph, as `replay` takes it.
+            seen: what the captioner sees of the photograph, as `replay` takes it.
             caption: words without `end`.
             size: width and height of the photograph in pixels. boxes: x1 y1 x2 y2 of each region in them.
             labels: one for each region, or none.
@@ -92,12 +92,12 @@ class Adapter:
         N, M = len(boxes), len(attributes or NONE)
         whole = torch.ones(N, dtype=torch.bool), torch.ones(M, dtype=torch.bool)
 
-        def read(regions: Tensor, those: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-            scores, weights = self.replay(seen, torch.tensor(said[:-1]), regions, those)
+        def read(region_mask: Tensor, attribute_mask: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+            scores, weights = self.replay(seen, torch.tensor(said[:-1]), region_mask, attribute_mask)
             if scores.shape != (len(said) - 1, len(self.words)):
                 raise GliedError(
-                    f"Expected of {self.captioner} scores of shape {(len(said) - 1, len(self.words))}, a row for each "
-                    f"input word and a column for each of its words, got {tuple(scores.shape)}; correct replay."
+                    f"Expected scores of shape {(len(said) - 1, len(self.words))} from {self.captioner}, a row per "
+                    f"input word and a column per known word, got {tuple(scores.shape)}; correct replay."
                 )
             return scores.detach().float().cpu().log_softmax(-1), weights
 
@@ -144,7 +144,7 @@ class Adapter:
             attribute_falls=attribute_falls,
         )
         for fault in made.faults():
-            raise GliedError(f"Expected parts of a trace that fit together, got others of {self.captioner}: {fault}.")
+            raise GliedError(f"The parts of the trace of {self.captioner} do not fit together: {fault}; correct them.")
         return made
 
 

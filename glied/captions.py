@@ -28,9 +28,9 @@ class DecodeOptions:
         top_k: sampling among the k most probable words; 0 for all.
         top_p: nucleus sampling (Holtzman et al. 2020), among the fewest words that hold this probability; 1 for all.
         seed: of sampling.
-        groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, each of which keeps away
-            from the words that earlier groups took at the same step.
-        diversity: how far log p is lowered, in choosing, for each hypothesis of an earlier group with the same word.
+        groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, each of which avoids the
+            words that earlier groups took at the same step.
+        diversity: how far log p is lowered, to choose, for each hypothesis of an earlier group with the same word.
         require: words that must come, in any order (Hokamp and Liu 2017), with beam search.
         forbid: words that must not come.
     """
@@ -83,14 +83,14 @@ class DecodeOptions:
                 f"require takes at most {REQUIRED} words, each once, got {' '.join(self.require)}; take fewer."
             )
         if both := [word for word in self.require if word in self.forbid]:
-            raise GliedError(f"Expected no word that must and must not come, got {both[0]}; take it out of one list.")
+            raise GliedError(f"The word {both[0]} is both required and forbidden; take it out of one list.")
 
 
 @dataclass(frozen=True, eq=False)
 class BeamHistory:
-    """Beam search step by step: S steps of C candidates each, group by group and then in the order they were ranked:
-    with words that must come, by how many of these have come, then by log p and diversity. Of sampling: the words that
-    were drawn (`kept` or `finished`), and the likeliest others that could have been.
+    """Beam search step by step: S steps of C candidates each. Candidates are in the order of their groups, then of the
+    number of required words that have come, then of their rank by log p and diversity. After sampling, the candidates
+    are the words that were drawn (`kept` or `finished`) and the likeliest others that could have been drawn.
 
     Attributes:
         parents: [S, C] slot (from 0) of the hypothesis that was extended; slots are those of `kept` candidates of

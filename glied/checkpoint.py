@@ -67,11 +67,13 @@ class Card:
 
 
 def read_card(path: Path) -> Card:
-    """The card of a captioner's file, read in a small part of the time that `load` takes."""
+    """The card of a captioner's file; much faster than `load`."""
     header, digest = read_header(path, "captioner")
     with described(path):
         config = ModelConfig(**header["config"])
-        model = build(replace(config, vocabulary_size=4, d=16, d_head=8))  # what it declares does not hang on its size
+        model = build(
+            replace(config, vocabulary_size=4, d=16, d_head=8)
+        )  # what it declares does not depend on its size
         words = Vocabulary(tuple(header["vocabulary"]))
         attributes, source, provenance = tuple(header["attributes"]), header["source"], header["provenance"]
         return Card(config, model.title, model.functions, words, attributes, source, provenance, digest)
@@ -127,8 +129,8 @@ def load_pair(captioner: Path, detector: Path) -> tuple[Checkpoint, AttributeDet
 
 
 def load_ensemble(captioners: Sequence[Path], detector: Path) -> tuple[Checkpoint, AttributeDetector]:
-    """Captioners of one vocabulary as one that averages their probabilities at every step (one file: that captioner),
-    and their attribute detector."""
+    """An ensemble of captioners of one vocabulary, which averages their probabilities at every step, and their
+    attribute detector. A single file gives that captioner itself."""
     checkpoints, detectors = zip(*(load_pair(path, detector) for path in captioners), strict=True)
     first = checkpoints[0]
     if len(checkpoints) == 1:

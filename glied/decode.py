@@ -39,8 +39,8 @@ def caption(
     """Captions of a batch of scenes; `history` keeps every candidate of the search, `prefix` forces the first words.
 
     Raises:
-        GliedError: a scene whose regions are not of the source that the checkpoint was trained on; words to begin with,
-            that must come or must not come, which the captioner does not know, contradict or have no room.
+        GliedError: a scene whose regions are not of the source that the checkpoint was trained on; words of `prefix`,
+            `require` or `forbid` that the captioner does not know, contradict one another, or are too many.
     """
     checkpoint.vocabulary.check([*prefix, *options.require, *options.forbid])
     longest = options.max_length or checkpoint.model.config.max_length
@@ -95,7 +95,7 @@ def forbid(
 
 
 def follow(cache: Any, parents: Int[Tensor, "B K"]) -> Any:
-    """The cache of each hypothesis's parent; of an ensemble, each member's."""
+    """The cache of each hypothesis's parent; for an ensemble, the caches of its members."""
     if not isinstance(cache, Keys):
         return tuple(follow(each, parents) for each in cache)
     index = parents[:, :, None, None, None]
@@ -113,8 +113,8 @@ def beam_search(
 ) -> list[Decoded]:
     """The best hypotheses of each photograph that begin with `prefix`.
 
-    Stops once no unfinished hypothesis can still enter the `n_best`. These are those that a search to the longest
-    length would end with, except that a beam of 1 is greedy: it ends where EOS is the likeliest word.
+    Stops once no unfinished hypothesis can still enter the `n_best`, so the result is that of a search to the longest
+    length. Only a beam of 1 differs: it is greedy, and ends where EOS is the likeliest word.
     """
     if options.groups > 1 or options.require:
         return grouped_search(model, memory, vocabulary, options, history, prefix)
@@ -191,9 +191,10 @@ def grouped_search(
 
     A group chooses after the earlier ones. Its hypotheses compete by log p less `diversity` for every hypothesis of
     an earlier group that took the same word at the same step; these penalties add up along a hypothesis. A bank keeps
-    k = beam / G hypotheses. A required word leads from a bank to the next, and only the last bank may end. Where room
-    gets scarce, nothing but required words come. Captions are ranked by the model's log p, as in `beam_search`; the
-    search stops once that of every group would. Without penalties each group does what a beam of k does.
+    k = beam / G hypotheses. A required word leads from a bank to the next, and only the last bank may end. When no more
+    words are left than are still required, only required words may come. Captions are ranked by the model's log p, as
+    in `beam_search`; the search stops once `beam_search` would stop in every group. Without penalties each group does
+    what a beam of k does.
     """
     G, n = options.groups, len(options.require)
     k = (1 if options.method == "greedy" else options.beam) // G
@@ -398,8 +399,8 @@ def draw(
     record: list[tuple[Tensor, Tensor]] | None = None,
 ) -> tuple[Int[Tensor, "B C T"], Float[Tensor, "B C"]]:
     """`n_best` captions drawn at random for each photograph: BOS, the ids of `prefix`, words, EOS and again EOS to the
-    end; and their log-probabilities under the model. The words of `never` do not come. `record` gets the log p of all
-    words and the probability with which each is drawn, [B, C, V], of every step."""
+    end; and their log-probabilities under the model. The words of `never` do not come. To `record` is added, for every
+    step, the log p of all words and the probability with which each is drawn, both [B, C, V]."""
     last = options.max_length or model.config.max_length
     B, C = len(memory.regions), options.n_best
     tokens = torch.full((B, C, 1), BOS, device=memory.regions.device)

@@ -1,4 +1,4 @@
-"""Files that appear under their final name whole or not at all, JSON that everyone reads, and where lies what ships."""
+"""Files that appear under their final name whole or not at all, JSON that every program reads, and what ships."""
 
 import errno
 import json

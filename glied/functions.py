@@ -53,17 +53,17 @@ GLIED: Functions = (
 
 
 def find(functions: Sequence[AttentionFunction], over: Over, *roles: Role) -> AttentionFunction | None:
-    """The last function over such keys in one of the roles, which is the nearest to the word; None without any."""
+    """The last function over such keys in one of the roles: the one nearest to the word. None without any."""
     return next((f for f in reversed(functions) if f.over == over and f.role in roles), None)
 
 
 def feeding(functions: Sequence[AttentionFunction], over: Over) -> AttentionFunction | None:
-    """The function over such keys from which the word is chosen at last."""
+    """The last function over such keys that feeds the word; None without any."""
     return find(functions, over, "global", "local")
 
 
 def lacking(functions: Sequence[AttentionFunction]) -> list[str]:
-    """What a captioner has none of, of all that views show: "attention" alone where it has no function at all."""
+    """The parts that views show and this captioner lacks; only "attention" if it has no attention function."""
     if not functions:
         return ["attention"]
     parts = {

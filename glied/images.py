@@ -25,9 +25,9 @@ def open_image(
 ) -> Image.Image:
     """The photograph in a file or in bytes: first frame, upright by its EXIF tag, RGB over white.
 
-    Its `info`, and that of its copies, says which it is: `name` (of a file, its path), `sha256` of the bytes, and
-    `size`, the width and height of the whole photograph: a large one is scaled down, so that all who look at it see the
-    same pixels.
+    A large photograph is scaled down here, so that all that read it see the same pixels. The `info` of the image and of
+    its copies has its `name` (the path of a file), the `sha256` of the bytes, and `size`, the width and height before
+    scaling.
 
     Args:
         side: no side will be longer, in pixels; None for the whole photograph.

@@ -18,7 +18,7 @@ class Reading:
         trace: every attention behind the caption, and how far each word falls without each region and attribute.
         prefix: words that the caption was made to begin with.
         decoding: how the caption was found. `decoded`: the captions, best first, with the history of the search.
-            `outlook`: the attention before each word that it weighed. Both are None where given words were read.
+            `outlook`: the attention before each word that the search weighed. Both are None if given words were read.
         read_on: reads the photograph again, with a caption that begins with these words.
     """
 

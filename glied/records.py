@@ -41,7 +41,7 @@ DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, 
 
 
 def shown(value: object, longest: int = 120) -> str:
-    """A name or value from a file as a part of a sentence: on one line, and not long."""
+    """A name or value from a file, for use in a sentence: on one line, at most `longest` characters."""
     text = value if isinstance(value, str) else SHORT.repr(value)
     text = show(text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
@@ -58,7 +58,7 @@ def reason(error: BaseException) -> str:
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file is that begins with `head` (300 bytes), if it is none that we read as it is, and what to do."""
+    """What a file is that begins with `head` (300 bytes), and what to do; None if it is of a kind that we read."""
     if head[TAR : TAR + 5] == b"ustar":
         return "a tar archive; unpack it first"
     if PICKLES.match(head):
@@ -207,7 +207,7 @@ class Names:
 
 
 class Images:
-    """Images by their ids and by what else they are called, their file names say: what others mean by an id.
+    """Finds images by their ids, or by other names such as those of their files.
 
     Args:
         ids: of the images. `also`: another name -> the id.
@@ -217,7 +217,7 @@ class Images:
         self.ids, self.also, self.named = Names(ids), also, Names(also)
 
     def find(self, id: str) -> str | None:
-        """The id of the image that `id` means: by the very id or name, else by all that it can mean alike."""
+        """The id of the image that `id` means: its exact id or name, else the only one that it can mean (`Names`)."""
         if id in self.ids.names or id in self.also:
             return id if id in self.ids.names else self.also[id]
         called = self.named.find(id)
@@ -226,8 +226,8 @@ class Images:
 
 
 def _forms(name: str) -> tuple[list[str], tuple[str, str, str, str], bool]:
-    """Folders; the path without the ending of an image, its last part, the stem of that and the number it is; and
-    whether it ends as images do."""
+    """Of a name: its folders; its forms (the path without an image's ending, the last part, the stem of the last part,
+    the number in it); and whether it ends as images do."""
     *folders, last = same_name(name).split("/")
     stem = IMAGE.sub("", last)
     number = NUMBER.fullmatch(stem)
@@ -241,8 +241,8 @@ def _agree(folders: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def match_names(names: Iterable[str], ids: Names) -> tuple[dict[str, str], list[str]]:
-    """Name -> the id that means it, and a sentence for each id that could mean several names: it means none of them,
-    unless it is the very name of one."""
+    """Name -> the id that means it, and a sentence for each id that could mean several names. Such an id means none of
+    them, unless it is exactly the name of one."""
     claims: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
         if (id := ids.find(name)) is not None:

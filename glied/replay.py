@@ -102,8 +102,8 @@ def look_ahead(checkpoint: Checkpoint, scene: Scene, prefixes: Sequence[Sequence
 
 
 def evened(model: Captioner, function: str) -> Captioner:
-    """The same captioner but for one attention function, which attends to all its keys alike: they are projected to
-    zero, so that every score is zero. All other weights are shared."""
+    """The same captioner, except that one attention function attends to all its keys alike: they are projected to zero,
+    so that every score is zero. All other weights are shared."""
     attention = model.H[function] if function in model.H else model.get_submodule("attention")
     keys = [p for name, p in attention.named_parameters() if "key" in name.split(".")]
     flat = {id(p): torch.nn.Parameter(torch.zeros_like(p)) for p in keys}
@@ -131,7 +131,7 @@ def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: 
     its attention to them (mean over heads), and the other way round. All in one batch.
 
     Args:
-        words: without EOS. `step`: the word's position; that of EOS comes after the last.
+        words: without EOS. `step`: the word's position; len(words) is that of EOS.
     """
     function = feeding(checkpoint.model.functions, over)
     if not function:
@@ -156,9 +156,9 @@ def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: 
 
 
 def find_states(checkpoint: Checkpoint, scene: Scene, words: Sequence[str]) -> States:
-    """The states of a caption: of its words, the vector [L, d] from which each word is predicted at last, its end too;
-    of regions, what each became by its group, [N, d]; of pivots, what each input word called up of the attributes,
-    [L, d]. Without groups there are no regions, without pivots no pivots."""
+    """The states of a caption. Words: the vector from which each word, and the end, is predicted, [L, d]. Regions: each
+    region after distilling, [N, d]. Pivots: what each input word called up of the attributes, [L, d]. A captioner
+    without groups has no states of regions, one without pivots none of pivots."""
     model = checkpoint.model
     with torch.inference_mode():
         memory = model.encode(stack([scene], checkpoint.vocabulary))

@@ -11,8 +11,8 @@ BF16 = "+bf16"  # ends the name of a region source that computes partly in bfloa
 
 
 def same_source(a: str, b: str) -> bool:
-    """Whether a captioner trained on the regions of one source takes those of the other: bfloat16's for float32's, of
-    which docs/speed.md says what it costs."""
+    """Whether a captioner trained on the regions of one source accepts those of the other: the sources are the same but
+    for bfloat16 (docs/speed.md says what that costs)."""
     return a.removesuffix(BF16) == b.removesuffix(BF16)
 
 
@@ -129,10 +129,11 @@ class Edit:
     added: tuple[str, ...] = ()
 
     def apply(self, scene: Scene) -> Scene:
-        """The scene so changed; the regions and attributes that stay keep their order, added ones come first.
+        """The changed scene; the regions and attributes that stay keep their order, added attributes come first.
 
         Raises:
-            GliedError: a region or attribute that is not there, one added that is there, or none of a kind left.
+            GliedError: a region or attribute to leave out is not there, an attribute to add is there already, or no
+                region or no attribute would be left.
         """
         N, words = len(scene.regions.boxes), scene.attributes.words
         strange = [f"region {i + 1}" for i in self.regions if not 0 <= i < N]

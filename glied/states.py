@@ -1,4 +1,4 @@
-"""The states of a captioner: the vectors it held over many photographs, made small, and their file. No torch."""
+"""The states of a captioner over many photographs, as short vectors, and their file. No torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,9 +40,9 @@ class Known:
     """The states of one kind, of n rows over many photographs, as directions in the D axes along which they vary most.
 
     Attributes:
-        mean, axes: of the states from which the axes were found; a state is drawn onto them by `project`.
+        mean, axes: of the states from which the axes were found; `project` maps a state to the axes.
         rows: [n, D] the states' directions, the largest number of each 127 or -127.
-        photographs: [n] whose each is. `places`: [n] step of the word or pivot, or number of the region, from 0.
+        photographs: [n] each row's photograph. `places`: [n] step of its word or pivot, or number of its region, from 0.
     """
 
     mean: Float[np.ndarray, " d"]
@@ -130,7 +130,7 @@ class Archive:
         """The states from their file, checked.
 
         Raises:
-            GliedError: there is none, or it is none of ours.
+            GliedError: there is no such file, or it is not a file of states.
         """
         try:
             if path.stat().st_size > LARGEST:

@@ -1,6 +1,6 @@
-"""What commands tell people: nothing else prints.
+"""What commands print; no other module prints.
 
-Any text can be told on any terminal, each in one line, and a reader that goes away stops no work.
+Any text can be printed on any terminal, each in one line, and work goes on when the reader goes away.
 """
 
 import errno
@@ -70,7 +70,7 @@ def _write(stream: Any, columns: tuple[object, ...], needed: bool) -> None:
 
 
 def silence(stream: Any) -> None:
-    """Lets the stream take whatever comes, for its reader is gone or its disk is full."""
+    """Discards whatever is written to the stream from now on: its reader is gone or its disk is full."""
     if stream is not None:
         with suppress(OSError, ValueError):  # no stream of the system's
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -146,7 +146,7 @@ class Trace:
             aside.write_bytes(self.packed(jpeg.getvalue()))
 
     def faults(self) -> list[str]:
-        """What keeps it from being opened again once saved (see `find_faults`); of a trace made here there is none."""
+        """What would keep the saved trace from being opened again (see `find_faults`); a trace made here has none."""
         texts = {f.name: getattr(self, f.name) for f in fields(self)}
         arrays = {name: value for name, value in texts.items() if isinstance(value, np.ndarray)}
         texts = {name: value for name, value in texts.items() if name not in arrays and name != "attention"}
@@ -167,11 +167,11 @@ class Trace:
 def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[Trace, bytes]:
     """A trace from the bytes of its .npz file, which may be a stranger's, and the photograph packed with it, if any.
 
-    Nothing is unpickled, nothing is read that would unpack to more than `most` bytes; all else that docs/trace.md says
-    of a file holds. The photograph is not looked at.
+    Nothing is unpickled, nothing is read that would unpack to more than `most` bytes, and everything that docs/trace.md
+    says of the file is checked. The photograph is not decoded.
 
     Raises:
-        GliedError: the file is none of ours.
+        GliedError: the file is not a valid trace.
     """
     try:
         texts, arrays, attention, photograph = _parts(data, most)
@@ -187,8 +187,8 @@ def unpack(data: bytes, name: str = "the file", most: int = UNPACKED) -> tuple[T
 
 
 def find_faults(data: bytes, name: str = "the file") -> list[str]:
-    """Everything that keeps the bytes of a file from being a trace that pages open, a sentence each; none: it is one.
-    Where parts are missing or of another kind, what hangs on them is not looked at."""
+    """Everything that keeps pages from opening a file with these bytes as a trace, a sentence each; empty if they can.
+    What depends on a missing or wrong part is not checked."""
     try:
         texts, arrays, attention, photograph = _parts(data, UNPACKED)
         found = list(_faults(texts, arrays, attention))
@@ -269,8 +269,8 @@ def _sized(size: Any) -> bool:
 def _faults(
     texts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], attention: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
-    """What is wrong with the parts of a Trace, as clauses with the part's name first; of parts that hang on a wrong one
-    nothing is said."""
+    """What is wrong with the parts of a Trace, as clauses with the part's name first. What depends on a wrong part is
+    not checked."""
     known = {f.name for f in fields(Trace)} - {"attention"}
     missing = sorted(known - texts.keys() - arrays.keys())
     yield from (f"it lacks {name}" for name in missing)

@@ -79,7 +79,7 @@ class Vocabulary:
         return word in self.ids
 
     def check(self, words: Iterable[str]) -> None:
-        """Raises GliedError, which names the words spelled most like it, for a word that captions cannot have."""
+        """Raises GliedError for a word that captions cannot have; the message names the words spelled most like it."""
         for word in words:
             if word not in self or word in SPECIAL:
                 near = ", ".join(get_close_matches(word, self.words[len(SPECIAL) :]))

@@ -61,10 +61,10 @@ def _read(path: Path, kind: str | None, weights: bool) -> tuple[dict[str, Any], 
 
 @contextmanager
 def described(path: Path) -> Iterator[None]:
-    """Makes of an entry that a header lacks, or has too many, one sentence about the file."""
+    """Turns the error of a missing, unknown or impossible entry in a header into one sentence about the file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # an entry is missing, unknown or impossible
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise GliedError(
             f"Expected a description of the model in {path} that this version reads, it does not fit "
             f"({reason(error)}); the file was made by another version, train or fetch it again."

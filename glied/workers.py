@@ -1,6 +1,6 @@
 """Tasks spread over workers: processes of this machine, or actors of Ray Data on this machine or a cluster.
 
-Tasks are taken one after another, only a few more than workers are busy: there may be any number of them.
+Tasks are taken from their iterator a few ahead of the workers, so there may be any number of them.
 """
 
 import logging
@@ -35,10 +35,10 @@ QUIET = {
 
 @runtime_checkable
 class Work(Protocol[In, Out]):
-    """What every worker does. A frozen value, for it travels to the workers."""
+    """What every worker does. A frozen value, because it is sent to the workers."""
 
     def open(self) -> Callable[[In], Out]:
-        """Loads what the work needs, once in each worker: the function that does a task."""
+        """Loads what the work needs, once in each worker, and returns the function that does a task."""
         ...
 
 
@@ -52,9 +52,9 @@ class Workers:
         address: of a Ray cluster; None for a Ray of this machine alone.
     """
 
-    workers: Annotated[int | None, arg(help="processes, or actors of Ray; default: one a core")] = None
-    engine: Annotated[Literal["processes", "ray"], arg(help="who runs them; ray needs the extra [ray]")] = "processes"
-    address: Annotated[str | None, arg(help="of a Ray cluster; default: Ray on this machine alone")] = None
+    workers: Annotated[int | None, arg(help="number of processes, or of Ray actors; default: one per core")] = None
+    engine: Annotated[Literal["processes", "ray"], arg(help="what runs them; ray needs the extra [ray]")] = "processes"
+    address: Annotated[str | None, arg(help="address of a Ray cluster; default: Ray on this machine alone")] = None
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -77,7 +77,7 @@ def spread(
         most: how many tasks there are, if that is known: no more workers are started.
 
     Raises:
-        GliedError: as a task does, and when a process is killed. Ray starts a killed actor again, and its task.
+        GliedError: a task raised it, or a process was killed. (Ray restarts a killed actor and its task.)
     """
     if workers.engine == "ray":
         yield from _spread_on_ray(work, tasks, workers)
@@ -105,17 +105,17 @@ def _spread_over_processes(work: Work[Task, Result], tasks: Iterable[Task], coun
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise GliedError(
-                "Expected every worker to end by itself, one was killed, perhaps for want of memory; start the same "
-                "command again, it goes on where it was, with fewer processes if need be."
+                "A worker was killed, perhaps for want of memory; start the same command again, with fewer workers if "
+                "need be: it goes on where it was."
             ) from error
         finally:
-            if waiting:  # nobody wants them any more
+            if waiting:  # their results are no longer needed
                 for child in set(multiprocessing.active_children()) - others:
                     child.kill()
 
 
 def _start(threads: int) -> None:
-    """In a new process: ends with the one that began it, and leaves cores to the others."""
+    """Prepares a new process: it ends when its parent ends, and computes with this number of threads."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began this one ends it
@@ -170,8 +170,7 @@ def _spread_on_ray(work: Work[Task, Result], tasks: Iterable[Task], workers: Wor
         import ray
     except ImportError as error:
         raise GliedError(
-            "Expected Ray for --engine ray, it is not installed; install it with pip install 'glied-studio[ray]', or "
-            "leave --engine out."
+            "--engine ray needs Ray, which is not installed; run pip install 'glied-studio[ray]', or leave --engine out."
         ) from error
     _reach(workers.address)
     passed = {name: os.environ[name] for name in ("GLIED_DETECTOR", "GLIED_ENGINE") if name in os.environ}

@@ -344,6 +344,6 @@ def test_a_package_of_an_extra_that_is_missing_is_named_with_its_extra(tmp_path,
     assert run(monkeypatch, "score", *files) == 2
     said = capsys.readouterr().err
     assert said == (
-        "glied: Expected the package pycocoevalcap, it is not installed; "
-        "`python -m pip install 'glied-studio[evaluate]'`.\n"
+        "glied: The package pycocoevalcap is needed and not installed; "
+        "run `python -m pip install 'glied-studio[evaluate]'`.\n"
     )

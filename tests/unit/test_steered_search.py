@@ -246,7 +246,7 @@ def test_what_cannot_be_met_is_one_sentence(method: str, changes: dict, prefix: 
         ({"diversity": float("nan")}, "diversity"),
         ({"require": ("a", "a")}, "each once"),
         ({"require": tuple(map(str, range(11)))}, "at most 10"),
-        ({"require": ("a",), "forbid": ("a",)}, "must and must not"),
+        ({"require": ("a",), "forbid": ("a",)}, "both required and forbidden"),
     ],
 )
 def test_options_that_contradict_name_themselves(changes: dict, named: str) -> None:
