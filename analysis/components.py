@@ -27,8 +27,8 @@ def read_files(*names: str) -> tuple[str, str]:
     return css, js
 
 
-def given(trace: Trace) -> bool:
-    """Whether the captioner was given attributes: a trace of one that was not has a single unknown one instead."""
+def has_attributes(trace: Trace) -> bool:
+    """Whether the captioner was given attributes. The trace of one without has <unk> as its only attribute."""
     return trace.attributes != ("<unk>",) or feeding(trace.functions, "attributes") is not None
 
 
@@ -39,7 +39,7 @@ def regions_of(trace: Trace) -> dict[str, Any]:
         "boxes": rounded(trace.boxes, 1),
         "names": region_names(trace),
         "labels": trace.labels,
-        "attributes": [spoken(word) for word in trace.attributes] if given(trace) else [],
+        "attributes": [spoken(word) for word in trace.attributes] if has_attributes(trace) else [],
     }
 
 
@@ -47,8 +47,8 @@ def caption_of(trace: Trace) -> dict[str, Any]:
     """The regions and attributes of a trace, and its words with their probabilities."""
     return regions_of(trace) | {
         "digest": trace.digest,
-        "scores": rounded(trace.attribute_scores) if given(trace) else [],
-        "seen": rounded(trace.attribute_regions) if given(trace) else [],
+        "scores": rounded(trace.attribute_scores) if has_attributes(trace) else [],
+        "seen": rounded(trace.attribute_regions) if has_attributes(trace) else [],
         "words": [spoken(word) for word in trace.words],
         "log_probabilities": rounded(trace.log_probabilities),
         "alternatives": [[spoken(word) for word in words] for words in trace.alternatives],

@@ -98,8 +98,8 @@ def why_not_said(words: tuple[str, ...]) -> str | None:
     return None
 
 
-def asked(address: Mapping[str, str]) -> tuple[Change, list[str]]:
-    """The change that an address names, and a sentence on each part that makes no sense."""
+def change_of(address: Mapping[str, str]) -> tuple[Change, list[str]]:
+    """The change that an address names, and a sentence on each part of it that cannot be."""
     problems, regions = [], []
     for text in _listed(address, "out"):
         if re.fullmatch("[1-9][0-9]{0,2}", text):

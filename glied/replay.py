@@ -40,7 +40,7 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
     if isinstance(model, Ensemble):
         raise GliedError(f"Expected a single captioner to trace, got an {model.title}; choose one of its members.")
-    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
+    scene = Scene(scene.regions, known_attributes(scene.attributes, checkpoint))
     ids = vocabulary.encode(words)
     inputs, targets = [BOS, *ids], [*ids, EOS]
     batch = stack([scene], vocabulary)
@@ -116,7 +116,7 @@ def log_p_when_even(
     """Log-probabilities of some words, each as the one that comes after `words`: in row 0 as the captioner is, then
     with each of its attention functions even in turn, in the order in which it declares them."""
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
-    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
+    scene = Scene(scene.regions, known_attributes(scene.attributes, checkpoint))
     batch, inputs = stack([scene], vocabulary), torch.tensor([[[BOS, *vocabulary.encode(words)]]])
     rows = []
     with torch.inference_mode():
@@ -139,7 +139,7 @@ def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: 
             f"Expected a captioner whose words come from {over}, got {checkpoint.model.title}; choose another."
         )
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
-    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
+    scene = Scene(scene.regions, known_attributes(scene.attributes, checkpoint))
     ids = [BOS, *vocabulary.encode(words), EOS]
     batch, inputs = stack([scene], vocabulary), torch.tensor([[ids[: step + 1]]])
     with torch.inference_mode():
@@ -180,7 +180,7 @@ def _likeliest(
     return tuple(tuple(vocabulary.words[i] for i in row) for row in top.indices.tolist()), top.values.numpy()
 
 
-def known(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
+def known_attributes(attributes: Attributes, checkpoint: Checkpoint) -> Attributes:
     """The attributes that the captioner has a word for; <unk> alone where it has none."""
     keep = [i for i, word in enumerate(attributes.words) if word in checkpoint.vocabulary]
     words = tuple(attributes.words[i] for i in keep) or (checkpoint.vocabulary.words[UNK],)

@@ -42,7 +42,7 @@ class Known:
     Attributes:
         mean, axes: of the states from which the axes were found; `project` maps a state to the axes.
         rows: [n, D] the states' directions, the largest number of each 127 or -127.
-        photographs: [n] each row's photograph. `places`: [n] step of its word or pivot, or number of its region, from 0.
+        photographs: [n] of each row. `places`: [n] step of its word or pivot, or number of its region, from 0.
     """
 
     mean: Float[np.ndarray, " d"]

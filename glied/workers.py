@@ -170,7 +170,7 @@ def _spread_on_ray(work: Work[Task, Result], tasks: Iterable[Task], workers: Wor
         import ray
     except ImportError as error:
         raise GliedError(
-            "--engine ray needs Ray, which is not installed; run pip install 'glied-studio[ray]', or leave --engine out."
+            "--engine ray needs Ray, which is not installed; run pip install 'glied-studio[ray]' or leave --engine out."
         ) from error
     _reach(workers.address)
     passed = {name: os.environ[name] for name in ("GLIED_DETECTOR", "GLIED_ENGINE") if name in os.environ}

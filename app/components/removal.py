@@ -70,13 +70,13 @@ def removal(
         "added": edit.added,
         "made": MADE.get(),
         "after": after and changed(trace, edit, after),
-        "curve": curve and drawn_of(step, *curve),
+        "curve": curve and curve_payload(step, *curve),
     }
     _removal(key=REMOVAL.name, data=data, on_edit_change=on_edit, on_choice_change=on_choice)
 
 
-def drawn_of(step: int, over: Over, deletion: Deletion) -> dict[str, Any]:
-    """What is drawn of a curve."""
+def curve_payload(step: int, over: Over, deletion: Deletion) -> dict[str, Any]:
+    """A deletion curve as the browser draws it."""
     return {
         "step": step,
         "over": over,
@@ -128,8 +128,8 @@ def _summed(falls: np.ndarray) -> list[float | None]:
     return [None if np.isnan(fall) else round(float(fall), 4) for fall in falls.sum(0)]
 
 
-def taken(trace: Trace) -> Edit | None:
-    """The edit of this trace's scene that the browser asks for, its new words still to be judged; None for nonsense."""
+def requested_edit(trace: Trace) -> Edit | None:
+    """The edit of this trace's scene that the browser asks for, its new words not checked yet; None for nonsense."""
     match (REMOVAL.get() or {}).get("edit"):
         case {
             "trace": trace.digest,
@@ -150,9 +150,9 @@ def taken(trace: Trace) -> Edit | None:
     return None
 
 
-def taken_away(trace: Trace) -> Over | None:
-    """Of what the browser asks for the curve: of what the captioner attends to, regions unless attributes were chosen;
-    None where it attends to nothing."""
+def requested_over(trace: Trace) -> Over | None:
+    """Whether the browser asks for the curve over regions or over attributes: regions, unless attributes were chosen or
+    the captioner attends to attributes alone. None where it attends to nothing."""
     sent = (REMOVAL.get() or {}).get("choice")
     wanted = isinstance(sent, dict) and sent.get("over") == "attributes"
     kinds: tuple[Over, ...] = ("attributes", "regions") if wanted else ("regions", "attributes")

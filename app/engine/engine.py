@@ -38,12 +38,12 @@ LOADED = 8  # captioners whose weights are in memory: about 30 MB each
 WAITING = 12  # questions in the queue
 
 
-def kept(beam: int) -> DecodeOptions:
-    """Beam search that keeps so many hypotheses, and as many captions."""
+def beam_of(beam: int) -> DecodeOptions:
+    """Beam search that keeps `beam` hypotheses, and as many captions."""
     return DecodeOptions(beam=beam, n_best=beam)
 
 
-USUAL = kept(BEAM)
+USUAL = beam_of(BEAM)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def differences(left: Side, right: Side) -> pd.DataFrame:
     return differing_words(left.trace, right.trace, by_right, by_left)
 
 
-def told(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence]:
+def describe_differences(table: pd.DataFrame, left: str, right: str, verb: str) -> list[Sentence]:
     """The words that differ, each in a sentence."""
 
     def said(word: str, own: float, other: float, elsewhere: str) -> Sentence:
@@ -425,7 +425,7 @@ def draw_sides(left: Side, right: Side, captioners: bool) -> None:
     lacking = [lacks(side.title, side.trace.functions, "attention to regions") for side in (left, right)]
     if any(lacking) and captioners:
         st.caption(" ".join(filter(None, lacking)))
-    draw_pair(left, right, told(table, left.title, right.title, verb), captioners)
+    draw_pair(left, right, describe_differences(table, left.title, right.title, verb), captioners)
     draw_differences(left, right, table, verb)
 
 

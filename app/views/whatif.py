@@ -6,8 +6,8 @@ import streamlit as st
 
 from analysis.changes import caption_table, change_table
 from analysis.numbers import percent, signed
-from app.components.removal import After, removal, taken, taken_away
-from app.edits import Change, History, address_of, asked, in_words, sensible, why_not_said
+from app.components.removal import After, removal, requested_edit, requested_over
+from app.edits import Change, History, address_of, change_of, in_words, sensible, why_not_said
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.engine.engine import Question
 from app.photographs.photograph import Photograph
@@ -46,7 +46,7 @@ def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None
         REFUSED_WORD.forget()
         REFUSED_CAPTION.forget()
     obey = photograph.id != "yours" and (begun is None or travelled())
-    wish, problems = asked(st.query_params) if obey else (history.now, [])
+    wish, problems = change_of(st.query_params) if obey else (history.now, [])
     change, more = sensible(wish, trace, vocabulary)
     for problem in [*problems, *more]:
         st.toast(plain(problem))
@@ -76,7 +76,7 @@ def _change(edit: Edit | None = None, words: tuple[str, ...] | None = None) -> N
 
 def _take(trace: Trace, vocabulary: Vocabulary) -> None:
     """What was changed on the photograph, but for new words that cannot become attributes."""
-    if (wish := taken(trace)) is not None:
+    if (wish := requested_edit(trace)) is not None:
         change, problems = sensible(Change(wish), trace, vocabulary)
         REFUSED_WORD.keep(" ".join(problems))
         _change(change.edit)
@@ -110,8 +110,8 @@ def _forget_refusals() -> None:
 # ---- what is drawn
 
 
-def look_at(photograph: Photograph, model: str, before: Trace, edit: Edit) -> After | str | None:
-    """What comes of a change; None without one, a sentence where nothing is left to see."""
+def apply_edit(photograph: Photograph, model: str, before: Trace, edit: Edit) -> After | str | None:
+    """What the captioner says after an edit; None without an edit, a sentence where nothing is left to see."""
     if edit == AS_IT_IS:
         return None
     try:
@@ -123,7 +123,7 @@ def look_at(photograph: Photograph, model: str, before: Trace, edit: Edit) -> Af
 
 def draw_scene(photograph: Photograph, model: str, before: Trace, vocabulary: Vocabulary, after: After | None) -> None:
     """The photograph and its attributes, to be struck out or added to, beside the changed scene."""
-    view, over = chosen(before), taken_away(before)
+    view, over = chosen(before), requested_over(before)
     title, edit = engine().titles[model], _history().now.edit
     curve = (over, engine().deletion(photograph, model, before.words[:-1], view[0], over)) if over else None
     removal(
@@ -245,7 +245,7 @@ def draw(photograph: Photograph, model: str, before: Trace) -> None:
     vocabulary = engine().models[model].vocabulary
     settle(photograph, before, vocabulary)
     change = _history().now
-    found = look_at(photograph, model, before, change.edit)
+    found = apply_edit(photograph, model, before, change.edit)
     after = found if isinstance(found, After) else None
     draw_history(before)
     draw_scene(photograph, model, before, vocabulary, after)

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.engine.engine import BEAM, kept
+from app.engine.engine import BEAM, beam_of
 from app.state import FORBID, REQUIRE
 from app.widgets.pick import pick_one
 from glied.captions import DecodeOptions
@@ -44,7 +44,7 @@ def pick_way() -> Way:
         elif method == "Diverse groups":
             decoding = _groups()
         else:
-            decoding = kept(_one_of("Hypotheses kept", BEAMS, "beam", BEAM, "At each step; 1 is greedy decoding"))
+            decoding = beam_of(_one_of("Hypotheses kept", BEAMS, "beam", BEAM, "At each step; 1 is greedy decoding"))
         require = () if method == "Sampling" else _words("Words that must come", REQUIRE.name)
         return Way(decoding, require, _words("Words that must not come", FORBID.name))
 

@@ -21,20 +21,20 @@ FREQUENT = 1000  # words that thought vectors are told apart by
 WEIGHT = 1.0  # of the discriminative loss beside the cross-entropy of a caption, as in the authors' code
 
 
-def look(
+def attend_to(
     attention: Additive, h: Float[Tensor, "B d"], seen: Float[Tensor, "B K d"], mask: Tensor | None = None
 ) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B K"]]:
-    """What an attention finds for the state `h`, and its weights."""
+    """The mean of `seen` under an attention with the state `h` as query, and its weights."""
     z, weights = attention(h[:, None], seen, attention.key(seen), mask)
     return z[:, 0], weights[:, 0]
 
 
 class RecurrentFusion(Recurrent):
-    """Stage I: an LSTM for each view reads its view, and the states of all. Stage II: one LSTM reads what they thought.
-    The decoder attends to the thoughts of stage II.
+    """Stage I: an LSTM for each view reads its view, and the states of all. Stage II: one LSTM reads the thoughts of
+    stage I. The decoder attends to the thoughts of stage II.
 
-    Its attention to regions is that of the word to thoughts, of these to those of stage I, and of these to the regions,
-    multiplied: head m sees the regions through view m.
+    The attention of a word to regions is a product: its attention to the thoughts of stage II, theirs to the thoughts
+    of stage I, and that of stage I to the regions. Head m sees the regions through view m.
     """
 
     title = "RFNet"
@@ -69,7 +69,7 @@ class RecurrentFusion(Recurrent):
         # Stage I: h_t^m, c_t^m = LSTM_t^m([h_t-1^1; ...; h_t-1^M], attention_t^m(view m, h_t-1^m))
         for t in range(FIRST):
             H, own = torch.cat(h, -1), [t * len(M) + m for m in M]
-            found = [look(self.attention["first"][own[m]], h[m], I[m], mask) for m in M]
+            found = [attend_to(self.attention["first"][own[m]], h[m], I[m], mask) for m in M]
             gates = [self.first[own[m]](torch.cat([H, found[m][0]], -1)) for m in M]
             h, c = map(list, zip(*(pass_gates(gates[m], c[m]) for m in M), strict=True))
             for m in M:
@@ -81,7 +81,7 @@ class RecurrentFusion(Recurrent):
         h_t, c_t = torch.stack(h).mean(0), torch.stack(c).mean(0)
         last, paths = [], []
         for t in range(SECOND):
-            found = [look(self.attention["second"][t * len(M) + m], h_t, B[m]) for m in M]
+            found = [attend_to(self.attention["second"][t * len(M) + m], h_t, B[m]) for m in M]
             h_t, c_t = pass_gates(self.second[t](torch.cat([h_t, *(z for z, _ in found)], -1)), c_t)
             last.append(h_t)
             paths.append(torch.stack([(found[m][1][:, None] @ views[m])[:, 0] for m in M], 1))

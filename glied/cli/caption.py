@@ -17,45 +17,47 @@ from glied.workers import Workers
 
 @dataclass(frozen=True)
 class Many:
-    """A corpus, and what becomes of it."""
+    """Which corpus to caption, and what to write of it."""
 
     corpus: Annotated[
-        Path | None, arg(help="instead of files: a folder of photographs at any depth, or Parquet, for --out")
+        Path | None, arg(help="instead of files: a folder of photographs at any depth, or Parquet; needs --out")
     ] = None
-    out: Annotated[Path | None, arg(help="folder of the captions of the corpus, as Parquet")] = None
-    column: Annotated[str, arg(help="of the Parquet, with paths or bytes of photographs")] = "path"
+    out: Annotated[Path | None, arg(help="folder for the captions of the corpus, as Parquet")] = None
+    column: Annotated[str, arg(help="column of a Parquet corpus with the paths or bytes of photographs")] = "path"
     part: Annotated[int, arg(help="photographs in each file of --out")] = 100
     traces: Annotated[
-        Literal["none", "attention", "falls"], arg(help="keep them in --out: all attention, or the falls of words too")
+        Literal["none", "attention", "falls"],
+        arg(help="keep traces in --out: all attention, or also the falls of words"),
     ] = "none"
 
 
-FEW = 10  # photographs; a faster engine takes a second to begin
+FEW = 10  # photographs up to which torch is used: a faster engine takes a second to start
 
 
 @app.command(name="caption")
 def caption_images(
     images: Annotated[Positional[tuple[Path, ...]], arg(help="photographs, or folders of them")],
     models: OmitArgPrefixes[Models] = Models(),
-    as_json: Annotated[bool, arg(name="json", help="JSON with scores, a line a photograph (JSON Lines)")] = False,
+    as_json: Annotated[bool, arg(name="json", help="JSON Lines: a line per photograph, with scores")] = False,
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
     many: OmitArgPrefixes[Many] = Many(),
     workers: OmitArgPrefixes[Workers] = Workers(),
 ) -> None:
-    """Caption image files: each caption in a line behind its file's name, or JSON Lines with scores. Every line is
-    written as soon as it is known, so that stopping loses none, and a bad file stops nothing.
+    """Caption image files: a line per caption, after the file's name, or JSON Lines with scores. Each line is written
+    at once, so a stopped run loses none; a bad file is reported and skipped.
 
-    With --corpus and --out, caption any number of photographs into Parquet: started again, it goes on where it was."""
+    With --corpus and --out, caption any number of photographs into Parquet; started again, it goes on where it was."""
     if many.corpus is not None or many.out is not None:
         if many.corpus is None or many.out is None or images or as_json or models.ensemble:
             raise GliedError(
-                "Expected --corpus with --out, without image files, --json and --ensemble; correct the command."
+                "Expected --corpus together with --out, and without image files, --json and --ensemble; correct the "
+                "command."
             )
         _caption_corpus(many.corpus, many.out, many, models, decoding, workers)
         return
     if many != Many() or workers != Workers():
         raise GliedError(
-            "Expected --corpus with --column, --part, --traces and --workers; name one, or leave them out."
+            "--column, --part, --traces and the options of workers need --corpus; name a corpus, or leave them out."
         )
     from glied.attributes import find_scene
     from glied.checkpoint import load_ensemble
@@ -94,7 +96,7 @@ def caption_images(
 def _caption_corpus(
     place: Path, out: Path, many: Many, models: Models, decoding: DecodeOptions, workers: Workers
 ) -> None:
-    """Captions a corpus, and tells how many photographs of it have their rows."""
+    """Captions a corpus, and prints how many of its photographs are captioned."""
     from glied.corpus.options import Captioning, Corpus
     from glied.corpus.run import caption_corpus
 
@@ -104,7 +106,7 @@ def _caption_corpus(
     earlier = f", {done.before} of them by an earlier run" if done.before else ""
     say(f"{done.before + done.photographs} photographs are captioned in {out}{earlier}")
     if done.failed:
-        say(f"{done.failed} of those of this run could not be read: the column error says why")
+        say(f"{done.failed} photographs of this run could not be read: the column `error` says why")
 
 
 def photographs_in(named: Path) -> list[Path]:
@@ -130,7 +132,7 @@ def trace_image(
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
-    """Write every attention behind a caption and the photograph to FILE.npz: the model's own caption, or `--words`."""
+    """Write a trace to --out: the photograph and every attention behind a caption, the model's own or --words."""
     from glied.attributes import find_scene
     from glied.checkpoint import load_ensemble
     from glied.data.features import open_cached
@@ -158,8 +160,8 @@ def trace_image(
 
 @app.command(name="check-trace")
 def check_traces(files: Annotated[Positional[tuple[Path, ...]], arg(help="traces (.npz), whoever made them")]) -> None:
-    """Check that files are traces which pages open (docs/trace.md): a line for each thing that is wrong, and then exit
-    status 2."""
+    """Check that the app can open these traces (docs/trace.md). Prints a line for each fault; the exit status is 2 if
+    there is any."""
     from glied.traces import find_faults, unpack
 
     if not files:

@@ -5,5 +5,7 @@ from glied.cli.options import app, bench_app, train_app
 
 COMMANDS = (prepare, train, caption, evaluate, experiments, studio)
 
-app.command(train_app, name="train", help="Train captioners (base, glied, text, rl) and detectors.")
-app.command(bench_app, name="bench", help="Measure speed beside what this machine can do.")
+app.command(train_app, name="train", help="Train captioners and detectors.")
+app.command(
+    bench_app, name="bench", help="Measure speed, and compare ways to decode and captioners that are trained alike."
+)

@@ -19,7 +19,7 @@ def recall(
     out: ReportOut,
     source: Annotated[str, arg(help="region source (detector: its best 100), or selective-search")] = "detector",
 ) -> None:
-    """Measure how many of a data set's human boxes regions cover, and whether their labels are right."""
+    """Measure how many human boxes of a data set the regions cover, and how many of their labels are right."""
     from glied.data.dataset import report
     from glied.evaluation.recall import measure
     from glied.regions import open_source
@@ -45,7 +45,7 @@ def evaluate_split(
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
     against: Annotated[tuple[Path, ...], arg(help="earlier reports to compare with, photograph by photograph")] = (),
     grounding: Annotated[
-        bool, arg(help="also measure whether the attention is true, on the boxes that people drew in --data")
+        bool, arg(help="also measure whether attention points at the named objects, on human boxes in --data")
     ] = False,
 ) -> None:
     """Caption a whole split and score it against its human captions: a report as JSON, and as Markdown beside it."""
@@ -103,7 +103,7 @@ def states(
     models: OmitArgPrefixes[Models] = Models(),
     decoding: OmitArgPrefixes[DecodeOptions] = DecodeOptions(),
 ) -> None:
-    """Keep the states of a captioner over whole splits, among which the app finds the nearest photographs."""
+    """Write the states of a captioner over whole splits to a file, in which the app finds the nearest photographs."""
     from glied.checkpoint import load_ensemble
     from glied.data.dataset import load_dataset, report
     from glied.evaluation.archive import gather_states

@@ -19,7 +19,7 @@ from glied.terminal import say
 from glied.training.options import ReinforceOptions, TrainOptions
 from glied.workers import Workers
 
-JsonOut = Annotated[Path | None, arg(name="json", help="also write the figures here")]
+JsonOut = Annotated[Path | None, arg(name="json", help="also write the result here, as JSON")]
 
 
 def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: Path | None) -> None:
@@ -82,7 +82,7 @@ def bench_regions(
 
 @bench_app.command(name="reward")
 def bench_reward(out: JsonOut = None) -> None:
-    """Self-critical training's reward on word ids against pycocoevalcap's CIDEr, on 10,000 COCO captions."""
+    """Speed of the reward of self-critical training against pycocoevalcap's CIDEr, on 10,000 COCO captions."""
     from glied.experiments import bench
 
     _measure(bench.reward, bench.reward_table, out)
@@ -90,7 +90,7 @@ def bench_reward(out: JsonOut = None) -> None:
 
 @bench_app.command(name="train")
 def bench_train(out: JsonOut = None) -> None:
-    """Seconds of a training step, cross-entropy and self-critical, against images, captions, regions and width."""
+    """Seconds of a cross-entropy and of a self-critical step, by images, captions, regions and width."""
     from glied.experiments import bench
 
     _measure(bench.train, bench.train_table, out)
@@ -99,9 +99,9 @@ def bench_train(out: JsonOut = None) -> None:
 @bench_app.command(name="corpus")
 def bench_corpus(
     corpus: Annotated[Path | None, arg(help="folder of photographs; default: the gallery's")] = None,
-    photographs: Annotated[int, arg(help="how many, of the folder's again and again where it has fewer")] = 200,
-    workers: Annotated[tuple[int, ...], arg(help="numbers of workers")] = (1, 2),
-    engines: Annotated[tuple[Literal["processes", "ray"], ...], arg(help="who runs them")] = ("processes",),
+    photographs: Annotated[int, arg(help="how many; those of a smaller folder are repeated")] = 200,
+    workers: Annotated[tuple[int, ...], arg(help="numbers of workers to try")] = (1, 2),
+    engines: Annotated[tuple[Literal["processes", "ray"], ...], arg(help="what runs the workers")] = ("processes",),
     models: OmitArgPrefixes[Models] = Models(),
     out: JsonOut = None,
 ) -> None:
@@ -120,7 +120,7 @@ def bench_corpus(
 
 
 def _check_table(run: Run, out: Path, names: Sequence[str], known: Mapping[str, str]) -> None:
-    """Before anything is trained for a table: its file, and what its rows shall be."""
+    """Raises GliedError, before anything is trained, if a table cannot be written or has unknown rows."""
     check_target(out)
     if run.out is not None:
         raise GliedError("Expected no --out, which is for a checkpoint: this writes a table; correct the command.")
@@ -149,8 +149,8 @@ class Sharing:
 
     Attributes:
         minutes: stop after so many, with all states saved; 0 for no limit.
-        together: processes that share the trainings: one alone does not fill a GPU.
-        device: what must compute; any: the GPU where there is one.
+        together: processes that train at the same time; one alone does not fill a GPU.
+        device: what must compute; `any` takes the GPU where there is one.
     """
 
     minutes: float = 0.0
@@ -158,7 +158,7 @@ class Sharing:
     device: Literal["any", "cpu", "cuda"] = "any"
 
     def choose(self) -> None:
-        """Checks them, and sees to it that torch, which is loaded here at the earliest, finds the right device."""
+        """Checks the options, and makes torch, which must not be loaded before, find the right device."""
         if not 1 <= self.together <= 100 or not 0 <= self.minutes <= 1e6:
             raise GliedError("Expected --together from 1 to 100 and --minutes from 0 to 1000000; correct the command.")
         if self.device == "cpu":

@@ -44,10 +44,10 @@ Crossfit = Annotated[
 
 
 def find_crossfit(detector: Path, given: Path | None) -> Path | None:
-    """The file of cross-fitted attributes; None, and a remark, where there is none."""
+    """The file of cross-fitted attributes; None where there is none, which is printed."""
     beside = detector.with_suffix(".crossfit.json")
     if given is None and not beside.is_file():
-        say(f"no {beside.name}: training on the detector's own attributes, better than new photographs will have")
+        say(f"no {beside.name}: training on the detector's own attributes, which are better than on new photographs")
         return None
     return given or beside
 
@@ -58,10 +58,10 @@ class Models:
 
     checkpoint: Annotated[Path, arg(help="checkpoint of a captioner (.safetensors)")] = GLIED
     ensemble: Annotated[
-        tuple[Path, ...], arg(help="more checkpoints of that vocabulary: the probabilities of all are averaged")
+        tuple[Path, ...], arg(help="more checkpoints of the same vocabulary, whose probabilities are averaged with it")
     ] = ()
     attributes: Annotated[
-        Path | None, arg(help="attribute detector; default: attributes.safetensors beside the checkpoint, else ours")
+        Path | None, arg(help="attribute detector; default: the one beside the checkpoint, else the shipped one")
     ] = None
     cache: Cache = Path("cache")
 
@@ -77,13 +77,13 @@ class Models:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Writes a result as JSON, whole or not at all. What commands say of it they say afterwards."""
+    """Writes a result as JSON, whole or not at all. Commands print it only afterwards."""
     with replacing(path) as aside:
         aside.write_text(to_json(value, indent) + "\n", encoding="utf-8")
 
 
 def say_json(value: Any, indent: int | None = None) -> None:
-    """Says a result that is nowhere else, as JSON in the signs that the terminal has."""
+    """Prints a result that is nowhere else as JSON, in characters that the terminal has."""
     lines = to_json(value, indent, ascii=False).split("\n")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if any(show(line, encoding) != line for line in lines):  # JSON has escapes of its own
@@ -93,6 +93,6 @@ def say_json(value: Any, indent: int | None = None) -> None:
 
 
 def say_table(text: str, needed: bool = False) -> None:
-    """Says the lines of a table of ours."""
+    """Prints the lines of a table."""
     for line in text.split("\n"):
         say(line, needed=needed)

@@ -18,7 +18,7 @@ def extract(
     data: Sets,
     source: Source = "detector",
     cache: Cache = Path("cache"),
-    mirrored: Annotated[bool, arg(help="of the photographs as mirrors show them: training takes both")] = False,
+    mirrored: Annotated[bool, arg(help="find those of the mirrored photographs instead; training uses both")] = False,
     workers: OmitArgPrefixes[Workers] = Workers(),
 ) -> None:
     """Find the regions of every photograph of a data set and keep them; can be stopped and resumed at any time."""
@@ -48,8 +48,8 @@ def pack(
     crossfit: Crossfit = None,
     cache: Cache = Path("cache"),
     part: Annotated[float, arg(help="largest size of a file, in MB")] = 60.0,
-    bits: Annotated[Literal[8, 16], arg(help="of a number of a feature; 16 keeps what the cache has")] = 8,
-    mirrored: Annotated[bool, arg(help="with the regions of the mirrored photographs")] = False,
+    bits: Annotated[Literal[8, 16], arg(help="bits per number of a feature; 16 keeps the cache's exactly")] = 8,
+    mirrored: Annotated[bool, arg(help="also pack the regions of the mirrored photographs")] = False,
 ) -> None:
     """Pack what captioners are trained on, without photographs, for another machine; can be stopped and resumed."""
     from glied.training.pack import write_pack
@@ -93,5 +93,5 @@ def convert(
             f"ids such as {shown(next(iter(source.readers)))}; name the data set that they were extracted from."
         )
     earlier = sum(source.find_id(str(path)) is None for path in keys)
-    kept = f", {earlier} of them from an earlier conversion alone" if earlier else ""
+    kept = f", {earlier} of them only from an earlier conversion" if earlier else ""
     say(f"{len(keys)} of {len(paths)} photographs have regions{kept}; train with --source {source.name}")

@@ -17,10 +17,10 @@ from glied.files import STUDIO
 @app.command(name="app")
 def open_app(
     port: Annotated[int, arg(help="port that the app answers on")] = 8501,
-    host: Annotated[str, arg(help="address that it answers on; 0.0.0.0 lets everyone in who reaches this machine")] = (
+    host: Annotated[str, arg(help="address that it answers on; 0.0.0.0 lets in everyone who reaches this machine")] = (
         "127.0.0.1"
     ),
-    images: Annotated[Path | None, arg(help="your photographs for the gallery; with captions if a data set")] = None,
+    images: Annotated[Path | None, arg(help="your photographs for the gallery; a data set brings captions")] = None,
     checkpoints: Annotated[Path | None, arg(help="folder of checkpoints; default: the shipped ones")] = None,
 ) -> None:
     """Open GLIED Studio in the browser. It runs until Ctrl-C."""

@@ -29,7 +29,7 @@ class Run:
     Attributes:
         cache: folder of cached regions; default: the pack where --data is one, else `cache`.
         run: folder of the state, the log and the best checkpoint; default runs/NAME.
-        out: where the best checkpoint goes as well.
+        out: another place to write the best checkpoint.
     """
 
     data: Sets
@@ -60,7 +60,7 @@ class CaptionerRun(Run):
 
     Attributes:
         preset: '' for the paper's slides, `context` (GLIED alone), `narrow`, `wide` or `paper` (see glied/config.py).
-        initial: a checkpoint of the same captioner to start from, from `train text` say.
+        initial: a checkpoint of the same captioner to start from, for example from `train text`.
         project: what follows the projection of region features; default the preset's.
         heads: attention heads of `d_head`; default the preset's (8 of 64).
         d_head: width of an attention head.
@@ -127,7 +127,7 @@ def train_text(
 
 @train_app.command(name="rl")
 def train_rl(
-    checkpoint: Annotated[Positional[Path], arg(help="checkpoint of a captioner, from `train glied`, say")],
+    checkpoint: Annotated[Positional[Path], arg(help="checkpoint of a captioner, for example from `train glied`")],
     run: OmitArgPrefixes[Run],
     training: OmitArgPrefixes[ReinforceOptions] = ReinforceOptions(),
 ) -> None:

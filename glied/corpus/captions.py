@@ -1,4 +1,4 @@
-"""Parts of a corpus -> files of Parquet: what the captioner finds in every photograph, a row each."""
+"""Parts of a corpus -> Parquet files: a row for each photograph with what the captioner finds in it."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from glied.attributes import AttributeDetector
 from glied.captions import Decoded
 from glied.checkpoint import Checkpoint, load_pair
-from glied.corpus.options import CPU, PHASES, Captioning, Told
+from glied.corpus.options import CPU, PHASES, Captioning, PartResult
 from glied.corpus.photographs import Part
 from glied.data.features import open_cached
 from glied.decode import caption
@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
 )
 
 
-def open_writer(options: Captioning) -> Callable[[Part], Told]:
+def open_writer(options: Captioning) -> Callable[[Part], PartResult]:
     """Loads the captioner, for any number of parts."""
     checkpoint, detector = load_pair(options.checkpoint, options.attributes)
     return partial(write_part, options, checkpoint, detector, open_cached(checkpoint.source, options.cache))
@@ -53,40 +53,40 @@ def open_writer(options: Captioning) -> Callable[[Part], Told]:
 
 def write_part(
     options: Captioning, checkpoint: Checkpoint, detector: AttributeDetector, source: RegionSource, part: Part
-) -> Told:
+) -> PartResult:
     """Captions the photographs of a part, BATCH at a time, into its file, unless that is there already.
 
-    Two phases follow one another in each worker: the regions of each photograph, then the captions of the batch. What
-    lies between them, the features, is by far the largest, and never leaves the worker.
+    Each worker does two phases in turn: it finds the regions of each photograph, then the captions of the batch. The
+    features between the phases are by far the largest data, and never leave the worker.
     """
     target = options.out / part.file
     if target.exists():  # by a worker that was thought dead
-        return Told(len(part.photographs), 0, {})
+        return PartResult(len(part.photographs), 0, {})
     failed, spent, start = 0, dict.fromkeys(PHASES, 0.0), time.process_time()
     try:
         with replacing(target) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
             photographs = iter(part.photographs)
             while batch := list(islice(photographs, BATCH)):
-                seen = [_look(name, held, source, detector, spent) for name, held in batch]
+                seen = [_read_photograph(name, held, source, detector, spent) for name, held in batch]
                 failed += sum(scene is None for _, scene in seen)
                 with _timed(spent, "captions"):
                     rows = _caption(seen, checkpoint, options)
                 with _timed(spent, "writing"):
                     writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
     except GliedError:
-        if not target.exists():  # else another run into this folder has ended, and swept up
+        if not target.exists():  # else another run wrote it, and deleted the file that was written aside
             raise
-    return Told(len(part.photographs), failed, spent | {CPU: time.process_time() - start})
+    return PartResult(len(part.photographs), failed, spent | {CPU: time.process_time() - start})
 
 
-def _look(
+def _read_photograph(
     name: str,
     held: Path | bytes | GliedError,
     source: RegionSource,
     detector: AttributeDetector,
     spent: dict[str, float],
 ) -> Seen:
-    """What the row of a photograph has before it is captioned, and its scene; None where it cannot be read."""
+    """The row of a photograph without its caption, and its scene; the scene is None where it cannot be read."""
     try:
         if isinstance(held, GliedError):
             raise held

@@ -1,4 +1,4 @@
-"""What is captioned and how, and what is told of it. No torch: the process that spreads the work needs none."""
+"""What is captioned and how, and what workers report. No torch: the process that spreads the work needs none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Corpus:
 
     Attributes:
         place: a folder of photographs, a Parquet file, or a folder of such. `column`: of Parquet.
-        part: photographs in a part, which is what a kill may cost each worker.
+        part: photographs in a part; a kill costs each worker at most one part.
     """
 
     place: Path
@@ -31,9 +31,9 @@ class Corpus:
         within(self, part=(1, 1_000_000))
 
 
-class Told(NamedTuple):
-    """What a worker tells of a part: its photographs, those among them that could not be read, and the seconds that
-    each of PHASES took, and CPU."""
+class PartResult(NamedTuple):
+    """What a worker reports of a part: the number of its photographs, of those that could not be read, and the seconds
+    that each of PHASES took, with those of CPU time."""
 
     photographs: int
     failed: int
@@ -47,7 +47,7 @@ class Captioning:
     Attributes:
         checkpoint, attributes: files of the captioner and of its attribute detector.
         cache: folder of converted features, for captioners that were trained on such.
-        traces: what of them is kept: nothing, all attention, or the falls of all words too.
+        traces: what is kept of the traces: nothing, all attention, or also the falls of all words.
     """
 
     checkpoint: Path
@@ -57,7 +57,7 @@ class Captioning:
     decoding: DecodeOptions = field(default_factory=DecodeOptions)
     traces: Traces = "none"
 
-    def open(self) -> Callable[[Part], Told]:
+    def open(self) -> Callable[[Part], PartResult]:
         """Loads the captioner."""
         from glied.corpus.captions import open_writer
 

@@ -1,7 +1,7 @@
 """A corpus: a folder of photographs, or Parquet files with a column of them, divided into parts of a few hundred.
 
-It is walked through in one order, and no list of all is ever made. A part knows its photographs by their names alone
-and reads them when it is asked.
+It is listed in one order, and no list of all photographs is ever made. A part holds the names of its photographs, and
+reads the files when it is iterated.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ class Rows:
                     continue
                 try:
                     for held, named in islice(self._read(opened, group), row - low, stop - low):
-                        yield self._look(row, held, named)
+                        yield self._entry(row, held, named)
                         row += 1
                 except (*DAMAGE, pa.ArrowException) as error:
                     problem = refuse("photographs in Parquet", self.file, reason(error), "write it again")
@@ -81,7 +81,7 @@ class Rows:
             for held, named in zip(batch.column(self.column), names, strict=False):
                 yield held.as_py(), named and named.as_py()
 
-    def _look(self, row: int, held: Any, named: Any) -> Entry:
+    def _entry(self, row: int, held: Any, named: Any) -> Entry:
         if isinstance(held, dict):
             named, held = held.get("path") or named, held.get("bytes") or held.get("path")
         if isinstance(held, str) and held:
@@ -99,7 +99,7 @@ class Part:
 
     Attributes:
         number: of the part in the corpus, from 0.
-        digest: of their names; another whenever the corpus has others at this place.
+        digest: of their names; it differs whenever the corpus has other photographs at this place.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""A corpus -> a folder of Parquet: names of files say what is done, and the rest is spread over workers."""
+"""A corpus -> a folder of Parquet: the names of its files say which parts are done; workers do the others."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ class Summary:
     """What a run did.
 
     Attributes:
-        photographs: that it captioned. `failed`: those among them that could not be read. `before`: that earlier runs
-            had captioned.
-        seconds: that it took in all. `spent`: seconds of all workers together, by phase.
+        photographs: number that it captioned. `failed`: those of them that could not be read. `before`: number that
+            earlier runs had captioned.
+        seconds: of the whole run. `spent`: seconds of all workers together, by phase.
     """
 
     photographs: int
@@ -59,12 +59,12 @@ def caption_corpus(corpus: Corpus, captioning: Captioning, workers: Workers = Wo
     for part in divide(corpus.place, corpus.column, corpus.part):
         count, known = len(part.photographs), done.pop(part.number, None)
         if known not in (None, part.digest):
-            raise _others(corpus, out)
+            raise _changed(corpus, out)
         total, before, left = total + count, before + count * (known is not None), left + (known is None)
     if not total:
         raise GliedError(f"Expected photographs in {shown(str(corpus.place), 300)}, found none; check the path.")
     if done:
-        raise _others(corpus, out)
+        raise _changed(corpus, out)
     if not begun:
         with replacing(out / OPTIONS) as aside:
             aside.write_text(to_json(options, 1) + "\n", encoding="utf-8")
@@ -94,10 +94,10 @@ def _find_done(out: Path) -> dict[int, str]:
     return {int(found[1]): found[2] for name in names if (found := PART.fullmatch(name))}
 
 
-def _others(corpus: Corpus, out: Path) -> GliedError:
+def _changed(corpus: Corpus, out: Path) -> GliedError:
     return GliedError(
         f"Expected the photographs that {shown(str(out), 300)} was begun with in {shown(str(corpus.place), 300)}, some "
-        "were added, renamed or taken away; put them back, or name another --out."
+        "were added, renamed or removed; undo that, or name another --out."
     )
 
 

@@ -298,7 +298,7 @@ class View(NamedTuple):
     own: tuple[Spoken, dict[str, Tensor]]
 
 
-def look(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides: Float[Tensor, " 2"]) -> View:
+def read_captions(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides: Float[Tensor, " 2"]) -> View:
     """Has the captioner read all captions of a photograph.
 
     Args:
@@ -427,7 +427,7 @@ def ground(
     bar = track(boxed, desc=f"grounding of {scenes.split}", unit="image")
     for each, scene in zip(bar, scenes.read([each.photograph for each in boxed]), strict=True):
         own = generated(each, checkpoint, captions[each.photograph.id].split(), singular)
-        view = look(checkpoint, scene, each, own, sides)
+        view = read_captions(checkpoint, scene, each, own, sides)
         found: dict[str, Any] = {
             "pointing": measure_pointing(view, functions),
             "key_share": measure_key_share(view, functions),

@@ -5,7 +5,7 @@ from typing import Any
 
 from glied.evaluation.report import table as markdown_table
 from glied.experiments.rows import ROWS
-from glied.experiments.trainings import rest, tabulate, train_all
+from glied.experiments.trainings import say_unfinished, tabulate, train_all
 from glied.training.options import Places, TrainOptions
 
 
@@ -28,4 +28,4 @@ def table(result: dict[str, Any]) -> str:
         figures = [f"{row['Bleu_4']['mean']:.3f}", f"{cider['mean']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"]
         deviation = "" if cider["deviation"] is None else f"{cider['deviation']:.3f}"
         rows.append([ROWS[row["captioner"]], row["data"], size, *figures, deviation])
-    return "\n".join([markdown_table(head, rows), *rest(result)])
+    return "\n".join([markdown_table(head, rows), *say_unfinished(result)])

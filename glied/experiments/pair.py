@@ -7,7 +7,7 @@ from typing import Any
 from glied.evaluation.metrics import paired
 from glied.evaluation.report import table as markdown_table
 from glied.experiments.rows import PAIR
-from glied.experiments.trainings import STAGES, average, images_of, read_scores, rest, summary, train_all
+from glied.experiments.trainings import STAGES, average, images_of, read_scores, say_unfinished, summary, train_all
 from glied.training.options import Places, ReinforceOptions, TrainOptions
 
 
@@ -63,7 +63,7 @@ def table(result: dict[str, Any]) -> str:
         difference = row["difference"]
         cells.append(f"{_averaged(difference)} ({difference['low']:+.3f} to {difference['high']:+.3f})")
         rows.append(cells)
-    return "\n".join([markdown_table(head, rows)] * bool(rows) + rest(result))
+    return "\n".join([markdown_table(head, rows)] * bool(rows) + say_unfinished(result))
 
 
 def _averaged(values: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from glied.checkpoint import load
 from glied.evaluation import report
 from glied.evaluation.report import table as markdown_table
 from glied.experiments.rows import ENSEMBLE, IN_TABLE_1, MEMBER, PAPER, SYSTEMS, TABLE_1
-from glied.experiments.trainings import SCORES, STAGES, rest, score_ensemble, tabulate, train_all
+from glied.experiments.trainings import SCORES, STAGES, say_unfinished, score_ensemble, tabulate, train_all
 from glied.training.loop import join
 from glied.training.material import caption_split, prepare
 from glied.training.options import Places, ReinforceOptions, TrainOptions
@@ -63,7 +63,7 @@ def table1(result: dict[str, Any]) -> str:
             rows.append(cells + [_paper(name, stage) for stage in STAGES.values()])
         parts += [f"{data} val, {photographs} photographs, scores times 100; * in the paper an ensemble", ""]
         parts += [markdown_table(head, rows), ""]
-    return "\n".join([*parts, *rest(result)]).rstrip()
+    return "\n".join([*parts, *say_unfinished(result)]).rstrip()
 
 
 def _scores(row: dict[str, Any] | None) -> list[str]:
@@ -125,4 +125,6 @@ def table2(result: dict[str, Any]) -> str:
         cells = rows.setdefault(name, [SYSTEMS[name], *cost])
         cells += [f"{row['CIDEr']['mean']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"]
     paper = {name: [f"{value:.1f}" for value in PAPER.get(name, ())] or ["-"] * 4 for name in rows}
-    return "\n".join([markdown_table(head, [cells + paper[name] for name, cells in rows.items()]), *rest(result)])
+    return "\n".join(
+        [markdown_table(head, [cells + paper[name] for name, cells in rows.items()]), *say_unfinished(result)]
+    )

@@ -192,8 +192,8 @@ def tabulate(run: Path, names: Sequence[str], stages: Sequence[str], seeds: Sequ
     return {"rows": rows, "unfinished": unfinished}
 
 
-def rest(result: dict[str, Any]) -> list[str]:
-    """Sentences on what is not done."""
+def say_unfinished(result: dict[str, Any]) -> list[str]:
+    """Sentences on the captioners that are not finished."""
     unfinished = result["unfinished"]
     said = [f"not done yet: {', '.join(unfinished)}; the same command goes on"] if unfinished else []
     return [*result["stopped"], *said]

@@ -346,7 +346,7 @@ def train_detector(
         plan.append(batches(order, wide, options.images, np.random.default_rng(seed)))
     steps = [(epoch, ids) for epoch, chosen in enumerate(plan) for ids in chosen]
 
-    def look(step: int) -> list[tuple[Tensor, Targets]]:
+    def cut_crops(step: int) -> list[tuple[Tensor, Targets]]:
         """The crops of a step."""
         random = np.random.default_rng((options.seed, step))
         return [
@@ -365,7 +365,7 @@ def train_detector(
     depends_on = json.dumps([settings(options), labels, attributes, boxes, weights, start])
     identity = hashlib.sha256(depends_on.encode()).hexdigest()
     with ThreadPoolExecutor(1) as loader:
-        begin = lru_cache(2)(lambda step: loader.submit(look, step))
+        begin = lru_cache(2)(lambda step: loader.submit(cut_crops, step))
 
         def objective(step: int, part: Tensor, whole: Tensor) -> tuple[Tensor, dict[str, float]]:
             crops = begin(step).result()

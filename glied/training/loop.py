@@ -29,13 +29,13 @@ from glied.terminal import say, track
 from glied.training.options import StepOptions
 
 Options = TypeVar("Options", bound=StepOptions)
-# (number of the step, a part of its photographs, all of its photographs) -> the part's share of the loss of the step,
-# and figures to show, shares too: summed over the parts they are those of the step.
+# (number of the step, a part of its photographs, all of its photographs) -> the part's share of the loss of the step
+# and of the figures to show; summed over the parts, shares give the loss and the figures of the step.
 Objective = Callable[[int, Int[Tensor, " p"], Int[Tensor, " b"]], tuple[Tensor, dict[str, float]]]
-Plan = Sequence[Sequence[Int[Tensor, " _"]]]  # of each epoch the photographs of each step, of any number
+Plan = Sequence[Sequence[Int[Tensor, " _"]]]  # for each epoch, the photographs of each step
 
 
-SETTLE = 25  # steps between two looks at the figures of a GPU, which waits meanwhile
+SETTLE = 25  # steps after which figures are read from the GPU, which waits meanwhile
 
 
 class OutOfTimeError(GliedError):
@@ -61,7 +61,7 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What is trained, on what, towards what.
+    """A training: the model, its data, its loss, and where its state is saved.
 
     Attributes:
         title: shown while it runs.
@@ -89,8 +89,8 @@ class Training:
 
 
 def fastest(cuda: bool = False) -> Literal["bf16", "fp32"]:
-    """`bf16` where the device that computes, the CPU or the GPU, multiplies bfloat16 in hardware, else `fp32`: a
-    processor that does not is many times slower in `bf16`."""
+    """`bf16` where the device that computes, the CPU or the GPU, multiplies bfloat16 in hardware; else `fp32`, because
+    `bf16` would be many times slower."""
     if cuda:
         hardware = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -131,17 +131,17 @@ def join() -> tuple[torch.device, int, int]:
 
 
 def refuse_several() -> None:
-    """Refuses to be one of several processes, of which each would do the whole work."""
+    """Raises GliedError in each of several processes, which would all do the whole work."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise GliedError(
-            "Expected one process, which is all that detectors are trained in, torchrun started several; start it with "
+            "Detectors are trained in one process, but torchrun started several; start the training with "
             "`python -m glied`."
         )
 
 
 @contextmanager
 def rank_0_first() -> Iterator[None]:
-    """Around work that need be done once: the other processes begin when rank 0 is done, and find it so."""
+    """For work that need be done only once: the other processes begin after rank 0 has finished, and find it done."""
     _, rank, world = join()
     if rank > 0:
         distributed.barrier()
@@ -246,7 +246,7 @@ def fit(training: Training) -> None:
             if due > 1:
                 bar.close()
                 raise OutOfTimeError(
-                    f"Expected to be done in {options.minutes:.3g} minutes, {training.run} is saved at step "
+                    f"The {options.minutes:.3g} minutes are over, {training.run} is saved at step "
                     f"{state['step']} of {steps}; the same command goes on from there."
                 )
         _settle(state["figures"])
@@ -272,8 +272,8 @@ def fit(training: Training) -> None:
 
 
 def _gradients(training: Training, step: int, whole: Int[Tensor, " b"], rank: int, world: int) -> dict[str, list[Any]]:
-    """Adds the gradients of this process's photographs of a step; the loss and its figures, shares of the step's, of
-    each part. The losses are still tensors: whoever reads a number waits for the GPU."""
+    """Adds the gradients of this process's photographs of a step. Returns for each part its share of the loss and of
+    the figures of the step, still as tensors: reading a number would wait for the GPU."""
     figures: dict[str, list[Any]] = {}
     mine = whole[rank::world]
     count = float(len(mine) > 0)  # the last step of an epoch may have fewer photographs than processes
@@ -287,7 +287,8 @@ def _gradients(training: Training, step: int, whole: Int[Tensor, " b"], rank: in
 
 
 def _settle(rows: Sequence[dict[str, Any]]) -> None:
-    """Makes of the figures of steps, which may still be those of their parts, numbers in place; only the latest may."""
+    """Sums the figures of each step over its parts, in place: lists of tensors become numbers. Only the latest rows may
+    still hold lists."""
     for row in reversed(rows):
         for name, shares in row.items():
             if not isinstance(shares, list):
@@ -312,7 +313,7 @@ def _validate(
 @torch.no_grad()
 def _follow(average: AveragedModel, model: nn.Module, decay: float) -> None:
     """Exponential moving average; the decay rises from 0.2, so that the first weights are soon forgotten. As
-    `AveragedModel.update_parameters`, but no GPU is waited for."""
+    `AveragedModel.update_parameters`, without waiting for the GPU."""
     n = int(average.n_averaged)  # lies on the CPU
     share = 1 - min(decay, (1 + n) / (10 + n)) if n else 1.0
     torch._foreach_lerp_(list(average.module.parameters()), list(model.parameters()), share)  # Choice (14)
@@ -359,8 +360,8 @@ def _best_epoch(log: Sequence[dict[str, Any]]) -> int:
 
 
 def _resume(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run saved in `path`, or `fresh` where there is none. Nothing but tensors and plain values is
-    unpickled; another run's state is refused by its `identity`."""
+    """The state of a run saved in `path`, or `fresh` where there is none. Only tensors and plain values are unpickled;
+    the state of another run is refused by its `identity`."""
     if not path.is_file():
         return fresh
     try:

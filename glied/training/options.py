@@ -1,4 +1,4 @@
-"""What trainings are told: their options with defaults and limits, and where they read and write. No torch."""
+"""The options of trainings with defaults and limits, and the places they read and write. No torch."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -104,8 +104,8 @@ class TextOptions(TrainOptions):
     """How a captioner is trained on text; an epoch is a pass over the texts.
 
     Attributes:
-        texts: how many texts, those most like the training photographs' captions.
-        reveal: chance of each word of a text that the borrowed attributes lack to be put among them.
+        texts: how many texts are used: those most like the training photographs' captions.
+        reveal: probability of adding a word of the text to the borrowed attributes that lack it.
     """
 
     epochs: int = 1
@@ -151,7 +151,7 @@ class AttributeOptions(StepOptions):
             function words.
         hidden: width of the hidden layer; 0 for a linear detector.
         folds: extra detectors, each trained without one part of the photographs and then used to find that part's
-            attributes. Captioners so train on attributes no better than new photographs will have. 0 for none.
+            attributes, so that captioners train on attributes no better than on new photographs. 0 for none.
     """
 
     epochs: int = 12
@@ -207,7 +207,7 @@ class Places:
         detector: file of the attribute detector.
         crossfit: attributes of the training photographs from detectors that did not see them; without it, the
             detector's own.
-        run: folder of the state, the log and the best checkpoint. `out`: where that goes as well.
+        run: folder of the state, the log and the best checkpoint. `out`: another place for the best checkpoint.
     """
 
     data: Data

@@ -12,7 +12,7 @@ from analysis.beam import END
 from analysis.components import words_in
 from app.components.tree import node_in, nodes_of, payload
 from app.engine.ask import engine
-from app.engine.engine import Answer, Question, kept
+from app.engine.engine import Answer, Question, beam_of
 from app.photographs.gallery import entries, open_entry
 from app.state import Choice
 
@@ -216,11 +216,11 @@ def test_what_a_browser_sends_is_checked(sent: object):
 @pytest.mark.parametrize(("model", "prefix"), [("glied", ()), ("base", ()), ("glied", ("a", "dog"))])
 def test_payload_is_a_function_of_the_answer(open_app: Open, model: str, prefix: tuple[str, ...]):
     open_app()
-    answer = read(model, Question(kept(5), prefix))
+    answer = read(model, Question(beam_of(5), prefix))
     found = payload(answer)
     payload.cache_clear()
     assert json.dumps(found, allow_nan=False) == json.dumps(payload(answer))
-    other, seen = payload(read(model, Question(kept(2), prefix))), payload(answer, 2)
+    other, seen = payload(read(model, Question(beam_of(2), prefix))), payload(answer, 2)
     assert found["forced"] == len(prefix)
     assert other["tree"] != found["tree"] == seen["tree"]  # another head sees the same tree
     assert len({each["digest"] for each in (found, other, seen)}) == 3
@@ -230,7 +230,7 @@ def test_payload_is_a_function_of_the_answer(open_app: Open, model: str, prefix:
 def test_each_node_gets_the_attention_before_it(open_app: Open, head: int):
     open_app()
     for model, (fine_name, read_name) in {"glied": ("vl", "al"), "base": ("v", "a")}.items():
-        answer = read(model, Question(kept(3)))
+        answer = read(model, Question(beam_of(3)))
         found = payload(answer, head)
         assert answer.outlook
         for parent, _, _, _, own, status, row, *_ in found["nodes"]:

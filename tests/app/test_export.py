@@ -27,7 +27,7 @@ from analysis.paper import ONE, TWO
 from app.components.tree import nodes_of
 from app.engine import ask
 from app.engine import engine as services
-from app.engine.engine import Question, kept
+from app.engine.engine import Question, beam_of
 from app.photographs.gallery import entries, open_entry
 from app.texts import plain
 from app.widgets import export
@@ -175,7 +175,7 @@ def test_decoding_exports_the_beam_as_it_stands_and_the_word_that_is_pinned(
     open_app: Open, offers: dict[str, Callable]
 ):
     open_app()
-    answer = ask.engine().read(open_entry(entries()[0][0]), "glied", Question(kept(2), ("a", "dog")))
+    answer = ask.engine().read(open_entry(entries()[0][0]), "glied", Question(beam_of(2), ("a", "dog")))
     node = next(node for node in nodes_of(answer) if not node.best and node.step == 3 and node.word != "<eos>")
     app = open_app(opened=["export"], prefix="a dog", beam="2", head="2", pin=" ".join(node.words))
     app = app.switch_page("views/decoding.py").run()
@@ -289,7 +289,7 @@ def test_the_report_is_of_the_caption_in_view(open_app: Open, offers: dict[str, 
     for model, name in (("glied", "GLIED"), ("base", "Base")):
         free, forced = (
             ask.engine().read(open_entry(entries()[0][0]), model, question).trace.text
-            for question in (Question(kept(2)), Question(kept(2), ("dog", "dog")))
+            for question in (Question(beam_of(2)), Question(beam_of(2), ("dog", "dog")))
         )
         assert f"{name}, made to begin with “dog dog”, beam search, 2 hypotheses kept: {forced} (log p" in told
         assert f": {free} (log p" not in told
@@ -300,7 +300,7 @@ def test_a_report_waits_its_turn_where_a_page_says_that_the_queue_is_full(open_a
     engine = ask.engine()
     engine.results |= {("waiting", i): Future() for i in range(services.WAITING)}
     with pytest.raises(GliedError, match="queue"):
-        engine.read(open_entry(entries()[0][0]), "base", Question(kept(2)))
+        engine.read(open_entry(entries()[0][0]), "base", Question(beam_of(2)))
     assert Reader(offers["grace_hopper.html"]()).all("svg")  # also by Base, which nobody has asked yet
 
 

@@ -13,7 +13,7 @@ from test_uploads import PHOTOGRAPH, encoded
 from analysis.changes import caption_table, change_table
 from app.components import removal
 from app.components.removal import After, changed, payload
-from app.edits import ADDED, STEPS, WORDS, Change, History, address_of, asked, in_words, sensible
+from app.edits import ADDED, STEPS, WORDS, Change, History, address_of, change_of, in_words, sensible
 from app.engine.ask import engine
 from app.photographs.gallery import entries, open_entry
 from app.photographs.photograph import Photograph
@@ -109,7 +109,7 @@ def test_history_goes_back_and_forth_and_is_bounded():
 def test_an_address_brings_the_change_back(found: Trace):
     words = found.attributes
     change = Change(Edit((0, 3), words[:2], ("ball",) if "ball" not in words else ("beach",)), ("a", "dog"))
-    again, problems = asked(address_of(change))
+    again, problems = change_of(address_of(change))
     assert not problems
     assert sensible(again, found, tiny.vocabulary()) == (change, [])
     assert address_of(Change()) == {}
@@ -117,7 +117,7 @@ def test_an_address_brings_the_change_back(found: Trace):
 
 def test_only_what_makes_sense_is_kept_and_the_rest_is_named(found: Trace):
     there = found.attributes[0]
-    wish, problems = asked(
+    wish, problems = change_of(
         {"out": "2,2,0,x,1e3,99", "without": f"nothing,{there}", "add": f"{there},unicorn,Two words"}
     )
     assert len(problems) == 3  # 0, x, 1e3
@@ -144,9 +144,9 @@ def test_what_a_browser_sends_is_checked(found: Trace):
     def script():
         import streamlit as st
 
-        from app.components.removal import taken
+        from app.components.removal import requested_edit
 
-        st.session_state.answer = taken(st.session_state.trace)
+        st.session_state.answer = requested_edit(st.session_state.trace)
 
     good = {"trace": found.digest, "made": 7, "regions": [3, 0, 3], "attributes": [1], "added": ["ball", "ball"]}
     bad = [
@@ -212,9 +212,9 @@ def test_what_the_curve_is_of_is_checked(found: Trace, sent: object, over: str):
     def script():
         import streamlit as st
 
-        from app.components.removal import taken_away
+        from app.components.removal import requested_over
 
-        st.session_state.answer = [taken_away(found) for found in st.session_state.traces]
+        st.session_state.answer = [requested_over(found) for found in st.session_state.traces]
 
     app = AppTest.from_function(script)
     app.session_state["traces"] = [found, trace(tiny.checkpoint("updown"), tiny.scene(), ["a"])]

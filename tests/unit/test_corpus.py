@@ -36,7 +36,7 @@ from glied.config import ModelConfig
 from glied.corpus import captions as corpus_captions
 from glied.corpus import photographs
 from glied.corpus import run as corpus_run
-from glied.corpus.options import PHASES, Captioning, Corpus, Told
+from glied.corpus.options import PHASES, Captioning, Corpus, PartResult
 from glied.corpus.photographs import divide
 from glied.corpus.run import caption_corpus
 from glied.data.features import FeatureCache
@@ -321,7 +321,7 @@ def test_other_options_and_other_photographs_are_refused(models, pictures, tmp_p
         assert said.endswith("give the same, or another --out.")
     added = paint(corpus / "aa.jpg", 99)
     assert run(monkeypatch, *line) == 2
-    assert "some were added, renamed or taken away" in capsys.readouterr().err
+    assert "some were added, renamed or removed" in capsys.readouterr().err
     added.unlink()
     assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == kept
     assert run(monkeypatch, *line) == 0
@@ -344,9 +344,9 @@ def test_errors_are_one_sentence(models, pictures, tmp_path, monkeypatch, capsys
         (arguments(models, pictures, tmp_path / "out", "--part", 0), "part must be between"),
         (arguments(models, pictures, tmp_path / "out", "--workers", 0), "workers must be between"),
         (arguments(models, pictures, tmp_path / "out", "--address", "auto"), "--engine ray"),
-        (["caption", "--corpus", pictures], "--corpus with --out"),
+        (["caption", "--corpus", pictures], "--corpus together with --out"),
         (["caption", pictures / "a.png", "--corpus", pictures, "--out", tmp_path / "out"], "without image files"),
-        (["caption", pictures / "a.png", "--workers", 2], "Expected --corpus with"),
+        (["caption", pictures / "a.png", "--workers", 2], "need --corpus"),
     ):
         assert run(monkeypatch, *line) == 2
         [said] = capsys.readouterr().err.splitlines()
@@ -420,10 +420,10 @@ def test_no_list_of_all_photographs_is_made(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(photographs, "_walk", lambda _: (f"folder {i // 100}/photograph {i}.jpg" for i in range(count)))
     told: Counter[int] = Counter()
 
-    def do(_: object, tasks: Iterator, *__: object) -> Iterator[Told]:
+    def do(_: object, tasks: Iterator, *__: object) -> Iterator[PartResult]:
         for part in tasks:
             told.update([part.number])
-            yield Told(len(part.photographs), 0, {})
+            yield PartResult(len(part.photographs), 0, {})
 
     monkeypatch.setattr(corpus_run, "spread", do)
     captioning = Captioning(GLIED, GLIED, tmp_path, tmp_path / "out", DecodeOptions())

@@ -628,7 +628,7 @@ def test_other_features_under_the_name_of_earlier_ones_are_refused(tmp_path: Pat
     assert convert(monkeypatch, tmp_path, file, name="vg2") == 0
     write_tsv(file, row("dog"))  # another part of the same features
     assert convert(monkeypatch, tmp_path, file) == 0
-    assert "2 of 2 photographs have regions, 1 of them from an earlier conversion alone" in capsys.readouterr().out
+    assert "2 of 2 photographs have regions, 1 of them only from an earlier conversion" in capsys.readouterr().out
 
 
 def test_features_of_two_photographs_of_one_name(tmp_path: Path, monkeypatch, capsys) -> None:
