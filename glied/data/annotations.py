@@ -28,7 +28,7 @@ class Boxed(NamedTuple):
         phrases: of every box, all that name it, parsed; a class is a phrase without modifiers.
         said: every phrase about the photograph once, parsed.
         chains: of every box, the entities that it shows.
-        sentences: every caption with its phrases: text, parsed, entity; none where the boxes have classes.
+        sentences: every caption with its phrases (text, parsed, entity); empty where the boxes have classes.
         certainty: of every box: 1 if people drew it, else the teacher's score.
     """
 
@@ -43,7 +43,7 @@ class Boxed(NamedTuple):
 
     @property
     def human(self) -> bool:
-        """Whether people drew all boxes, of all that these should show: only then can they measure anything."""
+        """Whether people drew all boxes that should be there; only such boxes can measure anything."""
         return self.origin in ("phrases", "classes")
 
 
@@ -97,7 +97,7 @@ def read_entities(path: Path, photographs: Sequence[Photograph], everyone: Seque
     """The photographs that entities.json (Flickr30k Entities) has boxes for.
 
     Args:
-        everyone: of the data set; what the file has of others is told.
+        everyone: all photographs of the data set; records of others are reported.
     """
     what, advice = "boxes and phrases of Flickr30k Entities", "put entities.json beside captions.json"
     content, problems = read_json(path, what, advice)
@@ -157,7 +157,7 @@ def read_instances(
             raise refuse(what, path, reason(error), advice) from error
         problems += lost
     bearers = Counter(name for _, images in listed for name in images)
-    images = {  # of a name in several files, that in the folder of each is meant, as in COCO's train2014/, val2014/
+    images = {  # a name in several files means the one in each file's folder, as in COCO's train2014/, val2014/
         name if bearers[name] == 1 else f"{folder}/{name}": image
         for folder, own in listed
         for name, image in own.items()
@@ -223,8 +223,8 @@ def _build_all(
     problems: list[str],
     words: tuple[str, str],
 ) -> Annotations:
-    """The boxes of every photograph that a file has a record of; a record that cannot be used is left out and told,
-    unless all are like that, or so many that the file must be in another layout."""
+    """The boxes of every photograph that a file has a record of. A record that cannot be used is left out and reported.
+    Raises GliedError if none can be used, or if so many fail that the file must be in another layout."""
     what, advice = words
     if not isinstance(content, dict):
         raise refuse(what, path, "it is no object with photographs as keys", advice)
@@ -276,11 +276,11 @@ def _classify(
 def _corners(
     boxes: Sequence[Any], photograph: Photograph, problems: list[str]
 ) -> tuple[Float[Tensor, "G 4"], list[int]]:
-    """The boxes that have an area, and which these are; how many have none is told.
+    """The boxes that have an area, and their positions in the list; the number of the others is reported.
 
     Raises:
         LayoutError: some end before they start.
-        ValueError: they are no boxes, or none has an area.
+        ValueError: they are not boxes, or none has an area.
     """
     corners = torch.tensor(boxes, dtype=torch.float).view(len(boxes), 4)
     if turned := int((corners[:, 2:] < corners[:, :2]).any(1).sum()):

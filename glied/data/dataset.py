@@ -37,9 +37,9 @@ class Photograph:
     """One photograph of the data set called `dataset` with its human captions, raw and tokenized.
 
     Attributes:
-        id: its file name; where two photographs of the data set have that, the path there.
+        id: its file name; its path below images/ if another photograph of the data set has the same file name.
         place: its path in the data set.
-        key: the SHA-256 of its file where that stayed behind, and only its regions are here (see pack.py); else "".
+        key: in a pack, which has only its regions, the SHA-256 of its file (see pack.py); else "".
     """
 
     id: str
@@ -97,8 +97,8 @@ def load_dataset(data: Data) -> Dataset:
     """Reads one data set, or several as one.
 
     A folder has captions.json (or dataset*.json; Karpathy's layout, or COCO's) with images/, or COCO's
-    annotations/captions_*.json, or it is a pack. A file is JSON, {"FOLDER": WEIGHT, ...}, its folders relative to it.
-    Whatever cannot be used is left out and reported, never fatal half-way.
+    annotations/captions_*.json, or it is a pack. A file is JSON, {"FOLDER": WEIGHT, ...}, with folders relative to it.
+    Whatever cannot be used is left out and reported; it ends no run half-way.
     """
     subsets = [subset for path in ([data] if isinstance(data, Path) else data) for subset in _subsets(Path(path))]
     if not subsets:
@@ -155,8 +155,8 @@ class Listed(NamedTuple):
     """What a data set says of one photograph.
 
     Attributes:
-        place: its path, as far as the data set tells; `folder` is where else it may lie, COCO's val2014.
-        captions: those that have words. `empty`: how many have none. `key`: as of `Photograph`.
+        place: its path, as the data set gives it; `folder`: where else it may lie, for example COCO's val2014.
+        captions: those that have words. `empty`: number of those without. `key`: as in `Photograph`.
     """
 
     name: str
@@ -206,7 +206,7 @@ def _load_folder(subset: Subset, problems: list[str]) -> list[Photograph]:
 
 
 def _admit(listed: dict[Path, Listed], subset: Subset, problems: list[str]) -> list[Photograph]:
-    """The photographs that can be used; a sentence about each other."""
+    """The photographs that can be used; a sentence about each of the others is added to `problems`."""
     bearers: dict[str, int] = defaultdict(int)
     for each in listed.values():
         bearers[each.name] += 1
@@ -310,7 +310,7 @@ def _text(sentence: dict | str) -> str:
 
 
 def _find(folder: Path, listed: Listed) -> Path | None:
-    """The file of a photograph, whichever Unicode form its name has on disk; where a file that stayed behind would be.
+    """The file of a photograph, whichever Unicode form its name has on disk; in a pack, where the file would be.
 
     Raises:
         ValueError: its name leads out of the data set.
@@ -333,7 +333,7 @@ def _is_file(path: Path) -> bool:
 
 
 def report(problems: Sequence[str], most: int = 10) -> None:
-    """Prints what is wrong with data or was left out: how many things, the first of them, how many more."""
+    """Prints what is wrong with data or was left out: the number of things and the first `most` of them."""
     if problems:
         say(f"{len(problems)} thing(s) to know about the data:")
     for problem in problems[:most]:

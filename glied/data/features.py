@@ -30,7 +30,7 @@ Batch = Sequence[tuple[Path, str]]  # photographs and their keys
 
 
 class Sharded(NamedTuple):
-    """What became of a batch: its shard (None: no photograph could be read), and a sentence for each that is lost."""
+    """The result of a batch: its shard (None: no photograph could be read), and a sentence for each unreadable one."""
 
     photographs: int
     shard: Path | None
@@ -74,9 +74,9 @@ class FeatureCache:
         """Finds the regions of every photograph not yet cached.
 
         Args:
-            check: is asked about every photograph that is cached and its regions there, before any are found.
+            check: called with every photograph that is cached and its cached regions, before any regions are found.
             known: keys of photographs whose files are not here.
-            share: has others do `find_shard`, where there is more than one batch of photographs.
+            share: runs `find_shard` on other workers, if there is more than one batch.
 
         Returns:
             the key of each photograph that could be read, and one sentence for each that could not.
@@ -133,7 +133,7 @@ class FeatureCache:
                 file.close()
 
     def find_regions(self, image: Image.Image) -> Regions:
-        """Regions of a photograph that `open_image` opened, also of a scaled copy: the cached, else the source's."""
+        """Regions of a photograph that `open_image` opened, or of a scaled copy of it: cached, else from the source."""
         key = image.info.get("sha256")
         if key not in self.index:
             return self.source.find_regions(image)
@@ -143,7 +143,7 @@ class FeatureCache:
 
 @contextmanager
 def _whole(shard: Path) -> Iterator[None]:
-    """Makes of whatever reading a damaged shard raises one sentence about the file."""
+    """Turns whatever reading a damaged shard raises into one sentence about the file."""
     try:
         yield
     except (*DAMAGE, MemoryError, GliedError) as error:
@@ -172,7 +172,7 @@ def _read_regions(file: h5py.File, small: Mapping[str, np.ndarray], i: int) -> R
 
 
 def steps(features: Float[np.ndarray, "N R"]) -> Float[np.ndarray, " N"]:
-    """What one of 255 steps is worth, from the lowest to the highest number of each region."""
+    """The size of a step, if 255 steps lead from the lowest to the highest number of each region."""
     return (features.max(1) - features.min(1)).clip(1e-9) / 255
 
 
@@ -184,8 +184,8 @@ def encode(features: Float[np.ndarray, "N R"], bits: int | None) -> np.ndarray:
 
 
 def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16] | None = None) -> Path:
-    """The regions of photographs, by key, as one file in `folder`, which is named after its content; written whole or
-    not at all, and not again.
+    """Writes the regions of photographs, by key, as one file in `folder`, which is named after its content: whole or
+    not at all, and only once.
 
     Args:
         bits: compress the features to so many bits a number at most. With 8, every region has its own lowest number

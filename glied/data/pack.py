@@ -1,7 +1,7 @@
 """A pack: data sets without their photographs, as the training of captioners reads them on another machine.
 
-A folder of files that are easily carried: the captions of each data set, the regions of its photographs in parts of a
-limited size, the attribute detector with the attributes that it found, and a list of all with their checksums.
+It is a folder of small files: the captions of each data set, the regions of its photographs in parts of a limited size,
+the attribute detector, the attributes that it found, and a list of all files with their checksums.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ WIDEST = 1_000_000  # numbers of a feature
 
 
 class Packed:
-    """Regions of a pack: those in it are all there are; a region source for its cache.
+    """The region source of a pack, which has only the regions that were packed.
 
     Args:
         folder: of the pack, which is also the folder of the cache.
@@ -37,11 +37,11 @@ class Packed:
 
     def find_regions(self, image: Image.Image) -> Regions:
         """Never finds any: it is asked only for a photograph that the pack lacks."""
-        raise GliedError(f"Expected the regions of a photograph in {self.folder}, they are not there; pack again.")
+        raise GliedError(f"Expected the regions of a photograph in {self.folder}, found none; pack again.")
 
 
 def write_manifest(folder: Path, about: Mapping[str, Any], files: Iterable[Path]) -> None:
-    """Completes a pack: `files` and what is `about` them; those of an earlier pack in the same folder are deleted."""
+    """Completes a pack: lists its `files` with what is `about` them, and deletes other files of an earlier pack."""
     kept = set(files)
     for stray in {*folder.glob("*/*.h5"), *folder.glob("*/captions.json"), *folder.glob("*.crossfit.json")} - kept:
         stray.unlink()

@@ -1,4 +1,4 @@
-"""What a noun phrase says of its box: an object and its attributes; and one name for each object in all data sets."""
+"""Noun phrases -> the object and the attributes that they name; one name for each object in all data sets."""
 
 import re
 from collections import Counter
@@ -139,9 +139,9 @@ def name_object(phrase: Parsed, singular: Mapping[str, str]) -> str:
 
 
 def find_classes(words: Sequence[str], classes: Collection[str]) -> dict[int, str]:
-    """Position of every word of a caption that names one of some classes -> that class. A plural, a synonym or a kind
-    of it ("men": person) names it too; a class of two words ("traffic light") is named by its last, right after the
-    first."""
+    """Position of every word of a caption that names one of `classes` -> that class. A plural, a synonym or a kind
+    of a class ("men": person) names it too; a class of two words ("traffic light") is named by its last word, right
+    after the first."""
     singular = singulars((word, ()) for word in {*words, *NOUNS})
     names = [name_object((word, tuple(words[:t][-1:])), singular) for t, word in enumerate(words)]
     found = [
@@ -159,12 +159,12 @@ def label_object(label: str, singular: Mapping[str, str]) -> str:
 def choose_names(
     phrases: Iterable[Parsed], least: int, classes: Iterable[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Object labels and attributes: what comes at least `least` times in the phrases, most frequent first.
+    """Object labels and attributes: the words that occur at least `least` times in the phrases, most frequent first.
 
     A word three times as frequent as a modifier is no object ("a man in black"), nor are VAGUE words.
 
     Args:
-        classes: names that are labels however seldom they come.
+        classes: names that are labels however seldom they occur.
     """
     phrases = list(phrases)
     singular = singulars(phrases)

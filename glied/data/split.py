@@ -32,8 +32,8 @@ def encode_captions(
 
 
 class Split(NamedTuple):
-    """Photographs of a split with their regions in memory (float16); with mirrored ones, those follow, in the same
-    order: `features`, `mask` and `boxes` (as in `Inputs`) have 2 I rows."""
+    """Photographs of a split with their regions in memory (float16). With mirrored photographs, `features`, `mask` and
+    `boxes` (as in `Inputs`) have 2 I rows: the mirrored ones follow in the same order."""
 
     photographs: list[Photograph]
     features: Float[Tensor, "rows N R"]
@@ -51,7 +51,7 @@ def draw_epoch(
 ) -> Int[Tensor, " I"]:
     """An epoch: as many photographs as there are, in random order, the data sets in proportion to their weights.
 
-    A set that is due more photographs than it has gives them again, in another order.
+    If the part of a set is larger than the set, its photographs come again, in another order.
     """
     rows: dict[str, list[int]] = {}
     for i, photograph in enumerate(photographs):

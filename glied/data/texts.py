@@ -1,4 +1,4 @@
-"""Caption files in every layout of the field: photograph -> captions."""
+"""Caption files in the usual layouts: photograph -> captions."""
 
 import json
 import zipfile
@@ -17,7 +17,7 @@ class Texts(NamedTuple):
     """Captions by photograph.
 
     Attributes:
-        also: what else a photograph is called in the file, its file name say -> its id.
+        also: another name of a photograph in the file, for example its file name -> its id.
         problems: a sentence for each thing that was left out.
     """
 
@@ -144,8 +144,6 @@ def pair(references: Texts, captions: Texts) -> tuple[dict[str, list[str]], dict
         callers[own], spoken[own] = id, texts[0]
     if strangers:
         [told] = tell_strangers("image(s) with a caption have no references", strangers, references.captions)
-        raise GliedError(
-            f"Expected references of every image with a caption, {told}; ids must be the same in both files."
-        )
+        raise GliedError(f"Expected references for every image with a caption, {told}; use the same ids in both files.")
     kept: Mapping[str, list[str]] = references.captions
     return {id: kept[id] for id in spoken}, spoken, [*references.problems, *captions.problems]

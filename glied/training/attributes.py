@@ -32,9 +32,9 @@ def train_attributes(
     Goes on from the states in `run` (in its folders fold-1, fold-2 ... those of the folds' detectors).
 
     Returns:
-        quality on val, by data set where there are several: recall@49 of the words of the references (all but Fang's
-        14, and of content words), mean average precision; and what the best attribute's probability reaches in 99 of
-        100 photographs.
+        quality on val, by data set where there are several: recall@49 of the words of the references (of all but
+        Fang's 14, and of content words), mean average precision, and the probability that the best attribute reaches
+        in 99 of 100 photographs.
 
     Raises:
         GliedError: torchrun started several processes, the data cannot be used, or `run` is another training's.
@@ -153,7 +153,7 @@ def predict(detector: AttributeDetector, split: Split, chosen: Int[Tensor, " n"]
 
 
 def recall(found: Sequence[Sequence[str]], photographs: Sequence[Photograph], without: frozenset[str]) -> float:
-    """Mean share of the words that people used for a photograph, but those of `without`, among its attributes."""
+    """Mean share of the words of people's captions, except those of `without`, that are among the attributes."""
     shares = []
     for attributes, photograph in zip(found, photographs, strict=True):
         content = {word for words in photograph.tokens for word in words} - without
@@ -162,13 +162,14 @@ def recall(found: Sequence[Sequence[str]], photographs: Sequence[Photograph], wi
 
 
 def sureness(P: Float[Tensor, "I W"], words: Sequence[str]) -> float:
-    """What the most probable content word reaches in 99 of 100 photographs: below it, one is unlike them."""
+    """The probability that the most probable content word reaches in 99 of 100 photographs. A photograph below it is
+    unlike them."""
     content = [i for i, word in enumerate(words) if word not in FUNCTION_WORDS]
     return P[:, content].amax(1).quantile(0.01).item()
 
 
 def average_precision(P: Float[Tensor, "I W"], labels: Float[Tensor, "I W"]) -> float:
-    """Mean average precision over the words that come at least once."""
+    """Mean average precision over the words that occur at least once."""
     order = P.argsort(0, descending=True)
     hits = labels.gather(0, order)
     precision = hits.cumsum(0) / torch.arange(1, len(P) + 1)[:, None]

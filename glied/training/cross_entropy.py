@@ -35,7 +35,7 @@ def train_captioner(
     Args:
         initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. If
             the new features are wider, the extra columns of the projection start at zero.
-        material: what `prepare` reads of `places`, where that was read already.
+        material: what `prepare` reads from `places`, if it was read already.
         changes: fields of the preset to replace.
 
     Returns:
@@ -93,7 +93,7 @@ def step_loss(
     device = inputs.features.device
     tokens = tokens[:, :, : int((tokens != PAD).sum(-1).max())]
     target = tokens[:, :, 1:].flatten()
-    live = (target != PAD).nonzero()[:, 0]  # on the CPU: no GPU is waited for
+    live = (target != PAD).nonzero()[:, 0]  # on the CPU: no wait for the GPU
     spoken, target, live = (put(t, device) for t in (tokens[:, :, :-1], target[live], live))
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
         memory = model.encode(inputs)
@@ -105,6 +105,6 @@ def step_loss(
 def cross_entropy(
     logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], smoothing: float, words: int
 ) -> Float[Tensor, ""]:
-    """Sum of the cross-entropy against smoothed labels, over the number of `words` of which these are a part."""
+    """Sum of the cross-entropy against smoothed labels, divided by `words`, the number of words in the whole step."""
     total = functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing, reduction="sum")
     return total / words  # Eq. (19)

@@ -42,7 +42,7 @@ from glied.training.provenance import provenance
 LONG, SHORT = 448, 320  # pixels of a photograph in training, along its longer and its shorter side
 POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a box from which an anchor holds it, and below which it holds nothing
 CLOSEST = 4  # anchors that hold a box too small for any to overlap by POSITIVE
-# How sure it is that places without a box show nothing. Classes leave out whatever is of none of them.
+# How sure it is that places without a box show nothing. Boxes of classes leave out things of other classes.
 BACKGROUND: dict[Origin, float] = {"phrases": 1.0, "classes": 0.5, "persons": 0.0, "teacher": 0.0}
 EXAMINED = 40  # proposals of a photograph that the head learns from, besides the boxes given
 
@@ -94,8 +94,8 @@ def name_boxes(boxed: Boxed, singular: Mapping[str, str], labels: Sequence[str],
 def crop(
     image: Image.Image, targets: Targets, wide: bool, random: np.random.Generator, zoom: float
 ) -> tuple[Float[Tensor, "3 H W"], Targets]:
-    """Most often a random part of the photograph, its contrast changed by up to a fifth, mirrored half of the time, and
-    the boxes that are mostly in it."""
+    """Usually a random part of the photograph, with its contrast changed by up to a fifth, mirrored half of the time;
+    and the boxes that lie mostly inside it."""
     size = np.array(image.size)
     part = size * random.uniform(zoom, 1, 2) if random.random() < 0.7 else size
     corner = random.uniform(0, 1, 2) * (size - part)
@@ -220,7 +220,7 @@ def detector_loss(
 
 
 def compute_in_float32(conv: nn.Conv2d) -> None:
-    """Takes a convolution out of autocast. The gradient of a depthwise one with a stride is ten times slower in
+    """Takes a convolution out of autocast: the gradient of a depthwise convolution with a stride is ten times slower in
     bfloat16."""
     forward = conv.forward
 
@@ -309,7 +309,7 @@ def train_detector(
     options = resolve(options)
     dataset = load_dataset(data)
     report(dataset.problems)
-    # nothing to measure: better said now than after the training
+    # raises before the training if there is nothing to measure on
     measurable = {boxed.photograph.dataset for boxed in read_boxes(dataset, dataset.split("val"), human=True)[0]}
     train, wide = read_readable(dataset)
     phrases = [phrase for boxed in train for phrase in boxed.said]

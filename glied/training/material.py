@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pycocoevalcap  # noqa: F401  for the scores: if it is missing, that is said before the work
+import pycocoevalcap  # noqa: F401  for the scores: fails here, before the work, if it is missing
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -46,7 +46,7 @@ class Material:
         train, val: photographs with their regions.
         vocabulary: of the captions.
         attributes, val_attributes: ids of every photograph's attributes, PAD after the last.
-        crossfit: whether the training photographs' were found by detectors that had not seen them.
+        crossfit: whether the attributes of training photographs are from detectors that had not seen them.
     """
 
     dataset: Dataset
@@ -116,7 +116,7 @@ class Material:
 
 def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Material:
     """Reads a data set, its regions and its attributes; `vocabulary`: a captioner's own, or how often a word must
-    come to be in a new one."""
+    occur to be in a new one."""
     packed = open_pack(places.cache) if is_pack(places.cache) else None
     dataset = load_dataset(places.data)
     report_problems(dataset.problems)
@@ -132,8 +132,8 @@ def prepare(places: Places, mirror: bool, vocabulary: Vocabulary | int) -> Mater
             "pack again with --mirrored."
         )
     source = packed or open_source(attribute_detector.source)
-    mirror = mirror and not isinstance(source, Stored)  # others' features are of the photographs as they are
-    with rank_0_first():  # it finds the regions that the cache lacks
+    mirror = mirror and not isinstance(source, Stored)  # stored features are of the photographs as they are
+    with rank_0_first():  # rank 0 finds the regions that the cache lacks
         feature_cache = FeatureCache(places.cache, source)
         mirrored = FeatureCache(places.cache, Mirrored(source)) if mirror else None
         train = read_split(dataset, feature_cache, "train", "restval", mirrored=mirrored)
@@ -166,8 +166,8 @@ def move(split: Split, device: torch.device) -> Split:
 
 
 def read_crossfit(path: Path, photographs: Sequence[Photograph] = ()) -> tuple[dict[str, list[str]], list[str]]:
-    """Photograph -> attribute words, as `train attributes` wrote them, and a sentence for each thing that was left out:
-    photographs too that the file lacks."""
+    """Photograph -> attribute words, as `train attributes` wrote them, and a sentence for each thing that was left out
+    or that the file lacks."""
     what, advice = "attributes by photograph", "run `python -m glied train attributes` again"
     content, problems = read_json(path, what, advice)
     if not isinstance(content, dict):
@@ -216,7 +216,7 @@ def batch(
 
 
 def put(values: Tensor, device: torch.device) -> Tensor:
-    """Values from the CPU on the device that computes, which is not waited for."""
+    """Values from the CPU, copied to the device that computes without waiting for it."""
     return values.to(device, non_blocking=True)
 
 
@@ -233,13 +233,13 @@ def hide(inputs: Inputs, share: float) -> Inputs:  # Choice (12)
 def validate(
     model: Captioner, split: Split, attributes: Int[Tensor, "I M"], vocabulary: Vocabulary
 ) -> dict[str, float]:
-    """CIDEr of the split, beam 3, of each data set apart."""
+    """CIDEr of the split, beam 3, for each of its data sets."""
     captions = caption_split(model, split, attributes, vocabulary)
     found = {}
     for name, references in references_by_set(split).items():
         scores = score(references, {id: captions[id] for id in references}, ["CIDEr"], ptb=False)
         if (cider := scores.corpus["CIDEr"]) is None:
-            raise GliedError(f"Expected val captions that CIDEr can score, it says: {scores.missing['CIDEr'][1]}.")
+            raise GliedError(f"Expected val captions that CIDEr can score, but: {scores.missing['CIDEr'][1]}.")
         found[name] = cider
     return found
 

@@ -1,4 +1,4 @@
-"""Packs what the training of captioners needs of data sets, so that it can go on where the photographs are not."""
+"""Packs what the training of captioners needs of data sets, so that it can run on a machine without photographs."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def write_pack(
     source = open_source(attributes.source)
     caches = [FeatureCache(cache, each) for each in ((source, Mirrored(source)) if mirrored else (source,))]
     keys = find_keys(dataset, caches, "train", "restval", "val")
-    (folder / MANIFEST).unlink(missing_ok=True)  # an earlier pack's; until the new one is whole, there is none
+    (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier pack; the new one is written last
     files = [folder / "attributes.safetensors"]
     with replacing(files[0]) as aside:
         aside.write_bytes(detector.read_bytes())
@@ -81,7 +81,7 @@ def write_pack(
 def _divide(keys: Sequence[str], cache: FeatureCache, bits: Bits, part: int) -> Iterator[dict[str, Regions]]:
     """The regions in the order of `keys`, as many at a time as fit in a part."""
     found: dict[str, Regions] = {}
-    size = room = 0.95 * part - 20_000  # for what a file has besides
+    size = room = 0.95 * part - 20_000  # leaves room for the overhead of a file
     for key, regions in zip(keys, cache.read(keys), strict=True):
         features = zlib.compress(encode(regions.features, bits).tobytes(), GZIP)
         needed = len(features) + 128 * len(regions.boxes) + 1000  # boxes, labels, scores

@@ -1,4 +1,4 @@
-"""Where a model comes from: what its card has to say."""
+"""Where a model comes from: what its card records."""
 
 import subprocess
 from collections import Counter

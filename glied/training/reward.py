@@ -49,8 +49,8 @@ def similarity(caption: Weighted, reference: Weighted) -> float:
 class CiderD:
     """Scores captions against the references of training images.
 
-    Document frequencies are the images in whose references an n-gram occurs. Captions are ids of words, with EOS as
-    their last in training: without it captions learn to end in "with a".
+    The document frequency of an n-gram is the number of images in whose references it occurs. Captions are ids of
+    words. In training the last one is EOS: without it captions learn to end in "with a".
 
     Args:
         references: the reference captions of each image.

@@ -58,7 +58,7 @@ def advantage(reward: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
 
 
 def policy_loss(advantages: Float[Tensor, "B C"], log_p: Float[Tensor, "B C"], captions: int) -> Float[Tensor, ""]:
-    """Its gradient is REINFORCE's; a part of a step of `captions` captions."""
+    """The loss whose gradient is REINFORCE's, for a part of a step of `captions` captions."""
     return -(advantages * log_p).sum() / captions  # Eq. (21)
 
 
@@ -71,8 +71,8 @@ def step_loss(
     captions: int,
     options: ReinforceOptions,
 ) -> tuple[Float[Tensor, ""], dict[str, float]]:
-    """The loss of the samples of some photographs, `images` in `cider`, as part of a step of `captions` captions; its
-    rewards and lengths.
+    """The loss of the samples of some photographs (`images`, by their numbers in `cider`) as part of a step of
+    `captions` captions; and the mean reward and length.
 
     Dropout is on where the photographs are encoded, once for both passes, and off where words are: samples are drawn
     from exactly the distribution whose gradient is taken.
@@ -113,7 +113,7 @@ def reinforce(
     """Trains a captioner further on the CIDEr-D of its samples; goes on from the state in the run's folder.
 
     Args:
-        material: what `prepare` reads of `places`, where that was read already.
+        material: what `prepare` reads from `places`, if it was read already.
 
     Returns:
         the checkpoint of the epoch with the best val CIDEr (beam 3).

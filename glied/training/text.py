@@ -1,7 +1,7 @@
 """Training on text alone: captions without photographs teach words, and which words go together.
 
-A text is the captions of one unseen photograph. It borrows regions and attributes from the training photograph whose
-captions share most of its words, and some of its own words are put among the attributes: what a detector would find.
+A text is the captions of one unseen photograph. It borrows regions and attributes from one of the training photographs
+whose captions share most of its words. Some of its own words join the attributes, as if a detector had found them.
 """
 
 import hashlib
@@ -70,12 +70,12 @@ def fit_texts(texts: Sequence[Sequence[str]], material: Material, longest: int, 
     for text in track(texts, desc="texts", unit="text"):
         captions = [t for t in map(tokenize, text[:CAPTIONS]) if t and len(t) <= longest]
         if sum(" ".join(t) in held for t in captions) > 1:
-            continue  # one of those photographs itself
+            continue  # the text is of a photograph of val or test
         captions = [t for t in captions if all(w in vocabulary for w in t)]
         if captions:
             kept.append(captions)
     if not kept:
-        raise GliedError("Expected captions in the words of the data set, no text has one; give other texts.")
+        raise GliedError("Expected captions in the words of the data set, found none in the texts; give other texts.")
     found = []
     for start in range(0, len(kept), 1000):
         words = bag(kept[start : start + 1000])
