@@ -1,1 +1,1 @@
-"""What lies between Base and GLIED, and the captioners that the paper compares with."""
+"""Variants of Base and GLIED, and the captioners that the paper compares with."""

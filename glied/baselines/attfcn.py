@@ -1,7 +1,7 @@
 """ATT-FCN (You et al., CVPR 2016): the photograph seen once, then attributes at the LSTM's input and at its output.
 
 It attends to attributes alone. E is the table of word embeddings, which attributes and the classifier share, as in
-Base and GLIED; y are embedded input words. Scores are divided by the root of d, which U and V could do themselves.
+Base and GLIED; y are embedded input words. Scores are divided by the root of d, a factor that U and V could absorb.
 """
 
 import torch

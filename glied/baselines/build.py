@@ -1,4 +1,4 @@
-"""A captioner from its configuration: Base, GLIED, what lies between them, and the paper's other systems."""
+"""A captioner from its configuration: Base, GLIED, their variants, and the paper's other systems."""
 
 from glied.baselines.attfcn import AttFcn
 from glied.baselines.gcn_lstm import GcnLstm

@@ -13,7 +13,7 @@ from glied.model import Attend, Captioner, Inputs, Memory, Output, explicit
 
 
 class Ensemble(Captioner):
-    """Decodes, and says how likely captions are. Its members attend, each in its own way, so it is not traced."""
+    """Decodes, and gives the probability of captions. It is not traced, because each member attends in its own way."""
 
     def __init__(self, members: Sequence[Captioner]) -> None:
         nn.Module.__init__(self)

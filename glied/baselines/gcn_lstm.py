@@ -48,7 +48,7 @@ def spatial_relations(boxes: Float[Tensor, "B N 4"]) -> Int[Tensor, "B N N"]:
 
 
 class GraphConvolution(nn.Module):
-    """One layer over a directed graph with labelled edges; the matrix goes with the direction, the bias with the label.
+    """One layer over a directed graph with labelled edges: a matrix for each direction, a bias for each label.
 
     Args:
         labels: how many labels edges have: 1 .. labels. 0 is the label of a region's loop to itself.

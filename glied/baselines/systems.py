@@ -1,4 +1,4 @@
-"""The captioners of the paper's Table 2, on the same regions, words, decoding and training; what others build on.
+"""The captioners of the paper's Table 2, with the same regions, words, decoding and training; bases of other modules.
 
 They read regions alone; words are embedded by the classifier's own table, as in Base and GLIED. Letters as in model.py.
 A recurrent captioner's cache is its state: hidden vectors as keys and cells as values, [B, C, layers, 1, d].

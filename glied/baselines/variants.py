@@ -1,4 +1,4 @@
-"""Base and GLIED by name, and what lies between them: the ablation's captioners, of the same blocks."""
+"""Base, GLIED and the ablation's variants of them, made of the same blocks."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ VARIANTS = {
 
 
 class Variant(Captioner):
-    """Base or GLIED with parts added or left out; every step it has is theirs (glied/model.py)."""
+    """Base or GLIED with parts added or left out; each of its steps is one of theirs (glied/model.py)."""
 
     def __init__(self, config: ModelConfig, parts: Parts | None = None) -> None:
         self.functions, self.shortcuts = parts or VARIANTS[config.architecture]

@@ -17,7 +17,7 @@ REGIONS = 6  # regions of a photograph that are kept: those that the words of it
 
 
 def gather_states(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> Archive:
-    """The states of a captioner's own captions of a split. Of regions only the REGIONS most attended are kept."""
+    """The states of a captioner over a split, with its own captions; of regions only the REGIONS most attended."""
     check_groundable(checkpoint)
     states: dict[Kind, list[np.ndarray]] = {}
     rows: dict[Kind, list[tuple[int, int]]] = {}

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pycocoevalcap  # noqa: F401  for the scores: if it is missing, that is said before the work
+import pycocoevalcap  # noqa: F401  for the scores: fails here, before the work, if it is missing
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -71,8 +71,8 @@ def evaluate(checkpoint: Checkpoint, scenes: Scenes, options: DecodeOptions) -> 
 
     Returns:
         `title` of the captioner, `scores` (corpus), `missing` and `tokenizer` (see metrics.py), `perplexity` of the
-        words of the human captions, `habits` of the captions and of the first human ones (`novel`: not said in the
-        training captions), `images` (per image: caption and scores), and what is needed to repeat it: checkpoint, data,
+        words of the human captions, `habits` of the captions and of the first human ones (`novel`: not among the
+        training captions), `images` (per image: caption and scores), and what describes the run: checkpoint, data,
         split, options, seconds by stage, problems.
     """
     dataset, photographs = scenes.dataset, scenes.photographs
@@ -123,7 +123,7 @@ def title(checkpoint: Checkpoint) -> str:
 def human_log_probability(
     checkpoint: Checkpoint, scenes: Sequence[Scene], texts: Sequence[Sequence[Sequence[str]]]
 ) -> Float[Tensor, " n"]:
-    """log p of every word (EOS counted) of the first five human captions of each scene; of <unk> where it is one."""
+    """log p of every word (EOS counted) of the first five human captions of each scene; of <unk> for unknown words."""
     model = checkpoint.model
     tokens = encode_captions(texts, checkpoint.vocabulary, model.config.max_length)
     target = tokens[:, :, 1:]

@@ -35,8 +35,8 @@ from glied.vocabulary import BOS, EOS, FUNCTION_WORDS, Vocabulary, tokenize
 
 SENSES: tuple[tuple[Over, str], ...] = (("regions", "region_mask"), ("attributes", "attribute_mask"))  # what is removed
 GROUPED = ("same", "others", "near")
-REMOVED = (1, 2, 4, 8, 16)  # regions or attributes taken away at once
-FELLED = 300  # photographs that things are removed from: each removal is another pass
+REMOVED = (1, 2, 4, 8, 16)  # regions or attributes removed at once
+FALL_PHOTOGRAPHS = 300  # photographs over which falls are measured: each removal is another pass
 PIVOTS = 20  # photographs in which a pivot and an attribute must meet to count as a collocation
 SHOWN = 3  # photographs named where a collocation is strongest
 
@@ -91,8 +91,9 @@ def human(boxed: Boxed, checkpoint: Checkpoint) -> Iterator[Spoken]:
 
 
 def generated(boxed: Boxed, checkpoint: Checkpoint, words: list[str], singular: dict[str, str]) -> Spoken:
-    """The captioner's caption. Its object words name a class with boxes; or, where people tied boxes to phrases, they
-    head such a phrase, and no other object word follows ("a black dog", although someone is "in black")."""
+    """The captioner's caption. Its object words name a class with boxes. Where people tied boxes to phrases, they are
+    instead words that head such a phrase and are not followed by another object word ("a black dog", although someone
+    is "in black")."""
     if boxed.origin == "classes":
         return speak(words, name_boxes(words, boxed), checkpoint.vocabulary)
     named: dict[str, set[int]] = defaultdict(set)
@@ -130,10 +131,10 @@ def grouping_lift(
     """How often over the even share a region's group takes in other regions, itself left out.
 
     Returns:
-        for every region of an entity of the sentence, the mean lift of `same`, regions of that entity; `others`,
+        for every region of an entity of the sentence, the mean lift on `same`, regions of that entity; `others`,
         regions of the other entities of the sentence; `near`, equally many of the closest regions that show no named
-        entity. And the same with `_beyond`: over what the other regions of the photograph take of those regions, since
-        all regions seek some.
+        entity. The same names with `_beyond`: divided by what the other regions of the photograph take of those
+        regions, because some regions are sought by all.
     """
     N = len(boxes)
     group = weights.clone().fill_diagonal_(0)
@@ -175,8 +176,8 @@ def fall(
     field: str,
     random: torch.Generator,
 ) -> Float[np.ndarray, "2 words counts"]:
-    """How far log p of words falls when the regions or attributes they attend to most are taken away, and when as many
-    at random are; NaN where there are not more than that.
+    """How far log p of words falls when the regions or attributes they attend to most are removed, and when as many at
+    random are; NaN where a count would leave none.
 
     Args:
         positions: of the words. `field`: the mask of `inputs` to take from.
@@ -299,7 +300,7 @@ class View(NamedTuple):
 
 
 def read_captions(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoken, sides: Float[Tensor, " 2"]) -> View:
-    """Has the captioner read all captions of a photograph.
+    """Replays all captions of a photograph, human and generated.
 
     Args:
         sides: width and height of the box in the centre, as shares of the photograph's.
@@ -315,8 +316,8 @@ def read_captions(checkpoint: Checkpoint, scene: Scene, boxed: Boxed, own: Spoke
 
 
 def measure_pointing(view: View, functions: Functions) -> dict[str, dict[str, list[float]]]:
-    """Kind of caption -> what points, attention by its role -> for every object word, whether it points at the object
-    (or how probably)."""
+    """Kind of caption -> pointer (attention, by its role; or a baseline) -> for every object word, whether the pointer
+    covers the object, or the probability that it does."""
     values: dict[str, dict[str, list[float]]] = {}
     for kind, captions in (("human", view.people), ("generated", [view.own])):
         named = [boxes for spoken, _ in captions for boxes in spoken.objects.values()]
@@ -398,9 +399,9 @@ def ground(
         they name, by role of the attention, beside a region at random (`chance`), a box of the split's mean human size
         in the centre (`centre`) and the best region there is (`ceiling`); `functions`: the attention functions as the
         captioner declares them; `key_share` of each but the context's; `falls` of log p of the content words of
-        generated captions when REMOVED regions or attributes go, over the first FELLED photographs. Of a captioner that
-        groups regions also `groupings`, and `top_partners`: how many regions of a photograph are the top partner of
-        some other there; of one with pivots over attributes, `collocations`. `problems`: what was not measured on.
+        generated captions when REMOVED regions or attributes go, over the first FALL_PHOTOGRAPHS photographs;
+        `problems`: what was not measured on. For a captioner that groups regions also `groupings`, and `top_partners`,
+        how many regions of a photograph are the top partner of some other; with pivots over attributes, `collocations`.
     """
     functions = check_groundable(checkpoint)
     grouping, pivot = find(functions, "regions", "grouping"), find(functions, "attributes", "pivot")
@@ -432,7 +433,7 @@ def ground(
             "pointing": measure_pointing(view, functions),
             "key_share": measure_key_share(view, functions),
         }
-        if len(values) < FELLED:
+        if len(values) < FALL_PHOTOGRAPHS:
             found["falls"] = measure_falls(view, checkpoint, random)
         if grouping:
             found["groupings"] = measure_groupings(view, grouping.name)
@@ -452,7 +453,7 @@ def ground(
 
 
 def check_groundable(checkpoint: Checkpoint) -> Functions:
-    """The attention functions of a captioner, one of which feeds words with regions."""
+    """The attention functions of a captioner; raises GliedError if none of them feeds words from regions."""
     model = checkpoint.model
     if not feeding(model.functions, "regions"):
         raise GliedError(

@@ -1,7 +1,6 @@
 """The Java programs inside pycocoevalcap (PTB tokenizer, METEOR, SPICE), each run once over a whole split.
 
-pycocoevalcap's own wrappers write into its installation, talk line by line with processes that nothing ends, and hang
-after an error.
+pycocoevalcap's own wrappers write into its installation, leave processes running, and hang after an error.
 """
 
 import ctypes
@@ -29,7 +28,7 @@ OPENED = ("lang", "math", "util", "util.concurrent", "net", "text")  # packages 
 
 
 class Unavailable(Exception):  # noqa: N818
-    """A score that cannot be had: `reason` is a word for programs, the message a sentence for people."""
+    """A score that cannot be computed: `reason` is a word for programs, the message a sentence for people."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -49,7 +48,7 @@ def find_java() -> str:
 
 
 def run(options: Sequence[str], timeout: float, text: str = "") -> str:
-    """What a Java program answers to `text`; ended with all that it started after `timeout` seconds."""
+    """The output of a Java program for the input `text`. After `timeout` seconds it is killed with its children."""
     command = [find_java(), *FLAGS, *options]
     clean = {name: value for name, value in os.environ.items() if name not in OVERRIDING}
     try:
@@ -79,7 +78,7 @@ def _end_with_us() -> None:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks of any kind: the programs read a caption a line."""
+    """Text without line breaks of any kind: the programs read one caption per line."""
     return " ".join(text.split()).encode(errors="replace").decode()
 
 
@@ -124,7 +123,7 @@ def meteor(
 
 
 def spice(references: Sequence[Sequence[str]], captions: Sequence[str], timeout: float = 3600.0) -> float:
-    """SPICE (Anderson et al. 2016) of the corpus, to three decimals, which is all that it says on a current Java."""
+    """SPICE (Anderson et al. 2016) of the corpus, to three decimals, which is all that it prints on a current Java."""
     from pycocoevalcap.spice import spice as spice_module
 
     models = os.environ.get(SPICE)

@@ -23,7 +23,7 @@ class Scores:
     """What captions score.
 
     Attributes:
-        corpus: metric -> score; None where it cannot be had. Keys as pycocoevalcap names them; its CIDEr is CIDEr-D.
+        corpus: metric -> score; None if it cannot be computed. Keys as pycocoevalcap names them; its CIDEr is CIDEr-D.
         images: image -> metric -> score, for the metrics that have one for each image.
         missing: metric -> why it is None: `java_missing`, `java_failed`, `spice_models_missing`, `timeout` or
             `scorer_failed`, and a sentence.
@@ -107,7 +107,7 @@ def _why(error: Exception) -> tuple[str, str]:
         return error.reason, str(error)
     said = "there was not enough memory" if isinstance(error, MemoryError) else reason(error)
     place = " in the temporary folder (TMPDIR)" if isinstance(error, OSError) else ""
-    return "scorer_failed", f"Expected room to compute it{place}, but cannot: {said}."
+    return "scorer_failed", f"It could not be computed for want of room{place}: {said}."
 
 
 def doubt(images: int) -> list[str]:
@@ -140,9 +140,9 @@ def _example(references: Mapping[str, Any], captions: Mapping[str, Any]) -> str:
 
 
 def habits(captions: Iterable[str], known: Iterable[str] = ()) -> dict[str, float]:
-    """How captions are written: mean `length` in words, number of distinct `words`, and the shares that end in a
-    function word ("... with a"), say a content word twice ("a hat and a hat"), or, given `known` captions, say what
-    none of them says (`novel`)."""
+    """How captions are written: mean `length` in words, number of distinct `words`, and the shares of captions that end
+    in a function word ("... with a"), have a content word twice ("a hat and a hat"), or, given `known` captions, are
+    none of these (`novel`)."""
     spoken = [tokenize(caption) for caption in captions]
     heard = {tuple(tokenize(caption)) for caption in known}
     last = [words[-1] for words in spoken if words]

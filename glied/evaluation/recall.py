@@ -1,4 +1,4 @@
-"""How well a region source finds what people mention or name: their boxes in Flickr30k Entities or COCO."""
+"""How well a region source finds the boxes that people drew: those of Flickr30k Entities or COCO."""
 
 import time
 from pathlib import Path
@@ -28,11 +28,10 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
     A source that gives fewer regions is measured on those. Photographs with a teacher's boxes are not measured on.
 
     Returns:
-        recall@10, recall@36, recall@100; label_accuracy, over the boxes with a name that one of 36 regions covers: is
-        the object of the closest one that people named, or of a class a kind of it, synonyms alike (None where the
-        source has no labels);
-        ms_per_image of finding the regions of an opened photograph; how many photographs, boxes and regions that is
-        about; and `problems`, a sentence for each thing that was left out.
+        recall@10, recall@36, recall@100; label_accuracy, the share of the boxes with a name, among those that one of
+        36 regions covers, whose closest region has the right object: the one that people named, a synonym, or, for a
+        class, a kind of it (None where the source has no labels); ms_per_image of finding the regions of an opened
+        photograph; the numbers of photographs, boxes and regions; `problems`, a sentence for each thing left out.
     """
     dataset = load_dataset(data)
     photographs, problems = read_boxes(dataset, dataset.split(split), human=True)

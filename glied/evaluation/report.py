@@ -60,7 +60,7 @@ def check_same(report: Mapping[str, Any], data: str, split: str) -> None:
 
 
 def named(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The reports with titles that tell them apart."""
+    """The reports, with the digest of the checkpoint in a title that several have."""
     titles = [report["title"] for report in reports]
     return [
         {**report, "title": f"{title} {report['checkpoint']}" if titles.count(title) > 1 else title}

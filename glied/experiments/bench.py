@@ -64,8 +64,8 @@ def operations(batch: int, beam: int, d: int = 512) -> float:
 
 @torch.inference_mode()
 def plain_beam_search(model: Any, inputs: Inputs, beam: int) -> torch.Tensor:
-    """Beam search as the field writes it: memory repeated for every beam, explicit attention, a full sort of the
-    vocabulary. The yardstick, and a second opinion on the scores.
+    """Beam search as it is usually written: memory repeated for every beam, explicit attention, a full sort of the
+    vocabulary. It is what ours is compared with, and checks the scores.
 
     Returns:
         [B, beam] log-probabilities after STEPS words, best first.
@@ -130,7 +130,7 @@ def reward(images: int = 2000) -> dict[str, Any]:
 
     Returns:
         `speedup`, with the references prepared, as from the second epoch of training on; `speedup_unprepared`, with
-        their preparation; `max_difference` of any caption's score; microseconds a caption of both.
+        their preparation; `max_difference` of any caption's score; microseconds per caption of both.
     """
     from pycocoevalcap.cider.cider import Cider
 
@@ -168,7 +168,7 @@ def reward(images: int = 2000) -> dict[str, Any]:
 
 
 def reward_table(result: dict[str, Any]) -> str:
-    """The figures, one a line."""
+    """The figures, one per line."""
     return "\n".join(f"{name:26s} {value:.4g}" for name, value in result.items())
 
 
@@ -177,9 +177,9 @@ VARIED = {"images": (5, 20), "captions": (2, 10), "regions": (10, 100), "d": (25
 
 
 def train(images: int = 2000) -> dict[str, Any]:
-    """Seconds of a training step with cross-entropy and with self-critical training, for Base and GLIED, and the share
-    of the latter spent on rewards. Real COCO captions and vocabulary; random features, attributes and weights, but for
-    EOS, which is made as likely as captions of ten words have it."""
+    """Seconds of a cross-entropy step and of a self-critical step, for Base and GLIED, and the share of the latter that
+    rewards take. Captions and vocabulary are COCO's. Features, attributes and weights are random, except that EOS is
+    made as likely as in captions of ten words."""
     texts = [
         [tokenize(caption) for caption in text[:5]] * 2 for text in list(read_texts("coco").captions.values())[:images]
     ]

@@ -19,7 +19,7 @@ from glied.scene import Regions
 from glied.training.loop import fastest
 
 ROUNDS = 3  # of which the fastest counts, photograph by photograph
-# functions of glied/regions/detector.py, and the phase whose time theirs is
+# functions of glied/regions/detector.py, and the phase that each belongs to
 PHASES = {
     "to_pixels": "pixels",
     "choose_proposals": "proposals",
@@ -34,9 +34,9 @@ def regions(photographs: Sequence[Path]) -> dict[str, Any]:
     """Each engine finds the regions of every photograph, in turn.
 
     Returns:
-        `rows`, one for each engine and precision: milliseconds a photograph in all and by phase, and how far its
+        `rows`, one for each engine and precision: milliseconds per photograph in all and by phase, and how far its
         regions are from those of torch in float32. Where ImageNet's network runs beside the detector's, its phase is
-        what is waited for.
+        the time spent waiting for it.
     """
     precisions = (False, True) if fastest() == "bf16" else (False,)
     engines: tuple[Engine, ...] = ("torch", "openvino") if find_spec("openvino") else ("torch",)
@@ -118,11 +118,11 @@ def _by_phase(source: Detector, image: Any) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures as a table to read, in milliseconds a photograph."""
+    """The figures as a table to read, in milliseconds per photograph."""
     rows = result["rows"]
     names = [f"{row['engine']} {row['precision']}" for row in rows]
     lines = [
-        f"{result['photographs']} photographs, {result['threads']} threads; milliseconds a photograph",
+        f"{result['photographs']} photographs, {result['threads']} threads; milliseconds per photograph",
         " " * 26 + "".join(f"{name:>16s}" for name in names),
         *(f"{phase:26s}" + "".join(f"{row['ms'][phase]:16.1f}" for row in rows) for phase in rows[0]["ms"]),
         *(

@@ -1,4 +1,4 @@
-"""Speed of captioning a corpus: photographs a second by engine and workers, and the memory that it takes."""
+"""Speed of captioning a corpus: photographs per second by engine and workers, and the memory that it takes."""
 
 import multiprocessing
 import tempfile
@@ -25,16 +25,16 @@ PART = 50  # photographs that are decoded together
 def measure(
     folder: Path | None, photographs: int, engines: Sequence[Workers], captioning: Captioning
 ) -> dict[str, Any]:
-    """Captions the same photographs with each of `engines`, one after another, each from a start of its own.
+    """Captions the same photographs with each of `engines`, one after another, each in a new process.
 
     Args:
-        folder: of the photographs; where they are fewer, they come again and again. None for those of the gallery.
+        folder: of the photographs, which are repeated if they are fewer. None for those of the gallery.
         captioning: with which captioner; its `out` is not used.
 
     Returns:
-        `rows`, for each of `engines`: photographs a second of the whole run, and while all workers were at work;
-        milliseconds of a photograph by phase; CPU milliseconds; megabytes at most, of all processes (shared pages
-        counted once).
+        `rows`, for each of `engines`: photographs per second of the whole run, and while all workers were at work;
+        milliseconds per photograph by phase; CPU milliseconds; peak megabytes of all processes (shared pages counted
+        once).
     """
     rows = []
     with tempfile.TemporaryDirectory() as place:
@@ -61,7 +61,7 @@ def measure(
 
 
 def link(folder: Path | None, photographs: int, corpus: Path) -> None:
-    """So many photographs in a new folder, as links: those of `folder`, again and again where they are fewer."""
+    """Fills a new folder with links to `photographs` photographs of `folder`, which are repeated if they are fewer."""
     first = next(divide((folder or STUDIO / "app" / "photographs").absolute(), "path", photographs), None)
     files = [held for _, held in first.photographs if isinstance(held, Path)] if first else []
     if not files:
@@ -72,7 +72,7 @@ def link(folder: Path | None, photographs: int, corpus: Path) -> None:
 
 
 def _watch(corpus: Corpus, captioning: Captioning, workers: Workers) -> tuple[Summary, int]:
-    """Captions a corpus in a process of its own; what that tells, and the most bytes that it and its children had."""
+    """Captions a corpus in a process of its own: its summary, and the peak memory of it and its children, in bytes."""
     peak = 0
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         running = pool.submit(caption_corpus, corpus, captioning, workers)

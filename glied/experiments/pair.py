@@ -53,7 +53,7 @@ def compare(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The rows as Markdown, and what is not done."""
+    """The rows as Markdown, and the captioners that are not finished."""
     head = ["val", "stage", "seeds", "Base: CIDEr", "GLIED: CIDEr", "BLEU-4 of both", "GLIED minus Base"]
     rows = []
     for row in result["rows"]:

@@ -48,7 +48,7 @@ def score_systems(
 
 
 def table1(result: dict[str, Any]) -> str:
-    """A table for each data set, the paper's CIDEr in columns of their own, and what is not done."""
+    """A table for each data set, with the paper's CIDEr in columns of its own, and the captioners not finished."""
     parts = []
     for data, photographs in {row["data"]: row["photographs"] for row in result["rows"]}.items():
         found = {(row["captioner"], row["stage"]): row for row in result["rows"] if row["data"] == data}

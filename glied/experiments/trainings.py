@@ -1,4 +1,4 @@
-"""Captioners trained alike, by cross-entropy and then self-critical, and what they score on val: what tables hold."""
+"""Captioners trained alike, by cross-entropy and then self-critical, and their scores on val: the data of tables."""
 
 import json
 import math
@@ -50,14 +50,16 @@ def train_all(
         metrics: what is measured on val.
 
     Returns:
-        `stopped`: a sentence for each training that the time was too short for; the `machine`.
+        `stopped`: a sentence for each training that ran out of time; the `machine`.
     """
     if rl is not None and xe.mirror != rl.mirror:
-        raise GliedError("Expected mirrored photographs in both stages or in none; give both or neither their mirror.")
+        raise GliedError(
+            "Expected mirrored photographs in both stages or in none; set --xe.mirror and --rl.mirror alike."
+        )
     until = time.time() + 60 * minutes if minutes else math.inf
     shares = [tuple(jobs[i::together]) for i in range(min(together, len(jobs)))]
     if len(shares) > 1:
-        os.environ["TQDM_DISABLE"] = "1"  # their bars would write over each other
+        os.environ["TQDM_DISABLE"] = "1"  # the bars of several processes would overwrite each other
     work = Trainings(places, xe, rl, until, tuple(metrics))
     ends = sorted(filter(None, spread(work, shares, Workers(len(shares)))))
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -124,7 +126,7 @@ def _score(checkpoint: Checkpoint, material: Material, file: Path, metrics: Sequ
 
 
 def _scored(file: Path, digest: str, metrics: Sequence[str]) -> bool:
-    """Whether all these scores of this very captioner are there."""
+    """Whether the file has all these scores, of the captioner of this digest."""
     if not file.is_file():
         return False
     known = json.loads(file.read_text())

@@ -33,8 +33,8 @@ def open_source(name: str = "detector", engine: Engine = "fastest") -> RegionSou
     """The region source called `name`: `detector`, `grid` ..., or the full name that a checkpoint recorded.
 
     Args:
-        engine: what computes the detector's networks (see `glied.regions.engine`). To begin, another than torch takes
-            a second, which some ten photographs pay back.
+        engine: what computes the detector's networks (see `glied.regions.engine`). OpenVINO takes a second to start,
+            which about ten photographs pay back.
     """
     from glied.regions.grid import Grid
 
@@ -60,8 +60,8 @@ def open_source(name: str = "detector", engine: Engine = "fastest") -> RegionSou
 
 
 def find_views(source: str, feature_dim: int) -> tuple[int, ...]:
-    """Widths of the parts of a source's features that see a region in ways of their own: those of our detector (see
-    `Detector.feature_dim`), of any other source the whole feature."""
+    """Widths of the views of a region that a source's features join: three for our detector (see `Detector`), one, the
+    whole feature, for any other source."""
     if not re.match(r"detector([-@]|$)", source):
         return (feature_dim,)
     from glied.regions.detector import CHANNELS
@@ -70,7 +70,7 @@ def find_views(source: str, feature_dim: int) -> tuple[int, ...]:
 
 
 class Mirrored:
-    """Another source's regions of the photograph seen in a mirror: for training, twice the photographs."""
+    """Another source's regions of the mirrored photograph: for training, twice the photographs."""
 
     def __init__(self, source: RegionSource) -> None:
         self.source, self.name, self.feature_dim = source, f"{source.name}-mirrored", source.feature_dim

@@ -1,6 +1,6 @@
 """Bottom-Up Attention (Anderson et al. 2018): Visual Genome's objects and attributes, on detectron2.
 
-Torch and NumPy alone until a `BottomUp` is made, which needs detectron2, torchvision and the published weights.
+Only `BottomUp` needs detectron2, torchvision and the published weights; all else needs torch and NumPy.
 """
 
 import hashlib
@@ -62,8 +62,8 @@ def adaptive(
     most: int = 100,
     confident: float = 0.2,
 ) -> Int[Tensor, " K"]:
-    """Boxes that some class is confident of, after suppression at 0.3 within each class: `least` to `most`
-    (fewer only where there are fewer), most confident first."""
+    """Boxes in which some class is confident, after suppression at 0.3 within each class: `least` to `most`
+    (fewer only if there are fewer boxes), most confident first."""
     confidence = scores.where(unsuppressed(boxes, scores, 0.3), 0).amax(1)
     order = confidence.argsort(descending=True, stable=True)
     return order[: min(max(int((confidence >= confident).sum()), least), most)]
@@ -116,7 +116,7 @@ def read_names(folder: Path) -> tuple[list[str], list[str]]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Makes NumPy arrays in plain containers, and nothing else that a pickle may ask for."""
+    """Makes NumPy arrays in plain containers, and refuses everything else that a pickle may ask for."""
 
     ADMITTED = (
         "numpy.ndarray",
@@ -237,7 +237,7 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 class Detections(NamedTuple):
-    """What the network says of N proposals in a photograph as `prepare` made it."""
+    """The network's output for N proposals in a photograph from `prepare`."""
 
     proposals: Float[Tensor, "N 4"]
     features: Float[Tensor, "N 2048"]
@@ -248,8 +248,8 @@ class Detections(NamedTuple):
 
 @torch.inference_mode()
 def detect(network: Any, pixels: Float[Tensor, "3 H W"]) -> Detections:
-    """Proposals, and of each the mean of res5, the probability of each object and each attribute of the most
-    probable object, and the box refined for that object."""
+    """Proposals. Each with the mean of res5, the probability of every object, the probability of every attribute given
+    the most probable object, and the box refined for that object."""
     heads, predictor = network.roi_heads, network.roi_heads.box_predictor
     images = network.preprocess_image([{"image": pixels}])
     maps = network.backbone(images.tensor)

@@ -1,4 +1,4 @@
-"""Our bottom-up detector: what people mention in a photograph, each box with an object, attributes and a feature.
+"""Our bottom-up detector: boxes of what people mention, each with an object, attributes and a feature.
 
 After Anderson et al. 2018 (Faster R-CNN with an attribute head, Visual Genome), at a size for two CPU cores:
 EfficientNet-Lite2, a feature pyramid (Lin et al. 2017), proposals, and a head for every box.
@@ -28,7 +28,7 @@ from glied.regions.engine import Begin, choose, prepare
 from glied.scene import BF16, Regions
 from glied.weights import Unfilled, described, fill, read_weights, write_weights
 
-AREA = 384 * 256  # pixels that a network whose file names none sees of any photograph, whatever its shape
+AREA = 384 * 256  # pixels that the network sees of any photograph, if its file does not say
 FINE = 480 * 320  # pixels that ImageNet's network sees of it
 STRIDES = (8, 16, 32)
 CHANNELS = (48, 120, 1280)  # of EfficientNet-Lite2 at these strides
@@ -41,7 +41,7 @@ SIGMA = 0.8  # width of the Gaussian of soft-NMS among regions
 SALIENT = 0.1  # score of a region that `detector@10-100` keeps
 FITTING = 0.25  # share of the phrases of a box that a modifier must be expected in to be part of the label
 
-FAMILY = "detector-2"  # another number whenever other code makes other regions of the same weights
+FAMILY = "detector-2"  # gets a new number whenever the code changes the regions that the same weights find
 WEIGHTS = "GLIED_DETECTOR"  # the environment variable that names another file than the shipped one
 SHIPPED = files.SHIPPED / "detector.safetensors"
 
@@ -145,7 +145,7 @@ class DetectorNet(nn.Module):
         return [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
 
     def weigh(self, levels: list[Float[Tensor, "B C _ _"]]) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A 4"]]:
-        """Objectness (logits) of every anchor, and how its box shall be moved."""
+        """Objectness (logits) of every anchor, and the deltas that move its box."""
         scores, deltas = [], []
         for level in levels:
             seen = self.search(level)
@@ -200,8 +200,8 @@ def clip(boxes: Float[Tensor, "N 4"], size: Int[Tensor, "2"]) -> Float[Tensor, "
 def soft_nms(
     boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], most: int, sigma: float
 ) -> tuple[Int[Tensor, " K"], Float[Tensor, " K"]]:
-    """Soft-NMS (Bodla et al. 2017, Gaussian): positions of at most `most` boxes, best first, and their scores, each
-    lowered by exp(-IoU^2 / sigma) for every better box: the first k are the best k that also differ.
+    """Soft-NMS (Bodla et al. 2017, Gaussian): positions of at most `most` boxes, best first, and their scores. A score
+    is multiplied by exp(-IoU^2 / sigma) for every better box, so the first k are good boxes that also differ.
     """
     lowers = torch.exp(-(iou(boxes, boxes) ** 2) / sigma).numpy()  # by how much each box lowers each
     left, order, kept = scores.numpy().copy(), [], []
@@ -222,7 +222,7 @@ def choose_proposals(boxes: Float[Tensor, "A 4"], scores: Float[Tensor, " A"], c
 
 
 class Detections(NamedTuple):
-    """Boxes of one photograph, best first, and what the head makes of them.
+    """Boxes of one photograph, best first, and the head's output for them.
 
     Attributes:
         boxes: in pixels of the network. scores: as `soft_nms` left them.
@@ -249,7 +249,7 @@ class Maps(nn.Module):
 
 
 class Head(nn.Module):
-    """What a detector makes of what it reads in boxes: `hidden`, how to move each box, and its quality (a logit)."""
+    """The detector's head over features read in boxes: `hidden`, the deltas that move each box, its quality (logit)."""
 
     def __init__(self, net: DetectorNet) -> None:
         super().__init__()
@@ -315,15 +315,15 @@ def canvas(size: tuple[int, int], area: int = AREA) -> tuple[int, int]:
 class Detector:
     """Salient regions with labels such as "red shirt".
 
-    A region's feature joins the RoIAligned map of stride 32, as ImageNet and this detector made it, what the head makes
-    of the box, and the map of ImageNet alone, which knows the detector's own photographs no better than others.
+    A region's feature joins three parts: the RoIAligned map of stride 32 of the fine-tuned network, the head's hidden
+    layer, and the same map of the network as ImageNet left it, which has not seen the detector's photographs.
 
     Args:
         path: file of a trained detector.
         least, most: how many regions; between them, as many as score at least SALIENT.
-        engine: what computes; all find the same regions within rounding, so the name does not say it.
-        bf16: compute ImageNet's network in bfloat16: faster, with the same boxes and labels, and other features, which
-            the name says.
+        engine: what computes. All engines find the same regions within rounding, so `name` does not depend on it.
+        bf16: compute ImageNet's network in bfloat16: faster, with the same boxes and labels but other features, so
+            `name` says it.
     """
 
     def __init__(
@@ -372,15 +372,15 @@ def _extent(pixels: Float[Tensor, "3 H W"]) -> Float[Tensor, "4"]:
 
 
 def _pool(high: Float[Tensor, "D H W"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N D"]:
-    """Means of a map of stride 32 over boxes, RoIAligned into 4 x 4 bins of 2 x 2 readings each. A bilinear reading is
-    linear in the map, and its weights are a row's times a column's: so are those of the mean."""
+    """Means of a map of stride 32 over boxes, RoIAligned into 4 x 4 bins of 2 x 2 readings each. A cell's weight in a
+    bilinear reading is a row weight times a column weight, and so is its weight in the mean."""
     H, W = high.shape[1:]
     rows, columns = _shares(boxes[:, 1], boxes[:, 3], H), _shares(boxes[:, 0], boxes[:, 2], W)
     return (rows[:, :, None] * columns[:, None]).flatten(1) @ high.flatten(1).T
 
 
 def _shares(low: Float[Tensor, " N"], high: Float[Tensor, " N"], cells: int) -> Float[Tensor, "N cells"]:
-    """What each of a number of cells of stride 32 adds to the mean of 8 readings between two places."""
+    """The weight of each of `cells` cells of stride 32 in the mean of 8 readings between `low` and `high`."""
     ticks = (torch.arange(8) + 0.5) / 8
     at = (low[:, None] + ticks * (high - low)[:, None]) / STRIDES[2] - 0.5
     return (1 - (at.clamp(0, cells - 1)[..., None] - torch.arange(cells)).abs()).clamp_min(0).mean(1)

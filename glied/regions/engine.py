@@ -36,9 +36,7 @@ def choose(engine: Engine) -> tuple[Engine, bool]:
     if engine == "fastest":
         engine = wanted  # type: ignore[assignment]
     if engine == "openvino" and not installed:
-        raise GliedError(
-            "Expected OpenVINO, it is not installed; run pip install openvino, or choose the engine torch."
-        )
+        raise GliedError("OpenVINO is not installed; run pip install openvino, or choose the engine torch.")
     if engine == "fastest":
         engine = "openvino" if installed else "torch"
     return engine, said.endswith(BF16)
@@ -49,9 +47,9 @@ def prepare(engine: Engine, module: nn.Module, example: Tensor, free: str, bf16:
 
     Args:
         module: in evaluation mode; it takes one tensor and returns several.
-        example: an input. free: the names of its dimensions whose size may be another, out of "NCHW".
+        example: an input. free: the dimensions, out of "NCHW", whose size may differ from the example's.
         bf16: whether matrix products may be computed in bfloat16.
-        digest: says which weights these are, for the file in which OpenVINO's form of the network is kept.
+        digest: of the weights, which names the file in which the converted network is kept.
     """
     if engine == "torch":
         return _in_torch(module, bf16)
@@ -112,14 +110,14 @@ def _in_openvino(module: nn.Module, example: Tensor, shape: list[int], bf16: boo
 
 
 def _kept(key: str) -> Path:
-    """Where OpenVINO's form of a network is kept: to convert it anew takes seconds."""
+    """Where the converted network is kept: conversion takes seconds."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "glied"
     code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return folder / f"{hashlib.sha256(key.encode() + code).hexdigest()[:16]}.openvino"
 
 
 def _read(core: Any, path: Path, config: dict[str, Any]) -> Any:
-    """The network in a file, None where that is missing or damaged: OpenVINO would not see every damage."""
+    """The network in a file; None if it is missing or damaged (checked here: OpenVINO does not notice all damage)."""
     try:
         content = path.read_bytes()
         if hashlib.sha256(content[32:]).digest() == content[:32]:
@@ -130,7 +128,7 @@ def _read(core: Any, path: Path, config: dict[str, Any]) -> Any:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Keeps a network for the next time, where that can be."""
+    """Keeps a network for the next time, if its folder can be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as aside:

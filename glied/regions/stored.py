@@ -35,8 +35,8 @@ class Record(NamedTuple):
     """The regions of one image as they were stored.
 
     Attributes:
-        boxes: [N, 4] x1 y1 x2 y2, in pixels of an image of `size` (of the photograph where that is None), or
-            as fractions of its sides. `features`: [N, D]. `labels`, `scores`: N or none.
+        boxes: [N, 4] x1 y1 x2 y2, in pixels of an image of `size` (None: of the photograph), or as fractions of its
+            sides. `features`: [N, D]. `labels`, `scores`: N or none.
     """
 
     boxes: np.ndarray
@@ -50,7 +50,7 @@ Reader = Callable[[], Record]
 
 
 class Stored:
-    """Regions of features that were stored: those in the feature cache are all there are.
+    """The source of regions that others extracted: only those that `convert` put into the feature cache.
 
     Args:
         name: `stored/NAME@WIDTH`, as `python -m glied convert` prints it.
@@ -68,14 +68,14 @@ class Stored:
     def find_regions(self, image: Image.Image) -> Regions:
         """Never finds any: it is asked only for a photograph that the cache lacks."""
         raise GliedError(
-            f"Expected the regions of {_called(image)} in the cache of {self.name}, they are not there; run "
+            f"Expected the regions of {_called(image)} in the cache of {self.name}, found none; run "
             f"`python -m glied convert STORED --data DIR --name {self.label}` with features of this photograph, or "
             "choose a photograph that has them."
         )
 
 
 def check_name(name: str) -> None:
-    """Raises GliedError if stored features cannot be called this."""
+    """Raises GliedError if `name` cannot be the name of stored features."""
     if not NAME.fullmatch(name) or name in (".", ".."):
         raise GliedError(
             f"Expected a name of letters, digits and . + - _ for the features, got {shown(name)!r}; choose another "
@@ -84,13 +84,13 @@ def check_name(name: str) -> None:
 
 
 class StoredFiles(Stored):
-    """The files themselves, as a source of regions for the photographs whose names match their ids.
+    """Files of stored features, as a source of regions for the photographs whose names match their ids.
 
     Args:
-        name: what to call these features. `paths`: files, or folders of them; of an id that comes more than
-            once the last is taken, because an extraction that was resumed repeats the row it was cut in.
-        photographs: path -> name in its data set, of the photographs that the ids are of; an id that could mean
-            several means none.
+        name: what to call these features. `paths`: files, or folders of them. If an id comes more than once, the last
+            row counts, because an extraction that was resumed repeats the row in which it was cut.
+        photographs: path of each photograph -> its name in its data set; an id that could mean several photographs
+            means none.
 
     Attributes:
         problems: a sentence for each thing that was left out so far.
@@ -140,7 +140,7 @@ class StoredFiles(Stored):
             )
 
     def _read(self, id: str) -> Record:
-        """What is stored under `id`, checked as far as that goes without the photograph."""
+        """The record stored under `id`, with the checks that do not need the photograph."""
         try:
             record = self.readers[id]()
             boxes, features = record.boxes.astype(np.float32), record.features.astype(np.float32)
@@ -179,7 +179,7 @@ class StoredFiles(Stored):
         return self._find(name, image.size, image.info.get("size", image.size))  # before `open_image` scaled it down
 
     def check(self, path: Path, cached: Regions) -> None:
-        """Raises GliedError if the regions that an earlier conversion cached are others than those stored here."""
+        """Raises GliedError if an earlier conversion cached other regions than those stored here."""
         name = str(path)
         if self.find_id(name) is None:
             return
@@ -197,9 +197,9 @@ class StoredFiles(Stored):
             and found.labels == cached.labels
         ):
             raise GliedError(
-                f"Expected the features that were converted as {self.label} before, those of {shown(name)} are others; "
-                f"choose another --name for them, or delete the folder {self.name.replace('/', '-')} in the cache to "
-                "convert all anew."
+                f"The features of {shown(name)} differ from those that were converted as {self.label} before; choose "
+                f"another --name for them, or delete the folder {self.name.replace('/', '-')} in the cache to convert "
+                "all anew."
             )
 
     def _find(self, name: str, side: tuple[int, int], whole: tuple[int, int]) -> Regions:
@@ -253,8 +253,8 @@ def _called(image: Image.Image) -> str:
 
 
 def _index(path: Path, unread: list[str]) -> dict[str, Reader]:
-    """Image id -> what reads its regions, for all that a file or folder holds; what kind a file is that cannot be read
-    is added to `unread`."""
+    """Image id -> what reads its regions, for all that a file or folder holds. The kinds of files that cannot be read
+    are added to `unread`."""
     try:
         if path.is_dir():
             return _index_folder(path, unread)
@@ -294,7 +294,7 @@ def _index_folder(folder: Path, unread: list[str]) -> dict[str, Reader]:
 
 
 def _read_arrays(file: Path, folder: Path | None) -> Record:
-    """An .npz or .npy; boxes that are not in it are those of the same name in `folder`."""
+    """An .npz or .npy file; if it has no boxes, they are those of the same name in `folder`."""
     arrays = _load(file, "features")
     if folder is not None and not arrays.keys() & set(NAMES["boxes"]):
         beside = next((f for f in (folder / f"{file.stem}{s}" for s in (".npy", ".npz")) if f.is_file()), None)

@@ -185,7 +185,7 @@ def test_a_full_temporary_folder_is_a_reason_and_stops_nothing(monkeypatch: pyte
     monkeypatch.setattr(metrics, "meteor", Mock(side_effect=full))
     monkeypatch.setattr(metrics, "ptb_tokenize", Mock(side_effect=full))
     found = score(REFERENCES, CAPTIONS, names=("METEOR", "CIDEr"))
-    said = "Expected room to compute it in the temporary folder (TMPDIR), but cannot: No space left on device."
+    said = "It could not be computed for want of room in the temporary folder (TMPDIR): No space left on device."
     assert found.missing == {"METEOR": ("scorer_failed", said)}
     assert found.corpus["CIDEr"] > 0
     assert found.tokenizer == "python"

@@ -365,7 +365,7 @@ def test_a_state_of_other_options_is_one_sentence_from_another_process(packed, t
     [
         (("--seeds", 0, 0), "different seeds"),
         (("--together", 0), "--together"),
-        (("--xe.mirror",), "both or neither"),
+        (("--xe.mirror",), "both stages or in none"),
         (("--device", "cuda"), "Expected a GPU"),
     ],
 )

@@ -622,8 +622,9 @@ def test_other_features_under_the_name_of_earlier_ones_are_refused(tmp_path: Pat
         write_tsv(file, row("dog"), change)
         assert convert(monkeypatch, tmp_path, file) == 2
         said = capsys.readouterr().err
-        assert "converted as vg before, those of" in said
-        assert "cat.jpg are others; choose another --name" in said
+        assert "differ from those that were converted as vg before" in said
+        assert "cat.jpg differ" in said
+        assert "choose another --name" in said
         assert {f.name: f.read_bytes() for f in (tmp_path / "cache").rglob("*.h5")} == first
     assert convert(monkeypatch, tmp_path, file, name="vg2") == 0
     write_tsv(file, row("dog"))  # another part of the same features
