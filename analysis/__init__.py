@@ -1,1 +1,1 @@
-"""Trace -> tables -> figures. Pure: no torch of its own, no Streamlit."""
+"""Trace -> tables -> figures. No torch, no Streamlit."""

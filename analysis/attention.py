@@ -1,4 +1,4 @@
-"""Trace -> readings of its attention: what fed each word, lift, collocations, and how far attention and fall agree."""
+"""Trace -> views of its attention: what fed each word, lift, collocations, and how far attention and fall agree."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from glied.vocabulary import FUNCTION_WORDS
 
 
 class Sense(NamedTuple):
-    """One kind of things that words drew on, each by name.
+    """One kind of keys that words attend to, regions or attributes, each with a name.
 
     Attributes:
         weights: attention of each word produced. `falls`: of its log-probability without each; no rows where unknown.
@@ -32,13 +32,13 @@ def pooled(weights: Float[np.ndarray, "k *rows keys"], head: int = 0) -> Float[n
 
 
 def looked(trace: Trace, head: int = 0) -> Float[np.ndarray, "L N"] | None:
-    """The attention over regions from which each word PRODUCED was chosen at last; None if the captioner has none."""
+    """The attention over regions nearest to each word PRODUCED (its last function); None if the captioner has none."""
     function = feeding(trace.functions, "regions")
     return pooled(trace.attention[function.name], head) if function else None
 
 
 def senses(trace: Trace, head: int = 0) -> Iterator[Sense]:
-    """What each word produced drew on: regions and attributes, where the captioner attends to them."""
+    """Regions and attributes, where the captioner attends to them, with what each word produced attended to."""
     if (weights := looked(trace, head)) is not None:
         yield Sense("region", region_names(trace), weights, trace.region_falls)
     if function := feeding(trace.functions, "attributes"):
@@ -89,12 +89,12 @@ def agreements(trace: Trace) -> Float[np.ndarray, "heads P senses"]:
 
 def key_shares(trace: Trace) -> dict[str, float]:
     """Name of an attention function -> how far its attention in this trace depends on the key alone
-    (`glied.functions.key_share`). Not of context attention: its keys are the words so far, others for each word."""
+    (`glied.functions.key_share`). Context attention is left out: its keys, the words so far, differ for each word."""
     return {f.name: key_share(trace.attention[f.name]) for f in trace.functions if f.role != "context"}
 
 
 def region_names(trace: Trace) -> list[str]:
-    """What to call each region: its label, else where it lies and its share of the photograph."""
+    """A name for each region: its label, else its place and its share of the photograph."""
     if trace.labels:
         return list(trace.labels)
     width, height = trace.size
@@ -114,7 +114,7 @@ def spoken(word: str) -> str:
 
 
 def first_step(trace: Trace) -> int:
-    """The first word with content of its own, for a view to begin with."""
+    """The first content word, for a view to begin with."""
     return next((t for t, word in enumerate(trace.words[:-1]) if word not in FUNCTION_WORDS), 0)
 
 

@@ -26,11 +26,11 @@ class Node:
         total: log-probability of all its words. `own`: of the last one alone, after the others.
         score: what a caption that ends here is ranked by: `total` over a measure of its length.
         status: `kept`, `finished` or `dropped`.
-        forced: whether a person has set it. `best`: whether the caption that won runs through it.
-        outlook: row of the Outlook in which it was chosen: that of the words before it.
+        forced: whether a person has set it. `best`: whether it is part of the caption that won.
+        outlook: row of the Outlook for the words before it.
         group: of diverse beam search, from 0. `taken`: hypotheses of earlier groups that took this word at this step.
         met: which of the words that must come are among `words`.
-        drawn: of sampling, how many samples run through it.
+        drawn: in sampling, the number of samples that contain it here.
     """
 
     id: int
@@ -63,7 +63,7 @@ def beam_nodes(
     group: int = 0,
     samples: Sequence[tuple[str, ...]] = (),
 ) -> tuple[Node, ...]:
-    """Every candidate that could be, step by step in the order of the history; parents before children.
+    """Every possible candidate, step by step in the order of the history; parents before children.
 
     Args:
         caption: the words that won. `forced`: how many of the first words were set. `group`: in which it won.
@@ -110,7 +110,7 @@ def beam_nodes(
 
 
 def searched(decoded: Decoded, outlook: Outlook, decoding: DecodeOptions, forced: int = 0) -> tuple[Node, ...]:
-    """The words that a search weighed, whose history is there; `forced`: how many of the first words were set."""
+    """The words that a search with a history has weighed; `forced`: how many of the first words were set."""
     assert decoded.history
     best, *_ = decoded.captions
     samples = [each.words for each in decoded.captions] if decoding.method == "sample" else ()
@@ -118,7 +118,7 @@ def searched(decoded: Decoded, outlook: Outlook, decoding: DecodeOptions, forced
 
 
 def finished_table(nodes: tuple[Node, ...]) -> pd.DataFrame:
-    """The captions that finished, the best ranked first, and with which word each ended."""
+    """The captions that finished, the best ranked first, and the step at which each ended."""
     ended = sorted((node for node in nodes if node.status == "finished"), key=lambda node: -node.score)
     return pd.DataFrame(
         _steered(ended, nodes)
@@ -168,7 +168,7 @@ def title_of(options: DecodeOptions) -> str:
 
 
 def decoding_in_words(options: DecodeOptions) -> str:
-    """How a captioner decodes, for people: the method, its numbers and the words asked for."""
+    """How a captioner decodes, in words: the method, its numbers, and the words required and forbidden."""
     if options.method == "sample":
         numbers = f"{options.n_best} samples, nucleus {options.top_p:g}, seed {options.seed}"
     elif options.groups > 1:
@@ -188,7 +188,7 @@ def quoted(words: tuple[str, ...]) -> str:
 def revisits(
     groups: Float[np.ndarray, "P N"], regions: Float[np.ndarray, "P N"]
 ) -> tuple[Float[np.ndarray, " P"], Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """What local attention changes after the global one: the share of attention that moved, GLIED Eq. (12) to
-    Eq. (13), which is their total variation distance, and the regions that gained and lost most."""
+    """How local attention, GLIED Eq. (13), differs from global attention, Eq. (12): the share of attention that moved
+    (their total variation distance), and the regions that gained and lost most."""
     change = regions - groups
     return np.abs(change).sum(-1) / 2, change.argmax(-1), change.argmin(-1)

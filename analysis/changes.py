@@ -42,8 +42,8 @@ def caption_table(typed: Sequence[str], said: Trace, own: Trace) -> pd.DataFrame
         own: the captioner's own caption.
 
     Returns:
-        `word`, `log_p`; `likeliest` and `likeliest_p`: what the captioner would have said there and how probable it
-        finds that; `own`, `own_log_p`: the word of its own caption at that place, None and NaN where there is none.
+        `word`, `log_p`; `likeliest` and `likeliest_p`: what the captioner would have said there, and its probability;
+        `own`, `own_log_p`: the word of its own caption at that place, None and NaN where there is none.
     """
     partners = align(said.words, own.words).left
     known = [t >= 0 for t in partners]
@@ -62,7 +62,7 @@ def caption_table(typed: Sequence[str], said: Trace, own: Trace) -> pd.DataFrame
 
 
 def deletion_table(over: Over, deletion: Deletion) -> pd.DataFrame:
-    """The log p of a word after so many regions or attributes are taken away, by which come first."""
+    """The log p of a word by the number of regions or attributes removed, in both orders."""
     return pd.DataFrame(
         {
             f"{over} taken away": range(len(deletion.most_first)),

@@ -1,4 +1,4 @@
-"""Attribute collocations -> tables: those of one photograph (Trace), those of a data set (report), put in order."""
+"""Attribute collocations of one photograph (Trace) or of a data set (report) -> ordered tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ class Tree(NamedTuple):
 
 
 def cluster(table: pd.DataFrame) -> Tree:
-    """The rows of a table of lifts by likeness: average linkage over the distance of their log lifts, leaves ordered so
+    """The rows of a table of lifts, clustered: average linkage over the distance of their log lifts, leaves ordered so
     that neighbours are as alike as the tree allows (Bar-Joseph et al. 2001). An unknown lift counts as even."""
     if len(table) < 2:
         return Tree(np.arange(len(table)), np.zeros((0, 4, 2)))
@@ -75,11 +75,10 @@ def pair_table(report: Mapping[str, Any]) -> pd.DataFrame:
 def ranked(
     lifts: pd.Series, pivot: str, pairs: pd.DataFrame | None, falls: Float[np.ndarray, " M"] | None = None
 ) -> pd.DataFrame:
-    """The attributes of one pivot, the highest lift first, beside what the captions say of the pair.
+    """The attributes of one pivot, the highest lift first, with the statistics of each pair in the captions.
 
     Args:
-        lifts: attribute -> lift. `pairs`: as `pair_table` gives them, if there is a report; what it does not know
-        stays empty.
+        lifts: attribute -> lift. `pairs`: of `pair_table`, if there is a report; cells of other pairs stay empty.
         falls: how far log p of the next word falls without each attribute, in the order of `lifts`, if known.
     """
     table = pd.DataFrame({"attribute": lifts.index, "lift": lifts.to_numpy()})

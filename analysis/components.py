@@ -1,4 +1,4 @@
-"""The components that pages and notebooks draw with: their files, and what they draw of a trace as JSON holds it."""
+"""The components that pages and notebooks draw with: their files, and the data of a trace that they draw, for JSON."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ MOST, LONGEST = 100, 40  # words to begin with, characters of a word
 
 
 def read_files(*names: str) -> tuple[str, str]:
-    """The style and the script of a component, which is the last of these; each has either, or both."""
+    """The styles and the scripts of these components, joined; the last one is drawn, the others are its parts."""
     files = {kind: [FILES / f"{name}.{kind}" for name in names] for kind in ("css", "js")}
     css, js = ("".join(file.read_text("utf-8") for file in files[kind] if file.is_file()) for kind in ("css", "js"))
     return css, js
@@ -60,15 +60,15 @@ def caption_of(trace: Trace) -> dict[str, Any]:
 
 
 def rounded(array: np.ndarray, digits: int = 5) -> list:
-    """Nested lists that JSON can hold: NaN becomes None. Finer than what is shown, lest rounding twice make two views
-    of a number differ."""
+    """Nested lists that JSON can hold: NaN becomes None. More digits than are shown, so that two views of a number
+    round alike."""
     values = array.astype(float).round(digits).astype(object)
     values[~np.isfinite(array)] = None
     return values.tolist()
 
 
 def board_functions(trace: Trace) -> dict[str, AttentionFunction | None]:
-    """The attention functions that the board draws, as it calls them."""
+    """The attention functions that the board draws, by its names for them."""
     groups, coarse = (find(trace.functions, "regions", role) for role in ("grouping", "global"))
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse, context = (None if coarse == fine else coarse), find(trace.functions, "words", "context")
@@ -95,8 +95,8 @@ def board_payload(trace: Trace) -> dict[str, Any]:
 
 
 def _alike(trace: Trace) -> dict[str, Any] | None:
-    """Which regions gather alike: by the mean over heads and by each head, the order of the regions, the joints of
-    their tree, where those that gather alike end, and who they are. None of a captioner without groupings."""
+    """Which regions gather alike, by the mean over heads and by each head: the order of the regions, the joints of
+    their tree, where each cluster ends, and a description of each. None for a captioner without groupings."""
     names, found = region_names(trace), []
     for head in range(trace.heads + 1):
         if (shares := groupings(trace, head)) is None:
@@ -113,8 +113,8 @@ def _alike(trace: Trace) -> dict[str, Any] | None:
 def beam_payload(
     trace: Trace, outlook: Outlook, nodes: tuple[Node, ...], decoding: DecodeOptions, head: int = 0
 ) -> dict[str, Any]:
-    """All that the tree of a search draws but the photograph: its nodes, and the attention at each, of a head or the
-    mean (0)."""
+    """All that the tree of a search draws, except the photograph: its nodes, and the attention at each, of a head or
+    the mean (0)."""
     fine, read = (feeding(trace.functions, over) for over in ("regions", "attributes"))
     coarse = find(trace.functions, "regions", "global")
 
@@ -180,7 +180,7 @@ def collocations_payload(trace: Trace) -> dict[str, Any]:
 
 
 def words_in(sent: object) -> tuple[str, ...]:
-    """The words that a browser sent to begin with, none if they cannot be; a captioner may still not know them."""
+    """The words to begin with that a browser sent; empty if they are not valid. A captioner may still not know them."""
     match sent:
         case {"prefix": list(words)} if len(words) <= MOST and all(map(_is_word, words)):
             return tuple(words)

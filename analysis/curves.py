@@ -32,7 +32,7 @@ def read_log(run: Path) -> pd.DataFrame:
 
 
 def looks_of(runs: Sequence[str]) -> list[str]:
-    """A colour for each run: that of its captioner where its name says which, else one of its own."""
+    """A colour for each run: that of the captioner in its name, if there is one, else another."""
     others = cycle(COLOURS)
     named = {title.lower(): colour for title, colour in PAIR.items()}
     return [

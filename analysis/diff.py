@@ -21,7 +21,7 @@ class Alignment:
     Attributes:
         left: for each word on the left, the position of its partner on the right, or -1.
         right: the same from the right.
-        left_differs, right_differs: whether the word is no part of a common run.
+        left_differs, right_differs: whether the word is outside every common run.
     """
 
     left: tuple[int, ...]
@@ -65,13 +65,13 @@ def differing_words(
 
     Args:
         left, right: what two captioners say. `left_by_right`: the left's caption replayed by the right's captioner.
-            `right_by_left`: the other way round. None where that captioner cannot be asked.
+            `right_by_left`: the other way round. None where that captioner does not run here.
 
     Returns:
         `left` and `right`, the words, None where a caption has none there; `left_own` and `left_other`, the
         log-probability of the left's word under its own captioner and under the other, after the words before it in
-        its own caption; `right_own` and `right_other`, the same of the right's word. NaN where there is no word, or
-        nobody to ask.
+        its own caption; `right_own` and `right_other`, the same for the right's word. NaN where there is no word or no
+        captioner to replay it.
     """
     rows = [
         (
@@ -85,9 +85,9 @@ def differing_words(
 
 
 def rivals(trace: Trace, other: Trace, step: int) -> tuple[str, str]:
-    """A word of a caption, and the one that it stands against: where the captions part, the word that the other caption
-    has after the same words; later, the word at its place there, if that differs; else the likeliest that was not said.
-    """
+    """A word of a caption and its rival. Where the captions part, the rival is the word of the other caption after the
+    same words; later, it is the word at the same place in the other caption, if that differs; else the likeliest
+    alternative."""
     word, partner = trace.words[step], align(trace.words, other.words).left[step]
     if trace.words[:step] == other.words[:step] and len(other.words) > step and other.words[step] != word:
         return word, other.words[step]
@@ -97,7 +97,7 @@ def rivals(trace: Trace, other: Trace, step: int) -> tuple[str, str]:
 
 
 def moves_table(trace: Trace, log_p: Float[np.ndarray, "rows 2"]) -> pd.DataFrame:
-    """By how much log p of a word and of its rival changes when one attention function after the other is made even.
+    """How log p of a word and of its rival changes when each attention function in turn is made even.
 
     Args:
         trace: of the captioner. `log_p`: as `glied.replay.log_p_when_even` gives it.
@@ -118,10 +118,10 @@ def moves_table(trace: Trace, log_p: Float[np.ndarray, "rows 2"]) -> pd.DataFram
 
 @dataclass(frozen=True)
 class Move:
-    """What one attention function does to two words that stand against each other.
+    """The effect of one attention function on a word and its rival.
 
     Attributes:
-        name, equation: of the function. `words`: the one that it speaks for, and the other. `changes`: of their log p
+        name, equation: of the function. `words`: the one that it favours, and the other. `changes`: of their log p
             when it is even.
     """
 

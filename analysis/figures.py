@@ -87,7 +87,7 @@ def head_map(lifts: Float[np.ndarray, "rows columns"], reach: int, cell: int = 5
     """The cells of `collocation_map` alone, `cell` pixels wide.
 
     Args:
-        reach: power of 2 at the ends of the scale; maps that are to be compared share it.
+        reach: exponent of 2 at the ends of the scale; maps to be compared need the same.
     """
     shares = (log_lifts(pd.DataFrame(lifts)).to_numpy() / reach).clip(-1, 1) / 2 + 0.5
     stops = [stop for stop, _ in DIVERGING]
@@ -97,7 +97,7 @@ def head_map(lifts: Float[np.ndarray, "rows columns"], reach: int, cell: int = 5
 
 
 def reach_of(lifts: np.ndarray) -> int:
-    """The power of 2 that holds all lifts, above the even share."""
+    """The exponent, at least 1, of the smallest power of 2 that no lift exceeds."""
     return max(1, int(np.ceil(np.log2(np.nanmax(lifts, initial=1)))))
 
 
@@ -236,8 +236,8 @@ def mean_bars(
 
 
 def fall_curves(table: pd.DataFrame, sense: str) -> go.Figure:
-    """Fall of log p by how many of the most attended (full line) or of random ones (dotted) are taken away, with 95
-    percent intervals.
+    """Fall of log p by the number of the most attended (full line) or of random ones (dotted) removed, with 95 percent
+    intervals.
 
     Args:
         table: of `analysis.scores.fall_table`. `sense`: regions or attributes.

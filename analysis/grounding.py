@@ -61,7 +61,7 @@ def figure(grounded: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def draw_grounding(grounded: Mapping[str, Mapping[str, Any]], out: Path) -> None:
-    """Draws it into a PNG file."""
+    """Draws `figure` into a PNG file."""
     drawn = figure(grounded)
     FigureCanvasAgg(drawn)
     with replacing(out) as aside:

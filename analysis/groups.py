@@ -1,7 +1,7 @@
 """Region groupings, GLIED Eq. (9) -> regions that gather alike, in order and in words, and a table of the regions.
 
-A region's group is its row of the groupings. Regions whose groups are alike are said to gather alike: that is a
-likeness of ours, and no second meaning of the word group.
+A region's group is its row of the groupings. Regions with similar groups are said to gather alike. That similarity is
+ours, not the paper's; a set of such regions is never called a group.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from analysis.collocations import LEAST, Tree, tree
 from analysis.numbers import percent
 from glied.traces import Trace
 
-ALIKE = 0.5  # the mean correlation from which regions gather alike: ours, the paper cuts nothing
+ALIKE = 0.5  # the mean correlation from which regions gather alike; ours, the paper has no such threshold
 
 
 class Alike(NamedTuple):
-    """The regions of a photograph by whom they gather from and who gathers from them.
+    """The regions of a photograph, clustered by what they gather from and what gathers from them.
 
     Attributes:
         tree: their hierarchy; heights are 1 minus the mean correlation. `members`: the regions that gather alike,
@@ -42,7 +42,7 @@ def groupings(trace: Trace, head: int = 0) -> Float[np.ndarray, "N N"] | None:
 def over_usual(shares: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N N"]:
     """Shares as multiples of what the average region gathers from that one: 1 is as usual.
 
-    Much of a matrix of groupings is that some regions are sought by all; this is what remains.
+    Some regions are sought by all others, which makes up much of a matrix of groupings; this removes it.
     """
     return shares / np.maximum(shares.mean(0), np.finfo(shares.dtype).tiny)
 
@@ -67,8 +67,8 @@ def cluster_regions(shares: Float[np.ndarray, "N N"]) -> Alike:
 
 
 def described(shares: Float[np.ndarray, "N N"], alike: Alike, names: Sequence[str]) -> list[str]:
-    """Regions that gather alike, in words: which they are, what they gather from one another (not from themselves),
-    what the others gather from them. Regions that no other is like come last, together."""
+    """Regions that gather alike, in words: their names, what they gather from one another (not from themselves), and
+    what other regions gather from them. Regions that gather like no other come last, together."""
     shares = shares - np.diag(shares.diagonal())  # what a region keeps of itself is no gathering
     together = [members for members in alike.members if len(members) > 1]
     alone = [region for members in alike.members if len(members) == 1 for region in members]

@@ -1,4 +1,4 @@
-"""Archive, state -> the photographs in which a captioner was in the most similar state."""
+"""(Archive, state) -> the photographs in which a captioner was in the most similar state."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ from glied.states import Archive, Kind, Photographed
 
 
 class Neighbour(NamedTuple):
-    """A photograph, and where in it the state was most similar.
+    """A photograph, and the word, pivot or region in it with the most similar state.
 
     Attributes:
-        similarity: cosine of the two states, from which the mean state was taken away; 1: the same direction.
+        similarity: cosine of the two states after subtracting the mean state; 1: the same direction.
         place: step of the word or pivot, or number of the region, from 0.
         label, box: of the region (box as shares of the photograph), where it is one.
     """
@@ -25,10 +25,10 @@ class Neighbour(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The nearest photographs, the most similar first, and what is usual.
+    """The nearest photographs, the most similar first, and the usual similarity.
 
     Attributes:
-        usual: half of the photographs come no nearer than that.
+        usual: the median similarity over all photographs.
     """
 
     neighbours: tuple[Neighbour, ...]
@@ -41,7 +41,7 @@ def find_nearest(
     """The photographs in which a state of this kind was most similar, each with its most similar one.
 
     Args:
-        without: id of a photograph that is not to be found: the one in view.
+        without: id of a photograph to leave out: the one in view.
     """
     known = archive.known[kind]
     similar = known.directions @ known.project(state)

@@ -1,7 +1,7 @@
 """Readings in a notebook: the components of the app, as a page that a saved notebook holds and as a live widget.
 
-What a cell shows is HTML that needs no kernel. Beside it anywidget keeps a model in the browser while a kernel runs:
-through it Python hears what a person chooses, and draws anew. Where no script may run, a picture stands instead.
+A cell shows HTML that needs no kernel. While a kernel runs, anywidget also keeps a model in the browser, which tells
+Python what a person chooses, so that it draws anew. Where no script may run, a picture is shown instead.
 """
 
 import base64
@@ -29,12 +29,12 @@ try:
     import traitlets
 except ImportError as error:
     raise GliedError(
-        "Expected the package anywidget, which draws in notebooks, it is not installed; "
+        "Drawing in notebooks needs the package anywidget, which is not installed; "
         "run `pip install 'glied-studio[notebook]'`."
     ) from error
 
 SIDE = 900  # pixels of the photograph
-DPI = 110  # of the picture that stands where no script may run
+DPI = 110  # of the picture that is shown where no script may run
 EXPORT = "export default function ("  # how the script of a component begins
 
 
@@ -44,7 +44,7 @@ class View(anywidget.AnyWidget):
     Attributes:
         reading: what is drawn.
         choice: what a person chose last: of `show` step, head and region, of `show_collocations` pivot and head.
-        picture: a JPEG file that stands where no script may run. `alt`: the same in words.
+        picture: a JPEG file that is shown where no script may run. `alt`: the same in words.
     """
 
     _esm = traitlets.Unicode().tag(sync=True)
@@ -82,8 +82,8 @@ def show(reading: Reading) -> View:
 
 
 def show_beam(reading: Reading, head: int = 0) -> View:
-    """The tree of beam search, with the attention of a head or the mean (0). While a kernel runs, a word can be set in
-    it and decoded on from; `reading` of what is returned is then the new one.
+    """The tree of beam search, with the attention of a head or the mean (0). While a kernel runs, a word of the tree
+    can be set and decoding goes on from it; the view's `reading` is then the new one.
 
     Raises:
         GliedError: the reading has no beam search behind it.
@@ -152,7 +152,7 @@ def _tree(reading: Reading) -> tuple[Still, str]:
 
 
 def _decode_on(view: View, head: int) -> None:
-    """Takes over the words that were set in the tree; nothing from a browser is trusted."""
+    """Decodes again with the words that were set in the tree; nothing from a browser is trusted."""
     if not (words := words_in(view.forced)):
         return
     view.forced, problem = {}, ""

@@ -16,7 +16,7 @@ def percent(p: Number) -> str:
 
 
 def signed(v: Number, digits: int = 2) -> str:
-    """A number with its sign; none where it is written as 0."""
+    """A number with its sign; without one where it is written as 0."""
     text = decimal(v, digits)
     return "+" + text if v > 0 and text.strip("0.") else text
 

@@ -68,7 +68,7 @@ END = "</main></body></html>"
 
 @dataclass(frozen=True, eq=False)
 class Account:
-    """What one captioner said of the photograph.
+    """One captioner's part of the report.
 
     Attributes:
         trace: of its best caption. `nodes`: of the search, as `analysis.beam.beam_nodes` gives them.
@@ -121,7 +121,7 @@ def _address(address: str) -> str:
 
 
 def _contents(accounts: Mapping[str, Account]) -> str:
-    """Links to the parts of the page."""
+    """Links to the sections of the page."""
     links = [("read", "How to read this")]
     for i, (name, account) in enumerate(accounts.items(), 1):
         links += [(f"c{i}-{part}", f"{name}: {title}") for part, title in _parts(account.trace).items()]
@@ -131,7 +131,7 @@ def _contents(accounts: Mapping[str, Account]) -> str:
 
 
 def _parts(trace: Trace) -> dict[str, str]:
-    """What is told of a captioner: the end of its id -> its title."""
+    """The sections about a captioner: the end of the section's id -> its title."""
     parts = {"words": "where it looked, word by word"} if list(senses(trace)) else {}
     parts |= {"beam": "how its caption was found"}
     parts |= {"groups": "region groups"} if groupings(trace) is not None else {}
@@ -198,8 +198,8 @@ def _word(name: str, trace: Trace, step: int) -> str:
 
 
 def _seen(trace: Trace, step: int, alt: str) -> str:
-    """The photograph under the heat of a word, its most attended regions outlined; the photograph itself is not
-    repeated. Empty of a captioner that attends to no region."""
+    """The photograph under the heat of a word, its most attended regions outlined; it refers to the one image of the
+    photograph in the page. Empty for a captioner that attends to no region."""
     if (every := looked(trace)) is None:
         return ""
     weights = every[step]

@@ -1,4 +1,4 @@
-"""Pictures at the size of a page of paper: in columns of a page, with letters, lines and a caption fit for it."""
+"""Pictures for a paper: as wide as one or two columns, with readable letters and lines, and with a caption."""
 
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -52,7 +52,7 @@ def drawn(still: Still, kind: str, width: float = TWO, dpi: int = 300) -> bytes:
 
 
 def heads_in_words(trace: Trace, head: int) -> str:
-    """Which heads are seen: "mean over 8 heads", "head 3"."""
+    """Which heads are shown: "mean over 8 heads", "head 3"."""
     return f"head {head}" if head else f"mean over {trace.heads} heads"
 
 
@@ -93,7 +93,7 @@ def canvas(figure: Figure, tall: float) -> Axes:
 
 @lru_cache(maxsize=4096)
 def breadth(text: str, size: float, bold: bool = False) -> float:
-    """How broad a line of text is, in the unit of its size."""
+    """The breadth of a line of text, in the unit of `size`."""
     font = FontProperties(family=FONT, size=100, weight="bold" if bold else "normal")
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) * size / 100
 
@@ -110,7 +110,7 @@ def wrapped(text: str, size: float, most: float) -> list[str]:
 
 
 def cut(text: str, size: float, most: float) -> str:
-    """The text, or as much of it as is no broader than `most` with an ellipsis."""
+    """The text, cut with an ellipsis if it is broader than `most`."""
     if breadth(text, size) <= most:
         return text
     while text and breadth(f"{text}…", size) > most:
@@ -119,5 +119,5 @@ def cut(text: str, size: float, most: float) -> str:
 
 
 def broadest(texts: Sequence[str], size: float) -> float:
-    """The breadth of the broadest."""
+    """The breadth of the broadest text."""
     return max((breadth(text, size) for text in texts), default=0.0)

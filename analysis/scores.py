@@ -1,4 +1,4 @@
-"""Reports of `evaluate` -> tables of scores, and what their numbers say in a sentence. Scores are times 100."""
+"""Reports of `evaluate` -> tables of scores, and sentences about their numbers. Scores are times 100."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ HABITS = {
 
 
 def alike(one: Report, other: Report) -> bool:
-    """Whether two reports are of the same photographs, cut into words alike, so that their scores compare."""
+    """Whether the scores of two reports compare: the same photographs and the same tokenizer."""
     same = all(one[name] == other[name] for name in ("data", "split", "tokenizer"))
     return same and one["images"].keys() == other["images"].keys()
 
@@ -120,12 +120,12 @@ def habit_table(reports: Mapping[str, Report]) -> pd.DataFrame:
 
 
 def known_means(places: Iterable[tuple[dict[str, Any], Mean]]) -> pd.DataFrame:
-    """The means that there is one of, each beside what it is of."""
+    """A row for each known mean, with what it is the mean of."""
     return pd.DataFrame([{**place, **mean} for place, mean in places if mean["mean"] is not None])
 
 
 def pointing_table(grounded: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:
-    """Captioner x what is pointed with: the share of object words whose most attended region covers the object.
+    """Captioner x pointer (attention or baseline): the share of object words whose object it covers.
 
     Args:
         grounded: title of a captioner -> what `glied.evaluation.grounding.ground` found.
@@ -191,7 +191,7 @@ def say_pointing(rows: pd.DataFrame) -> str:
 
 
 def stand(one: Mean, other: Mean) -> str:
-    """Where `one` stands to `other` as far as their intervals tell."""
+    """How `one` compares with `other`, as far as their intervals tell."""
     return (
         "more often than"
         if one["low"] > other["high"]

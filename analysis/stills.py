@@ -1,4 +1,4 @@
-"""Traces -> pictures for papers, at their size on the page: each names its captioner, checkpoint, equation and head."""
+"""Traces -> pictures for papers, in their printed size: each names its captioner, checkpoint, equation and head."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ from glied.traces import Deletion, Trace
 COLUMNS = 96  # of the heat
 WARM = LinearSegmentedColormap.from_list("warm", ["#ffd966", "#f98c28", "#c8141e"])  # of app/components/photo.js
 LIFTS = LinearSegmentedColormap.from_list("lifts", [str(colour) for _, colour in DIVERGING])
-VEIL = 0.65  # what is painted where none of the filled regions lies; of app/components/photo.js
+VEIL = 0.65  # painted outside the filled regions; as in app/components/photo.js
 COVER = 0.62  # opacity of the heat
 OUTLINED = 5
 MARKED = "#56b4e9"  # the region, or the word of the beam, that is asked
@@ -65,7 +65,7 @@ FILLED = (
 
 
 class Look(NamedTuple):
-    """A photograph and what was looked at there: a panel of a still, under its heading."""
+    """A photograph and the attention to its regions: a panel of a still, under its heading."""
 
     heading: str
     trace: Trace
@@ -291,7 +291,7 @@ def beam_still(
 
 
 def change_still(title: str, before: Trace, after: Trace, replayed: Trace, edit: Edit, image: Image.Image) -> Still:
-    """What the captioner says of a photograph as it is and of the changed scene, and how its first caption fares there.
+    """The captions of a photograph as it is and of the changed scene, and the changed log p of the first caption there.
 
     Args:
         after: of its caption of the changed scene; `replayed`: of the first caption there. `title`: of the captioner.
@@ -362,9 +362,9 @@ def curve_still(trace: Trace, step: int, over: Over, deletion: Deletion) -> Stil
 
 
 def heat_of(trace: Trace, weights: Float[np.ndarray, " N"], most: int = OUTLINED) -> Float[np.ndarray, "rows columns"]:
-    """Lift of the region that lies on each place, of the `most` with most weight, as the app fills them by default.
+    """For each place, the lift of the region that covers it, among the `most` regions with most weight.
 
-    Where several overlap, the largest; where none lies, VEIL.
+    Where several overlap, it is the largest; where none lies, VEIL. The app fills regions in the same way by default.
     """
     width, height = trace.size
     rows = max(1, round(COLUMNS * height / width))
@@ -406,12 +406,12 @@ class Tag(NamedTuple):
 def tags(
     trace: Trace, weights: Float[np.ndarray, " N"], most: int, size: float, told: Sequence[str] | None = None
 ) -> list[Tag]:
-    """Labels of the `most` regions of most weight, above the even share, where no other label lies; a region whose box
-    has no such place goes without.
+    """Labels of the `most` regions of most weight above the even share, placed so that none overlap. A region whose box
+    has no free place gets no label.
 
     Args:
         size: height of the letters in pixels of the photograph.
-        told: what labels say of each region after its number and name; by default its weight.
+        told: the text of each region's label after its number and name; by default its weight.
     """
     width, height = trace.size
     found: list[Tag] = []
