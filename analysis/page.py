@@ -35,7 +35,8 @@ NOTES = (
     "far the word's log-probability falls when that region or attribute is taken away.",
     "Regions overlap: what is taken away with one may still be seen in another, so falls can be small everywhere.",
     "Attention comes before the new word is chosen: all candidates of a step share it.",
-    "A region's group is what it gathers, no object. Collocations are the attributes that the word just read calls up.",
+    "A region's group is what it gathers, not an object. Collocations are the attributes that the word just read calls "
+    "up.",
     "Shares are the mean over heads, which hides heads that disagree. Names of regions are their detector's guesses.",
 )
 STYLE = """
@@ -162,7 +163,7 @@ def _account(id: str, name: str, account: Account) -> list[str]:
             _still(
                 groups_still(trace), "Heat map of the group of each region; those that gather alike follow as a list"
             ),
-            f"<p>Regions that gather and are gathered from alike (mean correlation {ALIKE} or more, our cut):</p><ul>",
+            f"<p>Regions that gather alike (mean correlation {ALIKE} or more, our threshold):</p><ul>",
             *(f"<li>{escape(in_words(names, each))}</li>" for each in members),
             "</ul>",
         ]

@@ -59,7 +59,7 @@ PAGE = 8.5 * 72  # points: of a page
 GAP = 6.0  # points: between panels
 SHOWN = 12  # attributes of a pivot
 FILLED = (
-    f"Filled are at most {OUTLINED} regions, those of most attention; their colour is attention as a multiple of the "
+    f"At most {OUTLINED} regions are filled, those of most attention; their colour is attention as a multiple of the "
     "even share, and the rest is dark."
 )
 
@@ -274,17 +274,17 @@ def beam_still(
     trace: Trace, nodes: tuple[Node, ...], pinned: int | None = None, decoding: DecodeOptions = DecodeOptions()
 ) -> Still:
     """A search from top to bottom: at each step the words that were weighed, group beside group. `pinned`: the id of
-    the word asked."""
+    the pinned word."""
     forced = " ".join(spoken(node.word) for node in nodes if node.best and node.forced)
     how = decoding_in_words(decoding)
     pale = "what could have been drawn" if decoding.method == "sample" else "what was dropped"
     caption = (
         f"{how[0].upper()}{how[1:]}, of {trace.captioner}"
         f"{f', made to begin with “{forced}”' if forced else ''}, from top to bottom: the words weighed at "
-        f"each step with their probability. In bold and green the caption, “{trace.text}”; pale {pale}; a "
-        f"dot where another caption ended{'; underlined what was set' if forced else ''}"
+        f"each step with their probability. The caption, “{trace.text}”, is bold and green; {pale} is pale; a dot "
+        f"marks where another caption ended{'; what was set is underlined' if forced else ''}"
         f"{'; filled squares count the required words that have come' if decoding.require else ''}"
-        f"{'; framed the word asked' if pinned is not None else ''}. Where … ends a row, less likely words "
+        f"{'; the pinned word is framed' if pinned is not None else ''}. Where … ends a row, less likely words "
         f"have no room. Checkpoint {trace.checkpoint}."
     )
     return Still(title_of(decoding), caption, lambda width: _beam(width, trace, nodes, decoding, pinned))

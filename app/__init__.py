@@ -1,1 +1,1 @@
-"""GLIED Studio: Streamlit only, thin."""
+"""GLIED Studio, the app. Only this package uses Streamlit."""

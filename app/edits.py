@@ -1,4 +1,4 @@
-"""What a person has changed on the page What if: step by step, with a way back, and in the address of the page."""
+"""The changes that a person makes on the page What if: a history with undo, and their form in the page's address."""
 
 import re
 from collections.abc import Mapping
@@ -48,12 +48,12 @@ class History:
         return replace(self, steps=steps, at=len(steps) - 1)
 
     def to(self, step: int) -> "History":
-        """Another step in view: the nearest that there is."""
+        """The same history with another step in view, the nearest one to `step`."""
         return replace(self, at=min(max(step, 0), len(self.steps) - 1))
 
 
 def sensible(change: Change, trace: Trace, vocabulary: Vocabulary) -> tuple[Change, list[str]]:
-    """The part of a change that this photograph and captioner allow, in one order, and a sentence on each other part.
+    """The part of a change that this photograph and captioner allow, in a fixed order, and a sentence on the rest.
 
     Args:
         trace: of the photograph as it is, by the captioner.
@@ -105,7 +105,7 @@ def change_of(address: Mapping[str, str]) -> tuple[Change, list[str]]:
         if re.fullmatch("[1-9][0-9]{0,2}", text):
             regions.append(int(text) - 1)
         else:
-            problems.append(f"The address asked for a region “{text[:20]}”, which is none.")
+            problems.append(f"The address asked for a region “{text[:20]}”, which is not a number.")
     words = tuple(tokenize(address["say"][:2000])) if address.get("say") else None
     added = dict.fromkeys(word.lower() for word in _listed(address, "add"))
     return Change(Edit(tuple(regions), tuple(_listed(address, "without")), tuple(added)), words), problems
@@ -116,7 +116,7 @@ def _listed(address: Mapping[str, str], name: str) -> list[str]:
 
 
 def address_of(change: Change) -> dict[str, str]:
-    """What the address says of a change: out, without, add, say; those that are empty are left out."""
+    """The parameters of the address for a change (out, without, add, say), without empty ones."""
     parts = {
         "out": ",".join(str(i + 1) for i in change.edit.regions),
         "without": ",".join(change.edit.attributes),

@@ -53,9 +53,9 @@ class Key(Generic[T]):
         st.session_state.pop(self.name, None)
 
 
-# All that a session remembers; tests/app/test_state.py holds other modules to it.
-FOLLOWED = Key("followed", False)  # whether the address was, since the session began or the browser went back
-STARTS = Key("starts", 0)  # times that a choice was made for boards, which forget their own then
+# All that a session remembers; tests/app/test_state.py checks that other modules keep to it.
+FOLLOWED = Key("followed", False)  # whether the address was followed since the session began or the browser went back
+STARTS = Key("starts", 0)  # how often a choice was made for the boards; at another count they forget their own
 CHOICE = Key("choice", Choice())
 HEAD = Key("head_chosen", 0)  # on a page without a board
 PHOTO: Key[str | None] = Key("photo", None)
@@ -103,18 +103,18 @@ SCATTER: Key[Sent] = Key("scatter", None)
 
 
 def rows_of(table: str) -> Key[Any]:
-    """What was selected in a table called so."""
+    """What is selected in the table of this name."""
     return Key(table, None)
 
 
 def step_of(history: History) -> Key[int]:
-    """The step that is chosen of a history. Every history has a key of its own, so that what a browser still says of an
-    earlier one, whose steps were others, is heard no more."""
+    """The chosen step of a history. Every history has a key of its own, so that late messages of a browser about an
+    earlier history have no effect."""
     return Key(f"step of {hash(history)}", history.at)
 
 
 def pivot_of(picker: str) -> Key[int]:
-    """The pivot that a picker of pivots called so is at."""
+    """The pivot chosen in the picker of this name."""
     return Key(picker, 0)
 
 
@@ -125,8 +125,8 @@ def travelled() -> bool:
 
 
 def follow_address() -> None:
-    """Chooses what the address asks for, once when this session began, last went back or forward; a toast for what
-    makes no sense."""
+    """Chooses what the address asks for: once when the session begins, and after the browser went back or forward. A
+    toast says what cannot be."""
     if FOLLOWED.get():
         return
     FOLLOWED.keep(True)
@@ -139,7 +139,7 @@ def _number(name: str, default: int | None, least: int = 0) -> int | None:
     if text.isascii() and text.isdigit() and len(text) < 4 and int(text) >= least:
         return int(text)
     if text:
-        st.toast(f"The address asked for {name} “{plain(text[:20])}”, which is none; the usual one is shown.")
+        st.toast(f"The address asked for {name} “{plain(text[:20])}”, which is not valid; the usual one is shown.")
     return default
 
 
@@ -204,7 +204,7 @@ def choose_pivot(trace: Trace, pivot: int) -> None:
 
 
 def _begin_with(choice: Choice) -> None:
-    """From now on this choice, on boards too, which otherwise keep what was last chosen on them."""
+    """Keeps this choice, also on boards, which otherwise keep what was last chosen on them."""
     CHOICE.keep(choice)
     STARTS.keep(STARTS.get() + 1)
 

@@ -34,5 +34,5 @@ def board(trace: Trace, photograph: Photograph, key: Key[Sent], on_choice: Calla
 
 @lru_cache(maxsize=16)
 def packed(trace: Trace) -> str:
-    """The payload as JSON: written once, not at every click, and read in the browser once, when it is drawn."""
+    """The payload as JSON: cached, so not written again at every click; the browser parses it once, when it draws."""
     return json.dumps(board_payload(trace))

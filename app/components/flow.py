@@ -21,7 +21,7 @@ _flow = component(*PHOTO, "flow")
 
 
 class Edge(NamedTuple):
-    """What flows from one box to another: the word on its way (`query`), or what the other attends to (`keys`)."""
+    """An arrow from one box to another: the word on its way (`query`), or what the other box attends to (`keys`)."""
 
     source: str
     target: str
@@ -40,9 +40,9 @@ class Wiring(NamedTuple):
 
 
 def wire(functions: Functions) -> Wiring:
-    """How the functions follow one another, by what they declare. Groupings come before any word. Then the word just
-    read goes from function to function; local ones that stand side by side are one step. Groupings are read by the
-    global functions over such keys, or by the local ones where there is none."""
+    """The arrows between the functions, from what they declare. Groupings come before any word. Then the word just read
+    goes from function to function; neighbouring local functions are one step. The global functions read the groupings
+    of their keys; without global functions the local ones do."""
     read = any(f.over == "attributes" for f in functions)
     columns, edges = {source: 0 for source in SOURCES if source != "attributes" or read}, []
     gathered: dict[str, str] = {}  # keys -> the last grouping over them
@@ -86,7 +86,7 @@ def title_of(box: str, functions: Functions) -> str:
 
 
 def named(box: str, functions: Functions) -> AttentionFunction | None:
-    """The function of a box; None of what is no function."""
+    """The function of a box; None if the box is not a function."""
     return next((f for f in functions if f.name == box), None)
 
 
@@ -99,8 +99,8 @@ def boxes(functions: Functions) -> Sequence[str]:
 def flow(
     trace: Trace, photograph: Photograph, step: int, head: int, box: str, key: Key[Sent], on_choice: Callable[[], None]
 ) -> None:
-    """Draws the diagram, which begins with this word, head and chosen box. `on_choice` is called after a click on a
-    box, and once a word or head that was chosen rests."""
+    """Draws the diagram, at first with this word, head and chosen box. `on_choice` is called after a click on a box,
+    and after a choice of a word or head once it stays."""
     data = _drawn(trace, photograph) | {"box": box, "start": beginning(step, head)}
     _flow(key=key.name, data=data, on_choice_change=on_choice)
 

@@ -1,4 +1,4 @@
-"""The browser's history: what Back leads to, and how the app follows it."""
+"""The browser's history: which choices Back and Forward undo and redo."""
 
 import streamlit as st
 
@@ -9,9 +9,8 @@ _history = component("history")
 
 
 def follow_history() -> None:
-    """Another page, photograph, word, head, pinned region or forced beginning makes an entry in the browser's history,
-    and nothing else does; where Back or Forward was pressed, a word, head and region in the address win over those
-    that the session remembers."""
+    """Only a change of page, photograph, word, head, pinned region or forced beginning makes an entry in the browser's
+    history. After Back or Forward, the word, head and region of the address win over those of the session."""
     with st.container(key="history"):
         _history(key="history_of_the_browser")
     if travelled() and {"step", "head", "region"} & set(st.query_params):

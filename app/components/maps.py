@@ -1,4 +1,4 @@
-"""Small maps side by side, one for the mean over heads and one a head; a click picks one."""
+"""Small maps side by side, one for the mean over heads and one for each head; a click picks one."""
 
 from collections.abc import Callable, Sequence
 

@@ -18,5 +18,5 @@ def component(*names: str) -> "ComponentRenderer":
 
 
 def beginning(step: int | None, head: int | None = None) -> dict[str, Any]:
-    """What a component begins with where this tab remembers nothing else; with another `count` it forgets."""
+    """The word and head that a component shows first, unless this tab remembers a choice of the same `count`."""
     return {"step": step, "head": CHOICE.get().head if head is None else head, "count": STARTS.get()}

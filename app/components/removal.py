@@ -1,4 +1,4 @@
-"""A photograph whose regions and attributes are struck out and put back, and others added, beside what comes of it."""
+"""A photograph whose regions and attributes are struck out and put back, with new attributes, beside the result."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _removal = component(*PHOTO, "removal")
 
 @dataclass(frozen=True, eq=False)
 class After:
-    """What comes of a change.
+    """The result of a change.
 
     Attributes:
         said: the captioner's caption of the changed scene. `replayed`: the caption before the change, replayed there.
@@ -124,7 +124,7 @@ def payload(trace: Trace) -> dict[str, Any]:
 
 
 def _summed(falls: np.ndarray) -> list[float | None]:
-    """Summed over the words; None where there is no other to be left."""
+    """Summed over the words; None where a fall is unknown, because nothing else would be left."""
     return [None if np.isnan(fall) else round(float(fall), 4) for fall in falls.sum(0)]
 
 

@@ -14,7 +14,7 @@ _tiles = component("tiles")
 
 
 def tiles(shown: Sequence[dict[str, Any]]) -> str | None:
-    """Draws what `tile` made; the id of the one that was just opened, whatever the browser says it is."""
+    """Draws what `tile` made. Returns the id of the tile that was just opened, as the browser sent it, unchecked."""
     return _tiles(key="tiles", data={"tiles": shown}, on_opened_change=lambda: None).opened
 
 
@@ -29,7 +29,7 @@ def tile(entry: Entry, record: Record | None, by: tuple[str, str], notes: Sequen
         "title": entry.title,
         "alt": entry.alt,
         "photo": thumbnail(entry, SIDE),
-        "badge": "Unlike what they learned from: expect a guess" if record and record.unlike else "",
+        "badge": "Unlike the training photographs: expect a guess" if record and record.unlike else "",
         "captions": _captions(record, by) if record else [],
         "notes": notes,
     }

@@ -24,9 +24,9 @@ def tree(
     on_forced: Callable[[], None],
     on_choice: Callable[[], None],
 ) -> None:
-    """Draws the tree of a decoded caption, at first with one of its words in view, with the attention of `head` (0: the
-    mean of all). In what TREE holds, a click on "decode on" or an alternative arrives as {"prefix": words} in `forced`,
-    and another word in view as {"node": its id, "pinned": whether it stays} in `choice`."""
+    """Draws the tree of a decoded caption, at first with `node` in view, with the attention of `head` (0: the mean of
+    all). The value of TREE then gets {"prefix": words} as `forced` after a click on "decode on" or an alternative, and
+    {"node": its id, "pinned": whether it is pinned} as `choice` when another word comes into view."""
     start = beginning(node.step, head) | {"node": node.id, "pinned": pinned}
     shown = {"photo": photograph.url, "alt": photograph.alt, "start": start}
     _tree(

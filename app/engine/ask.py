@@ -15,7 +15,7 @@ from glied.traces import Trace
 
 @st.cache_resource(show_spinner="Waking the captioners …", max_entries=1)
 def _engine(folder: Path) -> Engine:
-    """The engine. Streamlit collects garbage after every run of a page: what is loaded stays, and is not searched."""
+    """The engine. What it loads is frozen for the garbage collector, which Streamlit runs after every page run."""
     loaded = Engine(folder)
     gc.collect()
     gc.freeze()
@@ -28,7 +28,7 @@ def engine() -> Engine:
 
 
 def name_here(checkpoint: str) -> str | None:
-    """What the captioner of this digest is called here; None if it is none of ours, or none runs here."""
+    """The name of the captioner with this digest; None if it does not run here."""
     try:
         return engine().name_of(checkpoint)
     except GliedError:
@@ -36,8 +36,8 @@ def name_here(checkpoint: str) -> str | None:
 
 
 def least_sure() -> float:
-    """The probability that the surest attribute reaches on 99 in 100 photographs of the detector's validation set: one
-    that stays below is unlike those that the captioners have learned from."""
+    """The probability that the surest attribute reaches on 99 in 100 photographs of the detector's validation set. A
+    photograph below it is unlike those that the captioners have learned from."""
     return engine().detector_card.get("val_top_score@1%", 0)
 
 

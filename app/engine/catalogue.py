@@ -1,4 +1,4 @@
-"""What the captioners say of every photograph of the gallery, found out in the background."""
+"""The captions of every photograph of the gallery, found in the background."""
 
 import re
 import threading
@@ -43,16 +43,16 @@ class Record:
 
     @property
     def confidence(self) -> float:
-        """Mean log-probability of a word of the first's caption, its end counted as one."""
+        """Mean log-probability of the words of the first captioner's caption, the end included."""
         return self.first.log_probability / (len(self.first.words) + 1)
 
 
 class Catalogue:
-    """Asks two captioners about one photograph after another, so that a person waits for one of them at most.
+    """Asks two captioners about one photograph after another, so that a person's question waits for at most one.
 
     Attributes:
         pair: the two captioners. `records`: what was found; of a photograph that could not be read, the reason.
-        wanted: the photographs that somebody looks at, whose turn comes first.
+        wanted: the photographs in view, which come first.
     """
 
     def __init__(self, engine: Engine, gallery: Sequence[Entry], pair: tuple[str, str]) -> None:
@@ -82,7 +82,7 @@ class Catalogue:
                 self.records[entry] = self._read(entry)
             except GliedError as error:
                 self.records[entry] = str(error)
-            except Exception as error:  # whatever a file can do, the others have their turn
+            except Exception as error:  # no file may stop the others
                 self.records[entry] = f"It could not be read ({type(error).__name__})."
 
     def _read(self, entry: Entry) -> Record:

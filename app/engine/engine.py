@@ -1,4 +1,4 @@
-"""The one engine: all captioners behind one worker, so that photographs wait their turn. torch stops here."""
+"""The one engine: all captioners behind one worker, so that questions wait their turn. torch stops here."""
 
 import os
 import threading
@@ -52,8 +52,8 @@ class Question:
 
     Attributes:
         decoding: how to find the caption. `prefix`: words that it must begin with.
-        words: a caption to replay instead. `edit`: regions and attributes taken away or added before.
-        falls: whether to take each region and attribute away in turn, which is most of the work.
+        words: a caption to replay instead. `edit`: regions and attributes to remove or add first.
+        falls: whether to measure falls, which is most of the work.
     """
 
     decoding: DecodeOptions = USUAL
@@ -151,7 +151,7 @@ class Engine:
         return self.loaded[model]
 
     def name_of(self, checkpoint: str) -> str | None:
-        """What the captioner of this digest is called here; None if it is none of ours."""
+        """The name of the captioner with this digest; None if it does not run here."""
         return next((name for name, model in self.models.items() if model.digest == checkpoint), None)
 
     def read(self, photograph: Photograph, model: str, question: Question = Question(), most: int = WAITING) -> Answer:
@@ -228,8 +228,8 @@ class Engine:
 
 
 def entitle(cards: Mapping[str, Card]) -> dict[str, str]:
-    """What each captioner is called, those of one kind together: GLIED, Base, then the others by name. Of one kind that
-    after self-critical training (NAME-rl) comes first; a file with a name of its own is called by it."""
+    """The title of each captioner, in the order of pages: GLIED, Base, then the others by name; of one kind, the one
+    after self-critical training (NAME-rl) first. A file with an unusual name has that name in its title."""
     titles, places = {}, {}
     for name, card in cards.items():
         architecture, kind = card.config.architecture, card.title

@@ -44,8 +44,8 @@ def comparable(left: str, right: str) -> list[tuple[Images, Images]]:
 
 
 def reported_key_shares(checkpoint: str) -> tuple[str, dict[str, float]]:
-    """The mean key share of each attention function of the captioner of this digest, over the first data set and split
-    whose report has them, and which that is; empty where none has."""
+    """The first data set and split whose report has key shares of the captioner with this digest, and the mean key
+    share of each of its attention functions; empty where no report has them."""
     name = name_here(checkpoint)
     if name is None:
         return "", {}
@@ -59,7 +59,7 @@ def reported_key_shares(checkpoint: str) -> tuple[str, dict[str, float]]:
 
 
 def report_or_why(folder: Path, name: str, kind: str = "") -> Mapping[str, Any] | str:
-    """The report of a captioner; where there is none, a sentence that says why and what to do.
+    """The report of a captioner; if there is none, a sentence that says why and what to do.
 
     Args:
         kind: what the report's file is called after the captioner's name (see `report_files`).

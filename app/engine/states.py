@@ -22,15 +22,15 @@ def archive_or_why(checkpoint: str) -> Archive | str:
         f"--out {place}/{file.name}`"
     )
     if not file.is_file():
-        return f"The states of {running.titles[name]} over other photographs were not kept. {command} does it."
+        return f"There is no file of states of {running.titles[name]} over other photographs. {command} writes one."
     try:
         archive = _read(file, file.stat().st_mtime_ns)
     except GliedError:
-        return f"The states in {file.name} could not be read. {command} writes others."
+        return f"The states in {file.name} could not be read. {command} writes them again."
     if archive.checkpoint != checkpoint:
         return (
             f"The states in {file.name} are of another checkpoint ({archive.checkpoint}, this one is {checkpoint}). "
-            f"{command} writes others."
+            f"{command} writes them again."
         )
     return archive
 

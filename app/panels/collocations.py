@@ -65,7 +65,7 @@ def draw_map(figure: Any, alt: str) -> None:
 
 
 def show_rows(table: pd.DataFrame, alt: str, file: str) -> None:
-    """A table of pairs, its first rows in view. Where a pair is strongest is told in its CSV file alone."""
+    """A table of pairs, its first rows in view. Only its CSV file says in which photographs a pair is strongest."""
     shown = as_written(table.drop(columns="where", errors="ignore"), WRITTEN)
     st.dataframe(shown, hide_index=True, alt=alt, column_config=COLUMNS, placeholder="–", height=ROWS)
     offer_csv(table, file)

@@ -19,7 +19,7 @@ def draw_grounding(grounded: dict[str, Mapping[str, Any]], without: list[str]) -
     st.header("Is the attention true?")
     if without:
         st.info(
-            f"Made without `--grounding`, so that no attention was measured: {', '.join(without)}.",
+            f"Reports made without `--grounding`, which measures attention: {', '.join(without)}.",
             icon=":material/info:",
         )
     if not grounded:
@@ -79,11 +79,11 @@ def draw_groups(grounded: dict[str, Mapping[str, Any]]) -> None:
 
 
 def draw_key_shares(grounded: dict[str, Mapping[str, Any]]) -> None:
-    """Does attention depend on what asks?"""
+    """Does attention depend on the query?"""
     table = scores.key_share_table(grounded)
     if table.empty:
         return
-    st.markdown("**Does attention depend on what asks?**")
+    st.markdown("**Does attention depend on the query, or on the key alone?**")
     show(table, "Key share of each attention function, with 95 % intervals", "key_share", digits=2)
     st.caption(f"{KEY_SHARE} Measured head by head.")
     partners = {title: found["top_partners"] for title, found in grounded.items() if "top_partners" in found}
@@ -92,7 +92,7 @@ def draw_key_shares(grounded: dict[str, Mapping[str, Any]]) -> None:
 
 
 def draw_falls(grounded: dict[str, Mapping[str, Any]]) -> None:
-    """Does the word suffer when what it attends to is taken away?"""
+    """How far does the word fall when what it attends to is removed?"""
     table = scores.fall_table(grounded)
     if table.empty:
         return

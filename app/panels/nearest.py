@@ -77,16 +77,16 @@ def draw_fold(
         st.caption(
             f"The nearest to {plain(title)}, among {len(archive.photographs):,} photographs "
             f"({plain(' and '.join(archive.datasets))}, {plain(archive.split)}), each with {plain(trace.captioner)}’s "
-            f"own caption. {OF[kind]} The number is the cosine of the two states, from which the mean state was taken "
-            f"away: 1 is the same direction, and half of the photographs come no nearer than {decimal(near.usual)}."
+            f"own caption. {OF[kind]} The number is the cosine of the two states, after subtracting the mean state: 1 "
+            f"is the same direction; half of the photographs reach at most {decimal(near.usual)}."
         )
 
 
 OF: dict[Kind, str] = {
     "words": "A word’s state is the vector from which it is predicted.",
-    "regions": "The state is what the region became by its group; of each photograph the regions that its words attend "
-    "to most were kept.",
-    "pivots": "The state is what the pivot called up of the attributes.",
+    "regions": "A region’s state is its vector after it has gathered its group; only the regions that words attend to "
+    "most are compared.",
+    "pivots": "A pivot’s state is what it called up of the attributes.",
 }
 
 

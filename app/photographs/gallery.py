@@ -33,8 +33,8 @@ class Entry:
     path: Path
 
 
-# file beside this one, title, what it shows, credit: real photographs only, none of them fetched; what the captioners
-# were taught and describe well comes first, what is odd to them last. app/photographs/CREDITS.md says more
+# file beside this one, title, what it shows, credit. All ship here. Photographs that the captioners describe well come
+# first, those unlike their training photographs last. More in app/photographs/CREDITS.md
 INSIDE = (
     ("grace_hopper.jpg", "Grace Hopper", "A naval officer in uniform, arms crossed",
      "U.S. Navy, public domain; Matplotlib"),

@@ -28,8 +28,7 @@ def open_upload(data: bytes, slender: float = SLENDER) -> Image.Image:
     width, height = image.info["size"]
     if max(width, height) > slender * min(width, height):
         raise GliedError(
-            f"Expected a photograph at most {slender} times as long as wide, your file has {width} x {height}; "
-            "cut out a part."
+            f"Expected a photograph at most {slender} times as long as wide, your file has {width} x {height}; crop it."
         )
     return image
 

@@ -50,7 +50,7 @@ TERMS = """
 
 
 def draw_card(title: str, facts: dict) -> None:
-    """What a checkpoint says about itself."""
+    """The card of a checkpoint."""
     flat: dict[str, object] = {}
     for name, value in facts.items():
         flat |= {f"{name}: {part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
@@ -101,8 +101,8 @@ st.header("Terms")
 st.markdown(TERMS)
 st.header("The equations and their code")
 st.caption(
-    "Each line of code on the right is read from the package that runs here; the tests hold it equal to the equation "
-    "on its left, written out in loops. Where a symbol is made, the lines before it tell."
+    "Each line of code on the right is read from the package that runs here; tests check it against the equation on "
+    "its left, written out in loops. The lines above it in its file define its symbols."
 )
 for part, numbers in PARTS.items():
     st.markdown(f"**{part}**")

@@ -104,8 +104,8 @@ def ask_words(trace: Trace, photograph: Photograph, model: str) -> dict[str, Tra
         max_selections=ASKED,
         select_all=False,
         placeholder="Any word, whether the caption says it or not",
-        help="The query of a collocation is the input word (in GLIED with its position, which the preset `context` "
-        "leaves out), nothing else: a word is asked as the first word of a caption.",
+        help="A pivot attends by its word and position alone (with the preset `context`, by its word alone), so a word "
+        "is asked as the first word of a caption.",
     )
     words = [word for text in given for word in ([text] if text in vocabulary.ids else tokenize(text) or [text])]
     known = [word for word in dict.fromkeys(words) if word in vocabulary and word not in SPECIAL]

@@ -125,8 +125,8 @@ def draw_pair(left: Side, right: Side, sentences: Sequence[Sentence], captioners
 
 
 def _begin(left: Trace, right: Trace) -> None:
-    """A word is in view: of these captions the one chosen, at first where they part; the address names it as a word of
-    the left one."""
+    """Makes sure that a word is in view: the chosen one, at first the one where the captions part. The address names it
+    as a word of the left caption."""
     follow_address()
     choice = CHOICE.get()
     if choice.trace == right.digest and choice.step is not None and choice.step < len(right.words):
@@ -149,7 +149,7 @@ def _in_view(left: Side, right: Side, step: int) -> tuple[Side, Side, int]:
 
 
 def differences(left: Side, right: Side) -> pd.DataFrame:
-    """The words that differ, and their log-probabilities on both sides, as far as these can be asked: see
+    """The words that differ, and their log-probabilities on both sides where their captioners run here: see
     `differing_words`."""
     by_right = right.replayed(left.trace.words[:-1]) if isinstance(right, Asked) else None
     by_left = left.replayed(right.trace.words[:-1]) if isinstance(left, Asked) else None
@@ -175,7 +175,7 @@ def describe_differences(table: pd.DataFrame, left: str, right: str, verb: str) 
             sentences.append([(f"Only {right} {verb} ", False), *on_right, (".", False)])
         elif on_left:
             sentences.append([(f"Only {left} {verb} ", False), *on_left, (".", False)])
-    same = f"No word differs: {left} and {right} say the same; the photographs show whether for the same reasons."
+    same = f"No word differs: {left} and {right} say the same; the photographs show whether they looked alike."
     return sentences or [[(same, False)]]
 
 
@@ -192,9 +192,9 @@ def draw_moves(own: Asked, other: Asked, step: int) -> None:
     after = f"after “{plain(' '.join(before))}”" if before else "at the beginning"
     with st.expander("Every attention function in turn", icon=":material/table:"):
         st.caption(
-            f"Both captioners choose a word {after}. In turn, each of their attention functions is made even: whatever "
-            "it reads counts alike, as in a plain mean. The numbers are the changes of log p of the two words. Named "
-            "above is the function that changes the difference of the two most."
+            f"Both captioners choose a word {after}. In turn, each of their attention functions is made even: it reads "
+            "a plain mean. The numbers are the changes of log p of the two words. The sentence above names the "
+            "function that changes their difference most."
         )
         table = pd.concat(tables, names=["captioner", None]).reset_index("captioner")
         shown = {"name": "attention function", "word": f"“{spoken(words[0])}”", "rival": f"“{spoken(words[1])}”"}
@@ -209,7 +209,7 @@ def draw_moves(own: Asked, other: Asked, step: int) -> None:
 def _moved(title: str, moves: pd.DataFrame, words: tuple[str, str]) -> str:
     found = strongest_move(moves, words)
     if moves.empty:
-        return f"{plain(title)} has no attention function that could."
+        return f"{plain(title)} has no attention function."
     if found is None or max(map(abs, found.changes)) < 0.005:
         return f"No attention function of {plain(title)} moves either word."
     for_, against = (plain(spoken(word)) for word in found.words)
@@ -259,7 +259,7 @@ def draw_differences(left: Side, right: Side, table: pd.DataFrame, verb: str) ->
         st.caption(
             "The probability of a word is the one after the words before it in its own caption"
             + (", which both sides replay. " if "left_other" in names or "right_other" in names else ". ")
-            + "Where two captions have parted, those words differ as well."
+            + "After two captions have parted, the words before it differ too."
         )
         st.dataframe(
             as_written(
@@ -334,7 +334,7 @@ def draw_runners_up(left: Asked, right: Asked) -> None:
         )
     place.caption(
         "Log p is that of the whole caption; the ranking divides it by a measure of length. "
-        "The two sides’ numbers are each their own: neither says which caption is better."
+        "Each side has its own numbers: they do not say which caption is better."
     )
 
 

@@ -32,18 +32,18 @@ Both = Mapping[str, Report]  # title of each of two captioners -> its report
 
 @st.cache_data(max_entries=8, show_spinner=BUSY)
 def score_table(stamps: tuple[str, ...], _reports: Mapping[str, Report]) -> pd.DataFrame:
-    """The table of scores, not bootstrapped again; `stamps` say of which reports."""
+    """The table of scores, cached because it is bootstrapped; `stamps` identify the reports."""
     return scores.score_table(_reports)
 
 
 @st.cache_data(max_entries=8, show_spinner=BUSY)
 def difference_table(stamps: tuple[str, ...], _both: Both) -> pd.DataFrame:
-    """The second minus the first, likewise."""
+    """The table of differences, second minus first, cached likewise."""
     return scores.difference_table(_both)
 
 
 def stamp(report: Report) -> str:
-    """What tells a report from others."""
+    """What identifies a report."""
     return str([report[name] for name in ("checkpoint", "data", "split", "scores")])
 
 
@@ -60,8 +60,8 @@ def find_reports(kind: str) -> dict[str, Report]:
             st.info(report, icon=":material/info:")
         elif found and not scores.alike(report, next(iter(found.values()))):
             st.info(
-                f"The report of {title} ({plain(report['data'])} {plain(report['split'])}) does not compare with those "
-                "below, its photographs or the cutting of words are others: left out."
+                f"The report of {title} ({plain(report['data'])} {plain(report['split'])}) is left out: its "
+                "photographs or its tokenizer differ from those of the reports below."
             )
         else:
             found[name] = report
@@ -91,7 +91,7 @@ def draw_origin(report: Report) -> None:
         f"**{len(report['images']):,} photographs**, the split **{plain(report['split'])}** of the data set "
         f"**{plain(report['data'])}**. Each captioner wrote one caption of each (beam {beam}), scored against what "
         "people wrote. Every score is times 100; an interval is where the mean would lie in 95 of 100 draws of as many "
-        "photographs from these (10,000 resamples). It says nothing of another training run."
+        "photographs from these (10,000 resamples). It says nothing about another training run."
     )
     with st.expander("The command that makes such a report", icon=":material/terminal:"):
         st.code(command_for(report["split"], mark=""), language="bash", wrap_lines=True)

@@ -22,14 +22,14 @@ HOW = {
     "Beam search": "Beam search writes a caption word by word: at each step it extends the hypotheses it has kept, and "
     "keeps the likeliest.",
     "Diverse beam search": "Diverse beam search keeps groups of hypotheses. A group chooses after the groups above it, "
-    "and counts a word for less if they took it at the same step; the log p shown is without that penalty. Where the "
-    "captioner is sure, groups still find the same caption: raise the diversity to part them.",
+    "and lowers a word’s score if they took it at the same step; the log p shown is without that penalty. Where the "
+    "captioner is sure, groups still find the same caption: a higher diversity separates them.",
     "Nucleus sampling": "Nucleus sampling draws each word at random among the likeliest. Samples that begin alike "
     "share a branch; dashed words could have been drawn instead.",
 }
 BANKS = (
-    " The words that must come are counted: the search keeps that many hypotheses with none of them, with one, and so "
-    "on. Only a caption with all of them may end."
+    " With words that must come, the search keeps as many hypotheses for each number of them that have come: none, one "
+    "and so on. Only a caption with all of them may end."
 )
 
 
@@ -48,7 +48,7 @@ def beginning(photograph: Photograph) -> tuple[str, ...]:
 
 
 def begin_with(photograph: Photograph, words: tuple[str, ...]) -> None:
-    """From now on the caption of the photograph begins so."""
+    """From now on the caption of the photograph begins with these words."""
     BEGINNING.keep((photograph.key, words))
 
 
@@ -118,8 +118,8 @@ def draw_tree(answer: Answer, photograph: Photograph) -> None:
 
 
 def decode(photograph: Photograph, model: str, way: Way, prefix: tuple[str, ...]) -> Answer:
-    """What the captioner says with these first words and those that must or must not come; without all of them where it
-    cannot."""
+    """The captioner's answer with these first words, and with the words that must and must not come. If there is none,
+    a warning and the answer without any of them."""
     try:
         decoding = replace(way.decoding, require=way.require, forbid=way.forbid)
         return traced(photograph, model, Question(decoding, prefix))

@@ -24,12 +24,12 @@ from glied.errors import GliedError
 from glied.functions import find
 from glied.traces import Trace
 
-# A click on a word draws them anew, and `as_written` took almost half of its time: these are Streamlit's own formats.
+# Streamlit's own formats: `as_written` took almost half of the time of a click on a word, which draws the tables anew.
 COLUMNS = {
     "attention": st.column_config.NumberColumn(format="percent"),
     "own share": st.column_config.NumberColumn("own share of its group", format="percent"),
     "lift": st.column_config.NumberColumn("times the even share", format="%.1f×"),
-    "fall": st.column_config.NumberColumn("fall in log p without it", format="%.3f"),
+    "fall": st.column_config.NumberColumn("fall of log p without it", format="%.3f"),
 }
 
 
@@ -64,7 +64,7 @@ def draw_word(answer: Answer, photograph: Photograph) -> None:
 
 
 def introduction(trace: Trace) -> str:
-    """What to do on the board, and what the captioner lacks of what others show there."""
+    """What to do on the board, and what this captioner lacks."""
     grouped, seen = groupings(trace) is not None, looked(trace) is not None
     parts = [
         "Choose a word to see where the captioner looked for it"

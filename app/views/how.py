@@ -1,4 +1,4 @@
-"""How it works: the attention functions of a captioner, and the way of one word through them."""
+"""How it works: the attention functions of a captioner, and how one word passes through them."""
 
 from functools import partial
 
@@ -18,12 +18,12 @@ from glied.traces import Trace
 PARTS = {  # what is no function: what it is, its equations, the view that shows it
     "regions": ("The boxes that the region detector finds, each with a feature.", (4,), "explore"),
     "attributes": ("Words that the attribute detector finds over the regions; embedded like words.", (17, 5), "whatif"),
-    "words": ("The word just read, with its place in the caption, sets out.", (5, 6), "decoding"),
+    "words": ("The word just read, with its position in the caption, starts here.", (5, 6), "decoding"),
     NEXT: ("What was gathered on the way is compared with every word of the vocabulary.", (14,), "decoding"),
 }
 ROLES = {
-    "grouping": "Before any word, each of them gathers from all of them. Shown is the group of the one that the word "
-    "reads most: what it gathers most beyond the usual.",
+    "grouping": "Before any word, each of these gathers from all of them. Shown is the group of the one that the word "
+    "reads most: what that one gathers most beyond the usual.",
     "pivot": "The word just read calls up the attributes that go with it.",
     "context": "The word looks back at the words so far and at itself.",
     "global": "With that, it looks over the photograph for the first time.",

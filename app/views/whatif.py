@@ -1,4 +1,4 @@
-"""What if: strike out regions and attributes, add a word, or edit the caption, and see what the captioner says then."""
+"""What if: strike out regions and attributes, add a word, or edit the caption, and see how the captioner answers."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,8 @@ KEPT = 20  # photographs whose changes a session remembers
 
 
 def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None:
-    """The history of this photograph in the session, begun with what the address asks for; a toast for nonsense."""
+    """Puts the history of this photograph into the session; a new one begins with what the address asks for. A toast
+    says what cannot be."""
     begun = HISTORY.get()
     history = begun or History(photograph.key)
     if history.photograph != photograph.key:
@@ -91,7 +92,7 @@ def _say() -> None:
 
 
 def _go(by: int) -> None:
-    """So many steps on from where the history stands now, which may be further than was drawn."""
+    """Goes `by` steps from the step in view now, which may be another than the page has drawn."""
     history = _history()
     HISTORY.keep(history.to(history.at + by))
     _forget_refusals()
@@ -168,7 +169,7 @@ def draw_history(trace: Trace) -> None:
 
 
 def draw_effect(before: Trace, replayed: Trace) -> None:
-    """How every word of the caption before fares on the changed scene."""
+    """How the log p of every word of the first caption changes on the changed scene."""
     table = change_table(before, replayed)
     total = float(replayed.log_probabilities.sum() - before.log_probabilities.sum())
     st.markdown(f"The first caption, replayed on the changed scene: {_told(table, total)}")
@@ -201,7 +202,7 @@ def _told(table: pd.DataFrame, total: float) -> str:
 def draw_caption(photograph: Photograph, model: str, own: Trace, change: Change, vocabulary: Vocabulary) -> None:
     """A place to write another caption, and how likely the captioner finds each of its words."""
     title, words = engine().titles[model], change.words
-    if NEW_CAPTION.get() is None:  # a page left and entered again: nothing that was refused stands here
+    if NEW_CAPTION.get() is None:  # the page was left and entered again: show no refused caption
         REFUSED_CAPTION.forget()
     refused = REFUSED_CAPTION.get()
     if not refused:

@@ -1,4 +1,4 @@
-"""What a person can take away, as it is on screen: pictures for papers, tables, the trace, a report."""
+"""Downloads of what is on screen: pictures for papers, tables, the trace, a report."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ MIMES = {
 
 
 class File(NamedTuple):
-    """A file to take away: what its button says, what it is called, and what makes it when it is clicked."""
+    """A download: the label of its button, the name of its file, and the function that makes it after a click."""
 
     label: str
     name: str
@@ -270,7 +270,7 @@ def draw_whatif_export(
 
 
 def _draw_popover(draw: Callable[[], None], key: str = "export") -> None:
-    """Downloads that are laid out when they are asked for, each made when it is clicked."""
+    """A popover with downloads, which are laid out when it opens and made when they are clicked."""
     place = st.popover("Export", icon=":material/download:", key=key, on_change="rerun")
     with place:
         if place.open:
@@ -305,7 +305,7 @@ def _draw_pictures(name: str, pictures: Mapping[str, Picture]) -> None:
     with st.container(horizontal=True):
         for kind in ("png", "svg", "pdf"):
             _offer(kind.upper(), f"{file}.{kind}", MIMES[kind], partial(drawn, still, kind, WIDTHS[wide]))
-    st.caption("Its caption, to copy; the file holds it too. Put the picture in as it is: it has its size on paper.")
+    st.caption("Its caption, to copy; the file holds it too. Do not scale the picture: it has its size on paper.")
     st.code(still.caption, language=None, wrap_lines=True)
 
 
@@ -396,7 +396,7 @@ def _report(running: Engine, photograph: Photograph, shown: Answer, address: str
 
 
 def _asked(question: Question) -> str:
-    """What a captioner was asked beyond the usual, after its name."""
+    """The unusual part of a question, to be put after the captioner's name."""
     begun = f", made to begin with “{' '.join(question.prefix)}”" if question.prefix else ""
     return begun + (f", {decoding_in_words(question.decoding)}" if question.decoding != USUAL else "")
 

@@ -95,14 +95,14 @@ def pick_one(label: str, options: Iterable[T], key: str, usual: T | None = None,
 
 
 def forget_empty(key: str) -> None:
-    """An address in which a widget's part is empty does not name it."""
+    """Removes a widget's parameter from the address if it is empty."""
     if st.query_params.get(key) == "":
         del st.query_params[key]
 
 
 def warn_of_unknown(key: str, known: Iterable[str] | None = None, what: str = "the captioner") -> None:
-    """A toast for an address that asks for what is not among the `known`, which are at first the captioners; Streamlit
-    shows the usual one and mends the address."""
+    """A toast if the address asks for a value that is not `known` (by default: a captioner). Streamlit shows the usual
+    one and corrects the address."""
     forget_empty(key)
     wanted = st.query_params.get(key)
     if wanted and wanted not in (engine().titles.values() if known is None else known):
@@ -164,15 +164,13 @@ def say_refused() -> None:
 
 
 def explain_rl() -> None:
-    """What “RL” is, where it is in the name of a captioner; the label of a row of buttons would take a line of its
-    own."""
+    """Explains “RL” where it is in the name of a captioner; as a label of the buttons it would take another line."""
     if any("RL" in title for title in engine().titles.values()):
         st.caption("RL", help=f"{RL}.", width="content")
 
 
 def lacks(captioner: str, functions: Functions, *parts: str) -> str:
-    """What of these `parts` (of all, where none is named) a captioner has none of, in a sentence; empty where it has
-    them all."""
+    """A sentence on those of `parts` (by default of all parts) that a captioner lacks; empty if it lacks none."""
     missing = [part for part in lacking(functions) if part == "attention" or not parts or part in parts]
     if missing == ["attention"]:
         return f"{plain(captioner)} has no attention: it sees the photograph as a whole."
@@ -212,7 +210,7 @@ def pick_head(trace: Trace) -> int:
 
 
 def pick_figure_file() -> None:
-    """As what the camera above a chart saves it."""
+    """The file format of the camera above a chart."""
     pick_one("The camera above a chart saves", ("PNG", "SVG"), FIGURE_FILE.name, persist_state="session")
 
 

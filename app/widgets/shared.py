@@ -40,7 +40,7 @@ def open_shared() -> None:
 
 def take_shared() -> Mapping[str, Shared]:
     """The shared traces that are open in this session, by a title each, and a place to open more."""
-    if not SHARED_FILE.get():  # the page was left since: what it had opened stays
+    if not SHARED_FILE.get():  # the page was left since then: its open traces stay
         SHARED_NOW.forget()
         SHARED_REFUSED.forget()
     st.file_uploader(
@@ -72,7 +72,7 @@ def pick_shared(known: Mapping[str, Shared]) -> tuple[str, str]:
 
 
 def entitled(opened: tuple[Shared, ...]) -> dict[str, Shared]:
-    """Shared traces by what they are called: their captioner, and their file where several have the same one."""
+    """Shared traces by title: their captioner, with the name of the file where several have the same captioner."""
     alike = Counter(shared.trace.captioner for shared in opened)
     titled: dict[str, Shared] = {}
     for shared in opened:
@@ -123,7 +123,7 @@ def _shared_board(shared: Shared) -> None:
 
 
 def _earlier() -> tuple[Shared, ...]:
-    """The shared traces that the files in view have not opened: those of a page that was left since."""
+    """The open shared traces that are not of the files in view: they were opened before the page was left."""
     return tuple(shared for shared in SHARED.get() if shared.trace.digest not in SHARED_NOW.get())
 
 

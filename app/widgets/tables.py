@@ -1,4 +1,4 @@
-"""Tables that can be sorted, searched and taken away as CSV."""
+"""Tables that can be sorted, searched and downloaded as CSV."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +18,7 @@ def show_table(
     columns: Mapping[str, Any] | None = None,
     written: Mapping[str, Callable[[float], str]] | None = None,
 ) -> None:
-    """A table, and the same as a file; `columns` say how those of them that it has are shown, `written` as in
+    """A table, and the same as a file. `columns`: how columns are shown, if the table has them; `written`: as in
     `as_written`."""
     st.dataframe(
         as_written(table, written) if written else table,

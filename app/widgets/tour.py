@@ -1,4 +1,4 @@
-"""A guided tour for a first visit: six steps, each on the page that it speaks about."""
+"""A guided tour for a first visit: six steps, each on the page that it is about."""
 
 from dataclasses import dataclass
 from typing import NoReturn
@@ -32,8 +32,8 @@ STEPS = (
     Step(
         "explore",
         "Region groups",
-        "Before any word, GLIED lets every region gather what it needs of the others: its group. Shown is what it "
-        "gathers beyond the usual. Base has no groups.",
+        "Before any word, GLIED lets every region gather what it needs from the others: its group. The page shows what "
+        "it gathers beyond the usual. Base has no groups.",
         "Choose *Region groups* under the caption, and move over the photograph.",
         "A group is what GLIED takes together. It need not be one object, nor be what a word depends on.",
     ),

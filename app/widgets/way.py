@@ -27,7 +27,7 @@ class Way:
 
     Attributes:
         decoding: the method and its numbers. `require`, `forbid`: words that must and must not come, as they were
-            typed: no captioner may know them.
+            typed; the captioner may not know them.
     """
 
     decoding: DecodeOptions
@@ -59,8 +59,8 @@ def _groups() -> DecodeOptions:
         0.5,
         0.1,
         key="diversity",
-        help="How far log p is lowered, in choosing, for each hypothesis of an earlier group that took the same word "
-        "at the same step; 0 lets all groups find the same",
+        help="How far a word’s log p is lowered, to choose, for each hypothesis of an earlier group that took it at "
+        "the same step; with 0 all groups find the same captions",
         **BOUND,
     )
     return DecodeOptions(beam=beam, n_best=beam, groups=groups, diversity=diversity)

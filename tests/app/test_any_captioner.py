@@ -311,7 +311,7 @@ def test_reports_of_any_two_are_compared(open_page: Open, systems: Path):
         app.selectbox(key="right").select("updown-rl").run()
         fine(app.selectbox(key="left").select("lstm").run())
         assert [part.value for part in app.header][1] == "Up\\-Down minus LSTM"
-        assert "Made without `--grounding`, so that no attention was measured: LSTM." in told(app)
+        assert "Reports made without `--grounding`, which measures attention: LSTM." in told(app)
         app.selectbox(key="point").select("coffee").run()
         assert not app.exception
         assert set(reports(systems)) == {file.stem for file in files}

@@ -235,7 +235,7 @@ def test_the_page_shows_the_report(open_dataset: Open):
 
 def test_key_shares_and_partners_are_shown_where_a_report_has_them(open_dataset: Open, folder: Path):
     app = open_dataset()
-    assert "Does attention depend on what asks?" not in " ".join(part.value for part in app.markdown)
+    assert "Does attention depend on the query" not in " ".join(part.value for part in app.markdown)
     more = {"data": "a*b", "key_share": {"vd": mean(0.6)}, "top_partners": mean(4.2, 0.3)}
     rewrite(folder / "glied.json", grounding=GLIED["grounding"] | more)
     app = open_dataset()
@@ -311,7 +311,7 @@ def test_another_split_is_left_out(open_dataset: Open, folder: Path):
     rewrite(folder / "base.json", split="test")
     app = open_dataset()
     assert fine(app)
-    assert "Base (flickr8k test) does not compare" in app.info[0].value
+    assert "Base (flickr8k test) is left out" in app.info[0].value
 
 
 def test_reports_of_another_data_set_are_a_choice_away(open_dataset: Open, folder: Path):

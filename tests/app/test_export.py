@@ -183,7 +183,7 @@ def test_decoding_exports_the_beam_as_it_stands_and_the_word_that_is_pinned(
     assert not app.error
     assert kinds(app)[0] == "beam"
     assert "Beam search, 2 hypotheses kept, of GLIED, made to begin with “a dog”" in told(app)
-    assert "framed the word asked" in told(app)
+    assert "the pinned word is framed" in told(app)
     app = pick(app, "word")
     assert f"before it said “{node.word}”" in told(app)
     assert "head 2" in told(app)

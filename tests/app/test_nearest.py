@@ -75,7 +75,7 @@ def test_the_group_of_a_pinned_region_is_a_choice(open_app: Open, kept: Path):
     app.segmented_control(key="nearest_of").set_value("regions").run()
     assert not app.exception
     assert "the group of region 5" in told(app)
-    assert "became by its group" in told(app)
+    assert "its vector after it has gathered its group" in told(app)
     [found] = [link.proto.label for link in app.get("page_link") if ":orange-background[" in link.proto.label]
     assert "in “" in found
     assert HOSTILE not in found
@@ -84,7 +84,7 @@ def test_the_group_of_a_pinned_region_is_a_choice(open_app: Open, kept: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("gone", "were not kept. `python -m glied states"),
+        ("gone", "over other photographs. `python -m glied states"),
         ("damaged", "could not be read"),
         ("other", "of another chec"),
     ],

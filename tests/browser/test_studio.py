@@ -286,7 +286,7 @@ def test_a_pinned_word_of_the_beam_is_in_the_address_and_stays_in_view(open_page
     expect(title).to_have_text(said)
     expect(page.locator('[role="treeitem"].pinned')).to_have_count(1)
     page.get_by_role("button", name="Export").click()
-    expect(page.get_by_test_id("stCode")).to_contain_text("framed the word asked")
+    expect(page.get_by_test_id("stCode")).to_contain_text("the pinned word is framed")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Decode on from here").click()
     page.mouse.move(0, 0)  # over no word of the tree that comes

@@ -476,7 +476,9 @@ def test_one_bad_caption_is_left_out_and_ids_that_differ_are_a_sentence(tmp_path
     assert spoken == {"1": "a dog"}
     assert len(problems) == 5
     told = read_texts(write(tmp_path / "c.json", {"x-7": "a dog", "x-8": "a dog"}))
-    with pytest.raises(GliedError, match=r"2 image\(s\) with a caption .* like x-7, x-8, ours like 1; ids must be"):
+    with pytest.raises(
+        GliedError, match=r"2 image\(s\) with a caption .* like x-7, x-8, ours like 1; use the same ids"
+    ):
         pair(known, told)
     told = read_texts(write(tmp_path / "c.json", [{"image_id": id, "caption": "a"} for id in (1, "01")]))
     with pytest.raises(GliedError, match="one caption per image, 01, as 1 too"):
