@@ -113,7 +113,7 @@ def test_words_that_the_photograph_lacks_are_put_among_its_attributes(places: Pl
 
 
 def test_no_usable_text_is_said(places: Places) -> None:
-    with pytest.raises(GliedError, match="no text has one"):
+    with pytest.raises(GliedError, match="found none in the texts"):
         fit_texts([["purple elephants"]], prepare(places, False, 1), 20, 3)
 
 
