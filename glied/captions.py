@@ -24,10 +24,10 @@ class DecodeOptions:
         max_length: words after which EOS must come; None for the model's own.
         no_repeat_ngram: no n-gram of this length comes twice; 0 allows all.
         n_best: captions returned per photograph; with `sample`, samples drawn.
-        temperature: of sampling; below 1 favours probable words.
-        top_k: sampling among the k most probable words; 0 for all.
+        temperature: of sampling; a value below 1 favours probable words.
+        top_k: sample among the k most probable words; 0 for all.
         top_p: nucleus sampling (Holtzman et al. 2020), among the fewest words that hold this probability; 1 for all.
-        seed: of sampling.
+        seed: of sampling; the same seed draws the same captions.
         groups: diverse beam search (Vijayakumar et al. 2018): the beam in so many groups, each of which avoids the
             words that earlier groups took at the same step.
         diversity: how far log p is lowered, to choose, for each hypothesis of an earlier group with the same word.

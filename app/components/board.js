@@ -202,7 +202,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
     "p",
     { class: "keys" },
     "Hover or use the arrow keys to visit a region, click or Enter pins it, again for the next larger, Esc clears." +
-      (data.labels.length ? " What a region is called is its detector’s guess." : ""),
+      (data.labels.length ? " The names of regions are the detector’s guesses." : ""),
   )
   const chips = chipRow("The likeliest attributes of the photograph", data.attributes, data.scores, (i) => ({
     ...visited(
@@ -481,7 +481,7 @@ export default function ({ data: sent, parentElement, setStateValue }) {
           make(
             "p",
             { class: "note" },
-            `They stand side by side, framed where their mean correlation beyond the usual is ${data.alike.from} or more: the dotted line in the tree, our cut. It says that the captioner treats them alike, not that they gather from one another, are one object, or that a word depends on them.`,
+            `They stand side by side, framed where their mean correlation beyond the usual is ${data.alike.from} or more: the dotted line in the tree, our threshold. It says that the captioner treats them alike, not that they gather from one another, are one object, or that a word depends on them.`,
           ),
         ),
         ...keyShares({ groups: "regions" }, "region"),

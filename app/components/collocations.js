@@ -41,7 +41,7 @@ export default function ({ data, parentElement, setStateValue }) {
     make(
       "p",
       { class: "keys" },
-      "Hover or use the arrow keys to visit a cell, click or Enter pins its word, Esc takes the first again.",
+      "Hover or use the arrow keys to visit a cell, click or Enter pins its word, Esc returns to the first word.",
     ),
     make("div", { class: "panel" }, title, list),
     make(

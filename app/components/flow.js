@@ -1,5 +1,5 @@
-// How a captioner works: a box for each attention function, from left to right the way of a word through them, with the
-// numbers of the word and head in view. Both are changed here, without the server; it hears of them once they rest.
+// How a captioner works: a box for each attention function, from left to right in the order in which a word passes them,
+// with the numbers of the word and head in view. Both change here, without the server, which gets them once they stay.
 
 const TOP = 3 // rows of a box
 const REST = 400 // milliseconds until a word or head is sent
@@ -27,8 +27,8 @@ export default function ({ data: sent, parentElement, setStateValue, setTriggerV
   const byName = Object.fromEntries(data.about.map((each) => [each.name, each]))
   const rowOf = (name, row = step) => pooled(byName[name].weights, head, row)
   const regionFunctions = data.about.filter((each) => each.role && each.over === "regions" && each.role !== "grouping")
-  const feeding = regionFunctions.at(-1)?.name // from which the word is chosen at last; none of some captioners
-  // Whose group is shown: the region, or attribute, that the word reads most.
+  const feeding = regionFunctions.at(-1)?.name // the one nearest to the word; undefined for some captioners
+  // The region, or attribute, whose group is shown: the one that the word reads most.
   function reader(over) {
     const readers = data.about.filter((each) => each.over === over && ["global", "local"].includes(each.role))
     const by = readers.find((each) => each.role === "global") ?? readers[0]

@@ -1,6 +1,6 @@
-// Streamlit makes an entry in the browser's history of every change of the address. Here only another page is one, and what
-// a person's act changed of the view: photograph, word, head, pinned region, words to begin with. So Back undoes that;
-// what the app then adds to the address, and what else changes, replaces its entry.
+// Streamlit makes an entry in the browser's history for every change of the address. Here an entry is made only for
+// another page, and for what a person's act changed of the view: photograph, word, head, pinned region, words to begin
+// with. So Back undoes these. Other changes, such as what the app then adds to the address, replace the current entry.
 const VIEW = { photo: false, step: false, head: false, region: true, prefix: true, pin: true, lane: true } // whether it may be absent
 
 export default function () {
@@ -9,8 +9,8 @@ export default function () {
   const { pushState, replaceState } = history
   let acted = false // since the address last changed
   for (const kind of ["pointerdown", "keydown", "input"]) window.addEventListener(kind, () => (acted = true), true)
-  // On its way to another page Streamlit writes into the address of the page it leaves: that one's last that stood for
-  // a moment is put back.
+  // Before it goes to another page, Streamlit changes the address of the page it leaves. The last address that stayed for
+  // a moment is restored then.
   let timer = null
   const stand = () => {
     place.stood = location.href
@@ -21,7 +21,7 @@ export default function () {
     clearTimeout(timer)
     timer = setTimeout(stand, 500)
   }
-  // an address that lost its step, say, is that of a page that is being left
+  // if an address has lost its step, for example, its page is being left
   const views = (from, to) =>
     Object.entries(VIEW).every(
       ([name, absent]) => absent || to.searchParams.has(name) || !from.searchParams.has(name),

@@ -9,10 +9,10 @@ const DIVERGING = [
   [240, 163, 94],
   [180, 80, 10],
 ]
-const FAINT = 2 ** -20 // what a logarithm takes for 0
+const FAINT = 2 ** -20 // stands for 0 in a logarithm
 
 // `shares`: [row][column]; `usual`: what 1x is, by column; `rows` and `columns`: `order` and `names`; `label`.
-// Of the tree over the columns: `forks`, `ends` of what is alike, from `cut` on.
+// The tree over the columns: `forks`, its joints; `ends`, where each cluster ends; `cut`, the height that separates them.
 //   point(row, column): called with the cell that the pointer or the keyboard visits, or with nulls
 //   pin(row): called where it is clicked, or with Enter; with null by Escape
 //   node.mark(row, column): marks them from outside, where they are not null

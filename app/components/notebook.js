@@ -1,6 +1,6 @@
 // The host of a component in a notebook. Before it come STYLE and the scripts of the component, which is called
-// `component` here. A saved notebook holds a page that draws it without a kernel; where a kernel runs, anywidget keeps a
-// model beside it, known by its place, which hears what a person chooses, and whose data change.
+// `component` here. A saved notebook holds a page that draws it without a kernel. Where a kernel runs, anywidget keeps a
+// model for the same place: it gets what a person chooses, and its data may change.
 
 const THEMES = ["class", "style", "data-theme", "data-jp-theme-light", "data-vscode-theme-kind"]
 const gliedModels = (window.gliedModels ??= new Map()) // by place

@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg"
 const COLUMNS = 96
 const FILLED = 5 // regions that are filled and outlined, at most
 const SECOND = "#e58fc0" // the outline of a second region that is marked
-const VEIL = 0.65 // what is painted where none of them lies, as if it were so many times the even share
+const VEIL = 0.65 // painted outside of them, as if it were this multiple of the even share
 // Told apart with every common colour blindness, and in print.
 const PALETTES = {
   warm: [
@@ -25,15 +25,15 @@ const PALETTES = {
   ],
 }
 const HEATS = { boxes: "top regions", map: "map of all" }
-// How photographs are painted, the same for every component of this tab: opacity of the heat, the least share (both in
-// percent) that is filled and outlined, whether outlines have labels; whether all heads are at a glance, and whether the
-// caption tells the words that were read. The browser remembers it.
+// How photographs are painted, the same for every component of this tab; the browser remembers it. `opacity` of the heat
+// and `threshold`, the least share that is filled and outlined, are in percent; `labels`: whether outlines have labels;
+// `glance`: whether all heads are shown; `read`: whether the caption shows which earlier words were read.
 const LIMITS = { opacity: [0, 100], threshold: [0, 30] }
 const usualView = { palette: "warm", heat: "boxes", opacity: 62, threshold: 3, labels: true, glance: false, read: true }
 const view = (window.gliedView ??= { ...usualView, ...remembered() })
 
-// What a person chose of a caption on one page holds on the next, until the server begins anew: after Back or Forward,
-// or where a head was chosen on a page without a board. `mode` to `all` are what a board shows.
+// What a person chose of a caption on one page is kept on the next, until the server sends another `count`: after Back or
+// Forward, or after a head was chosen on a page without a board. `mode` to `all` are settings of a board.
 const memory = (window.gliedMemory ??= {
   start: 0,
   head: 0,
@@ -79,7 +79,7 @@ function setView(change) {
   window.dispatchEvent(new Event("glied:view"))
 }
 
-// Calls node.repaint() after every change of the view, for as long as the node lives.
+// Calls node.repaint() after every change of the view, as long as the node exists.
 function follow(node) {
   const kept = new WeakRef(node)
   const repaint = () => {
@@ -163,8 +163,8 @@ const chipRow = (label, words, scores, each) =>
     ),
   )
 
-// A line of a list: a picture if any, a name, a bar, the weight (or what `told` says of it), and one number or text more.
-// Without a weight (null) the bar is of that number.
+// A line of a list: a picture if any, a name, a bar, the weight (or the text `told` instead), and one more number or text,
+// `last`. Without a weight (null) the bar shows `last`.
 function weightRow(name, weight, reach, last, { css = "", picture, told } = {}) {
   const more = last === undefined ? "" : typeof last === "string" ? last : signed(last, 3)
   return make(
@@ -181,8 +181,8 @@ const heading = (text, note = "", help = "") => make("h3", { title: help }, text
 const fallTold = (fall) =>
   fall == null ? "" : ` Without it the word’s log p ${fall < 0 ? "rises" : "falls"} by ${Math.abs(fall).toFixed(3)}.`
 
-// A function that calls `send` at once, but when calls follow one another fast only when they rest, with the last: the
-// server draws that alone. Its `stop` forgets what was still to be sent.
+// A function that calls `send` at once. When calls follow one another fast, only the last of them is sent, after a pause,
+// so that the server draws that alone. Its `stop` drops what was not sent yet.
 function paced(send) {
   let timer = null
   let called = -Infinity
@@ -251,7 +251,8 @@ function displaySettings() {
 
 // `data` has photo (a URL), alt, size, boxes and labels; `attributes` go to the element, `stage`.
 //   paint(weights, { marked, dashed, second, told, most }): the regions of most weight (null: none is coloured), the
-//     marked one in blue and a second in pink; told(i) is what the label of a region says of it, most what the right end of the legend means
+//     marked one in blue and a second in pink; told(i) is the text in the label of region i, most the text at the right
+//     end of the legend
 //   paintSmall(canvases, lines): one small copy for each line of weights
 //   at(event): the regions there, smallest first; among equals the one whose centre is nearest
 //   crop(i, size): a small picture of a region; legend: what the colours mean
@@ -299,8 +300,8 @@ function photograph(data, attributes = {}) {
     for (let y = Math.floor((y1 / height) * rows); y < bottom; y++)
       for (let x = Math.floor((x1 / width) * COLUMNS); x < right; x++) each(y * COLUMNS + x)
   }
-  // A map: each box spreads its weight over its area. Divided by what even weights would give, so that overlapping boxes
-  // alone make no heat.
+  // A map: each box spreads its weight over its area. The sum is divided by that of even weights, so that overlapping
+  // boxes alone make no heat.
   function spread(weights) {
     const found = new Float64Array(COLUMNS * rows)
     weights.forEach((weight, i) => inside(i, (place) => (found[place] += weight / areas[i])))
@@ -384,7 +385,7 @@ function photograph(data, attributes = {}) {
     tags.append(make("span", { class: css, style: `left: ${(100 * x) / width}%; top: ${(100 * y) / height}%` }, text))
   }
 
-  let painted = null // with which weights and marks
+  let painted = null // the weights and marks that were painted last
   function paintBoxes(weights, { marked = null, dashed = false, second = null, told, most } = {}) {
     painted = [weights, { marked, dashed, second, told, most }]
     const zoom = (stage.clientWidth || 500) / width // once, before anything changes: to read it lays the page out

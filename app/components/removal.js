@@ -1,5 +1,5 @@
 // A photograph whose regions and attributes can be struck out and put back, a place to add attributes, and beside it the
-// changed scene. What was changed is drawn at once and sent whole, so that nothing is lost however fast a person is.
+// changed scene. A change is drawn at once, and all changes are sent together, so that quick changes lose nothing.
 
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   const old = parentElement.querySelector(".removal")
@@ -41,7 +41,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   rove(words)
   const shown = { ...scene, photo: data.photo, alt: data.alt }
   const wide = `max-width: calc(min(100%, ${Math.round((430 * width) / height)}px))`
-  let dragged = false // what ended was no click
+  let dragged = false // the last press of the pointer was a drag, not a click
   const now = photograph(shown, {
     tabindex: 0,
     role: "application",

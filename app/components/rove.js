@@ -1,5 +1,5 @@
 // One Tab stop for a row of buttons: the arrow keys, Home and End move along it. The stop is the button that was visited
-// last, at first the one that is pressed. Components that have such rows put this file before their own.
+// last, at first the pressed one. Components with rows of buttons put this file before their own.
 function rove(row) {
   const buttons = () => [...row.querySelectorAll("button")]
   row.stopAt = (stop) => buttons().forEach((button) => (button.tabIndex = button === stop ? 0 : -1))

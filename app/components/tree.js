@@ -7,7 +7,7 @@ const ROW = 32,
   EDGE = 26, // pixels: of a line, above the first, between columns, before the first
   LANE = 22, // above each group
   SQUARE = 9 // of a required word
-const REST = 150 // milliseconds: what is in view is told once it rests
+const REST = 150 // milliseconds that a word must stay in view before it is told
 
 const said = (word) => (word === END ? "(end)" : word)
 
@@ -86,8 +86,8 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const leader = (s) =>
     (s < steps - 1 && nodes.filter((n) => n.step === s && n.status === "kept").reduce(likelier, null)) || winner
 
-  // ---- where each word stands: a column a step, group below group, children in the order of their parents so that no
-  // edges cross, the caption that won along the top
+  // ---- where each word stands: a column for each step, group below group, children in the order of their parents so
+  // that no edges cross, the caption that won along the top
   const most = Array.from({ length: data.groups }, (_, g) =>
     Math.max(...Array.from({ length: steps }, (_, s) => nodes.filter((n) => n.group === g && n.step === s).length)),
   )

@@ -58,7 +58,7 @@ class Models:
 
     checkpoint: Annotated[Path, arg(help="checkpoint of a captioner (.safetensors)")] = GLIED
     ensemble: Annotated[
-        tuple[Path, ...], arg(help="more checkpoints of the same vocabulary, whose probabilities are averaged with it")
+        tuple[Path, ...], arg(help="more checkpoints of the same vocabulary: probabilities are averaged over all")
     ] = ()
     attributes: Annotated[
         Path | None, arg(help="attribute detector; default: the one beside the checkpoint, else the shipped one")
