@@ -36,7 +36,7 @@ def extract(
     keys, problems = features.extract([p.path.absolute() for p in dataset.photographs], share=share)
     report([*dataset.problems, *problems])
     if not keys:
-        raise GliedError(f"Expected readable photographs in {dataset.name}, none of them is; see above.")
+        raise GliedError(f"Expected readable photographs in {dataset.name}, found none; see above.")
     say(f"{len(keys)} photographs have their regions in {cache}")
 
 

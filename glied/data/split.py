@@ -78,7 +78,7 @@ def find_keys(dataset: Dataset, caches: Sequence[FeatureCache], *names: str) -> 
         report(problems)
         photographs = [p for p in photographs if p.path in keys]
     if not photographs:
-        raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, none of them is; see above.")
+        raise GliedError(f"Expected readable photographs in split {' or '.join(names)}, found none; see above.")
     return {p: keys[p.path] for p in photographs}
 
 

@@ -62,7 +62,7 @@ def read_scenes(dataset: Dataset, split: str, cache: Path, detector: AttributeDe
     keys, problems = features.extract([p.path for p in photographs], known=known)
     photographs = [p for p in photographs if p.path in keys]
     if not photographs:
-        raise GliedError(f"Expected photographs with regions in split {split}, none of them has any: {problems[0]}")
+        raise GliedError(f"Expected photographs with regions in split {split}, found none: {problems[0]}")
     return Scenes(dataset, split, photographs, keys, features, detector, problems, time.perf_counter() - start)
 
 

@@ -65,7 +65,7 @@ def measure(data: Path, split: str, source: RegionSource) -> dict[str, Any]:
                 kinds = set().union(*(KINDS.get(name, ()) for name in objects)) if boxed.origin == "classes" else set()
                 right.append(said in objects | kinds)
     if not opened:
-        raise GliedError(f"Expected readable photographs in split {split} of {data}, none of them is: {problems[-1]}")
+        raise GliedError(f"Expected readable photographs in split {split} of {data}, found none: {problems[-1]}")
     return {
         "source": source.name,
         "data": dataset.name,

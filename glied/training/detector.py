@@ -287,7 +287,7 @@ def read_readable(dataset: Dataset) -> tuple[list[Boxed], list[bool]]:
         wide.append(width >= height)
     report(problems)
     if not train:
-        raise GliedError(f"Expected readable photographs with boxes in {dataset.name}, none of them is; see above.")
+        raise GliedError(f"Expected readable photographs with boxes in {dataset.name}, found none; see above.")
     return train, wide
 
 

@@ -489,7 +489,7 @@ def test_evaluate_runs_on_stored_features(folder, tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     assert run(monkeypatch, "evaluate", *arguments, "--cache", tmp_path / "none", "--json", out) == 2
     said = capsys.readouterr().err
-    assert "none of them has any: Expected the regions of" in said
+    assert "found none: Expected the regions of" in said
     assert "images/dog.jpg in the cache" in said
 
 
