@@ -67,7 +67,7 @@ def score_table(reports: Mapping[str, Report]) -> pd.DataFrame:
 
 def difference_table(both: Mapping[str, Report]) -> pd.DataFrame:
     """Metric by metric, the second of two captioners minus the first: means over photographs, 95 percent interval and p
-    of a paired bootstrap. A metric whose score of the whole split is another is called a mean over photographs.
+    of a paired bootstrap. A metric whose score of the whole split is not this mean is named "mean over photographs".
 
     Args:
         both: title of each of the two captioners -> its report.

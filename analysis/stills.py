@@ -421,7 +421,9 @@ def tags(
         text = f"{name}{': ' if not trace.labels else ' '}{percent(weights[i]) if told is None else told[i]}"
         wide, tall = breadth(text, size) + 0.7 * size, 1.5 * size
         inside, beside = (y1, y2 - tall, (y1 + y2 - tall) / 2), (y1 - tall, y2)
-        heights = (*inside, *beside) if y2 - y1 > 3 * tall else (*beside, *inside)  # lest it hide a small box
+        heights = (
+            (*inside, *beside) if y2 - y1 > 3 * tall else (*beside, *inside)
+        )  # so that it does not hide a small box
         spots = [(x, y) for y in heights for x in (x1, x2 - wide, (x1 + x2 - wide) / 2, x2, x1 - wide)]
         spots = [(max(0.0, min(x, width - wide)), max(0.0, min(y, height - tall))) for x, y in spots]
         apart = (

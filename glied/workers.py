@@ -27,7 +27,7 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 WINDOW = 1000  # tasks that Ray Data is given at once: actors load their models anew for each window
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to its makers
+    "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics are sent
     "RAY_worker_niceness": "0",  # its actors would wait for all others, whole minutes on a busy machine
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # a remark on each actor pool
 }
@@ -156,7 +156,7 @@ def _reach(address: str | None) -> None:
     """Refuses a cluster that does not answer: Ray itself tries for two minutes."""
     host, found, port = (address or "").removeprefix("ray://").rpartition(":")
     if not found or not port.isdigit():
-        return  # no address of a machine: `auto`, say
+        return  # not the address of a machine, for example `auto`
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
@@ -184,7 +184,7 @@ def _spread_on_ray(work: Work[Task, Result], tasks: Iterable[Task], workers: Wor
         raise GliedError(f"Expected {place}, got none ({error}); check --address, or try again.") from error
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells all its plans
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it prints all its plans
         count = workers.workers or (int(ray.cluster_resources()["CPU"]) if workers.address else count_cores())
         rest = iter(tasks)
         while window := list(islice(rest, WINDOW)):

@@ -481,7 +481,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   removal.update = (found, keeper, sender) => {
     send = sender
     keep = keeper
-    if (found.made === null && answer.made !== null) made = 0 // the server was started anew and has heard of none
+    if (found.made === null && answer.made !== null) made = 0 // the server has restarted and knows no changes
     if ((found.made ?? 0) < made) return
     answer = found
     regions = new Set(found.regions)

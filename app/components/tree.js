@@ -7,7 +7,7 @@ const ROW = 32,
   EDGE = 26, // pixels: of a line, above the first, between columns, before the first
   LANE = 22, // above each group
   SQUARE = 9 // of a required word
-const REST = 150 // milliseconds that a word must stay in view before it is told
+const REST = 150 // milliseconds that a word must stay in view before the page follows
 
 const said = (word) => (word === END ? "(end)" : word)
 
@@ -56,7 +56,7 @@ export default function ({ data: sent, parentElement, setTriggerValue }) {
   const fate = (node) => (node.step < data.forced ? "forced" : data.samples ? sampled[node.status] : node.status)
   const drawn = (node) => (node.drawn ? ` by ${node.drawn} of ${data.samples} samples` : "")
   const lanes = data.groups > 1
-  // what is told of a word beside its fate: group, words that must come, words of earlier groups
+  // facts of a word beside its fate: group, words that must come, words of earlier groups
   const steered = (node) =>
     [
       lanes ? `group ${node.group + 1}` : "",

@@ -46,7 +46,7 @@ ASKED = 8  # other words at once
 
 @st.fragment
 def draw_photograph(trace: Trace, photograph: Photograph, model: str) -> None:
-    """The pivots of one photograph: those of its caption and whatever word is asked."""
+    """The pivots of one photograph: those of its caption, and other words that a person asks."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         head = pick_head(trace)
         order = pick_one(

@@ -131,7 +131,7 @@ def decode(photograph: Photograph, model: str, way: Way, prefix: tuple[str, ...]
 
 
 def set_free(photograph: Photograph) -> None:
-    """No words are asked for any more."""
+    """Removes all words that were asked for."""
     begin_with(photograph, ())
     REQUIRE.keep("")
     FORBID.keep("")

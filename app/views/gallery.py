@@ -130,7 +130,7 @@ def nothing_found(known: Catalogue, by: tuple[str, str], query: str, differing: 
 
 
 def pick_page(count: int) -> int:
-    """Which page of so many photographs."""
+    """The chosen page of `count` photographs."""
     pages = -(-count // PER_PAGE)
     forget_empty(PAGE.name)
     return st.pagination(pages, key=PAGE.name, bind="query-params") if pages > 1 else 1

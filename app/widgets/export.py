@@ -332,8 +332,8 @@ def _offer(label: str, name: str, mime: str, make: Callable[[], str | bytes]) ->
 def _of_words(
     trace: Trace, photograph: Photograph, step: int, head: int, whole: Trace | None = None
 ) -> dict[str, Picture]:
-    """One word, and every word of the `whole` caption, if that is another; none of a captioner that attends to no
-    region."""
+    """Pictures of one word, and of every word of the `whole` caption, by default that of `trace`. None for a captioner
+    that attends to no region."""
     if not feeding(trace.functions, "regions"):
         return {}
     word = f"{step + 1}-{_safe(trace.words[step])}"

@@ -83,10 +83,10 @@ def entitled(opened: tuple[Shared, ...]) -> dict[str, Shared]:
 
 
 def shared_from(data: bytes, name: str = "your file") -> Shared:
-    """A trace and its photograph from a file called so, that may be anyone's.
+    """A trace and its photograph from the bytes of a file of this name, which anyone may have made.
 
     Raises:
-        GliedError: it is damaged, too large or none of ours, or its photograph is missing or another.
+        GliedError: it is damaged, too large or not a trace, or its photograph is missing or does not fit.
     """
     if len(data) > UNPACKED:
         raise GliedError(

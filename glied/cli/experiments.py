@@ -148,7 +148,7 @@ class Sharing:
     """How trainings share the time and the machine.
 
     Attributes:
-        minutes: stop after so many, with all states saved; 0 for no limit.
+        minutes: stop after this time, with all states saved; 0 for no limit.
         together: processes that train at the same time; one alone does not fill a GPU.
         device: what must compute; `any` takes the GPU where there is one.
     """

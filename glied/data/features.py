@@ -188,7 +188,7 @@ def write_shard(folder: Path, found: Mapping[str, Regions], bits: Literal[8, 16]
     not at all, and only once.
 
     Args:
-        bits: compress the features to so many bits a number at most. With 8, every region has its own lowest number
+        bits: compress the features to at most this many bits per number. With 8, every region has its own lowest number
             and step.
     """
     named = "".join(found) + (f" {bits}" if bits else "")

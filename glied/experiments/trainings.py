@@ -45,7 +45,7 @@ def train_all(
     NAME-STAGE-SEED.safetensors, and what they score on each val set beside them as JSON.
 
     Args:
-        minutes: trainings stop after so many, with their states saved; 0 for no limit.
+        minutes: trainings stop after this time, with their states saved; 0 for no limit.
         together: processes that share the trainings and the device.
         metrics: what is measured on val.
 

@@ -37,7 +37,7 @@ SHORT_SIDE, LONG_SIDE, LEAST_SIDE = 600, 1000, 32
 
 def fixed(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], count: int = 36) -> Int[Tensor, " K"]:
     """The `count` best boxes after non-maximum suppression at 0.3, or at the first of 0.4, 0.5 ... that leaves
-    so many; all boxes by falling score where there are fewer."""
+    `count`; if there are fewer boxes, all of them by falling score."""
     for tenths in range(3, 10):
         kept = nms(boxes, scores, tenths / 10)
         if len(kept) >= count:

@@ -33,7 +33,7 @@ def train_captioner(
     """Trains the preset `name` by cross-entropy; goes on from the state in the run's folder where there is one.
 
     Args:
-        initial: a checkpoint of the same preset to start from, trained on text alone, say; its vocabulary is kept. If
+        initial: a checkpoint of the same preset to start from, perhaps from `train text`; its vocabulary is kept. If
             the new features are wider, the extra columns of the projection start at zero.
         material: what `prepare` reads from `places`, if it was read already.
         changes: fields of the preset to replace.
@@ -62,7 +62,7 @@ def train_captioner(
         if not same or not fits or known.feature_dim > config.feature_dim:
             raise GliedError(
                 f"Expected in {initial} a captioner of preset {name} over {material.source}, or over regions of less "
-                f"than its {config.feature_dim} features, it is another; choose the preset that it was trained with."
+                f"than its {config.feature_dim} features, found another; choose the preset that it was trained with."
             )
         weights = start.model.state_dict()
         more = config.feature_dim - known.feature_dim

@@ -37,7 +37,7 @@ class StepOptions:
             detectors on the CPU.
         seed: of the initial weights and of everything that is drawn at random.
         save_minutes: minutes between two saved states.
-        minutes: the training stops after so many, with its state saved; 0 for no limit.
+        minutes: the training stops after this time, with its state saved; 0 for no limit.
 
     Raises:
         GliedError: an option is outside its limits.
