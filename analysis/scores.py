@@ -31,7 +31,7 @@ HABITS = {
 }
 
 
-def alike(one: Report, other: Report) -> bool:
+def are_comparable(one: Report, other: Report) -> bool:
     """Whether the scores of two reports compare: the same photographs and the same tokenizer."""
     same = all(one[name] == other[name] for name in ("data", "split", "tokenizer"))
     return same and one["images"].keys() == other["images"].keys()

@@ -71,7 +71,7 @@ def wire(functions: Functions) -> Wiring:
 
 def title_of(box: str, functions: Functions) -> str:
     """What a box is called."""
-    function = named(box, functions)
+    function = function_of(box, functions)
     if function is None:
         return TITLES[box]
     of = {"regions": "Region", "attributes": "Attribute", "words": "Word"}[function.over]
@@ -85,7 +85,7 @@ def title_of(box: str, functions: Functions) -> str:
     }[function.role]
 
 
-def named(box: str, functions: Functions) -> AttentionFunction | None:
+def function_of(box: str, functions: Functions) -> AttentionFunction | None:
     """The function of a box; None if the box is not a function."""
     return next((f for f in functions if f.name == box), None)
 
@@ -133,7 +133,7 @@ def packed(trace: Trace) -> str:
             "weights": rounded(trace.attention[name]) if f else None,
         }
         for name in boxes(functions)
-        for f in [named(name, functions)]
+        for f in [function_of(name, functions)]
     ]
     more = {
         "inputs": [spoken(word) for word in trace.inputs],

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis.scores import alike
+from analysis.scores import are_comparable
 from app.engine.ask import engine, name_here
 from glied.errors import GliedError
 from glied.evaluation.report import read_report
@@ -40,7 +40,7 @@ def comparable(left: str, right: str) -> list[tuple[Images, Images]]:
     folder = engine().folder
     pairs = [[report_or_why(folder, name, kind) for name in (left, right)] for kind in report_files(folder).values()]
     read = [[report for report in pair if not isinstance(report, str)] for pair in pairs]
-    return [(pair[0]["images"], pair[1]["images"]) for pair in read if len(pair) == 2 and alike(*pair)]
+    return [(pair[0]["images"], pair[1]["images"]) for pair in read if len(pair) == 2 and are_comparable(*pair)]
 
 
 def reported_key_shares(checkpoint: str) -> tuple[str, dict[str, float]]:

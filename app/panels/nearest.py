@@ -93,7 +93,7 @@ OF: dict[Kind, str] = {
 def _list(neighbours: tuple[Neighbour, ...], kind: Kind) -> None:
     """Side by side with their pictures where the gallery has one of them, else as lines."""
     gallery = {entry.id: entry for entry in entries(folder())[0]}
-    told = [(each, f"**{decimal(each.similarity)}** {_told(each, kind)}") for each in neighbours]
+    told = [(each, f"**{decimal(each.similarity)}** {_describe(each, kind)}") for each in neighbours]
     if not any(each.photograph.id in gallery for each in neighbours):
         st.markdown("\n".join(f"1. {text}" for _, text in told))
         return
@@ -108,7 +108,7 @@ def _list(neighbours: tuple[Neighbour, ...], kind: Kind) -> None:
                     st.markdown(text)
 
 
-def _told(neighbour: Neighbour, kind: Kind) -> str:
+def _describe(neighbour: Neighbour, kind: Kind) -> str:
     """The caption of a neighbour with its word marked, the region before it where it is one."""
     words, at = [plain(word) for word in neighbour.photograph.words], neighbour.place
     if kind == "regions":

@@ -58,7 +58,7 @@ def find_reports(kind: str) -> dict[str, Report]:
             without.append(name)
         elif isinstance(report, str):
             st.info(report, icon=":material/info:")
-        elif found and not scores.alike(report, next(iter(found.values()))):
+        elif found and not scores.are_comparable(report, next(iter(found.values()))):
             st.info(
                 f"The report of {title} ({plain(report['data'])} {plain(report['split'])}) is left out: its "
                 "photographs or its tokenizer differ from those of the reports below."

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from app.components.flow import NEXT, boxes, flow, named, title_of
+from app.components.flow import NEXT, boxes, flow, function_of, title_of
 from app.engine.ask import engine, traced, warn_if_unlike
 from app.photographs.photograph import Photograph
 from app.state import FLOW, choose, chosen, travelled
@@ -57,7 +57,7 @@ def draw_way(trace: Trace, photograph: Photograph, model: str) -> None:
     step, head = chosen(trace)
     box = chosen_box(trace)
     flow(trace, photograph, step, head, box, FLOW, on_choice=partial(choose, FLOW))
-    function = named(box, trace.functions)
+    function = function_of(box, trace.functions)
     if function:
         said, view = ROLES[function.role], "collocations" if function.role == "pivot" else "explore"
         equations = tuple(number for number in (function.equation,) if number in EQUATIONS)

@@ -172,7 +172,7 @@ def draw_effect(before: Trace, replayed: Trace) -> None:
     """How the log p of every word of the first caption changes on the changed scene."""
     table = change_table(before, replayed)
     total = float(replayed.log_probabilities.sum() - before.log_probabilities.sum())
-    st.markdown(f"The first caption, replayed on the changed scene: {_told(table, total)}")
+    st.markdown(f"The first caption, replayed on the changed scene: {_describe_fall(table, total)}")
     reach = max(1.0, float(table[["fell", "rose"]].to_numpy().max()))
     bar = st.column_config.ProgressColumn(width="small", format="%.2f", min_value=0.0, max_value=reach)
     with st.expander("Its words on the changed scene, as a table", icon=":material/table:"):
@@ -191,7 +191,7 @@ def draw_effect(before: Trace, replayed: Trace) -> None:
         )
 
 
-def _told(table: pd.DataFrame, total: float) -> str:
+def _describe_fall(table: pd.DataFrame, total: float) -> str:
     if abs(total) < 0.005:
         return "its log p stays the same."
     kind, verb = ("fell", "falls") if total < 0 else ("rose", "rises")

@@ -90,7 +90,7 @@ def draw_export(photograph: Photograph, answer: Answer, step: int, head: int, re
             pictures["collocations"] = Picture("collocations", collocations_still(trace, head))
         if answer.decoded:
             pictures["beam"] = Picture("beam", beam_still(trace, nodes_of(answer), decoding=answer.question.decoding))
-        _draw_offers(_named(photograph, trace), pictures, _numbers(photograph, trace, step, head))
+        _draw_offers(_file_name(photograph, trace), pictures, _numbers(photograph, trace, step, head))
         _draw_report(photograph, answer)
 
     _draw_popover(offer)
@@ -106,7 +106,7 @@ def draw_decoding_export(photograph: Photograph, answer: Answer, node: Node, pin
         tree = beam_still(trace, nodes, node.id if pinned else None, answer.question.decoding)
         pictures = {"beam": Picture("beam", tree)}
         pictures |= _of_words(seen, photograph, node.step, head, whole=trace)
-        name = _named(photograph, trace)
+        name = _file_name(photograph, trace)
         measured = (lambda: trace) if node.best else partial(_begun, photograph, trace, node, falls=True)
         numbers = _numbers(photograph, trace, node.step, head, measured, spoken(node.word))
         table = File("The tree (CSV)", f"{name}-beam.csv", lambda: as_csv(node_table(nodes)))
@@ -133,7 +133,7 @@ def draw_collocations_export(
     """
 
     def offer() -> None:
-        lifts, name = lift_table(trace, asked, head), _named(photograph, trace)
+        lifts, name = lift_table(trace, asked, head), _file_name(photograph, trace)
         word = spoken([*trace.inputs, *asked][pivot])
         foot = source(trace, [find(trace.functions, "attributes", "pivot")], head)
         falls = trace.attribute_falls[pivot].astype(float) if pivot < len(trace.attribute_falls) else None
@@ -209,7 +209,7 @@ def draw_compare_export(
             (title, trace, None if own < 0 else own, photograph.image)
             for (title, photograph, trace), own in zip((left, right), at, strict=True)
         ]
-        name = "-".join(dict.fromkeys(_named(photograph, trace) for _, photograph, trace in (left, right)))
+        name = "-".join(dict.fromkeys(_file_name(photograph, trace) for _, photograph, trace in (left, right)))
         word = (right if on_right else left)[2].words[step]
         drawn = any(own is not None and feeding(t.functions, "regions") for _, t, own, _ in sides)
         pictures = {"word": Picture(f"{step + 1}-{_safe(word)}", pair_still(sides, head))} if drawn else {}
@@ -248,7 +248,7 @@ def draw_whatif_export(
     """
 
     def offer() -> None:
-        name = f"{_named(photograph, before)}-what-if"
+        name = f"{_file_name(photograph, before)}-what-if"
         word = f"{step + 1}-{_safe(before.words[step])}"
         pictures, numbers = {}, []
         if after:
@@ -353,7 +353,7 @@ def _numbers(
 ) -> list[File]:
     """The table of one word, where the captioner attends to anything, and the trace. `measured`: gives the trace that
     has the `word`, if that is another."""
-    name = _named(photograph, trace)
+    name = _file_name(photograph, trace)
     own = measured or (lambda: trace)
     file = f"{name}-{step + 1}-{_safe(word or trace.words[step])}.csv"
     table = [File("The word (CSV)", file, lambda: _word(own(), step, head))] if list(senses(trace)) else []
@@ -389,13 +389,13 @@ def _report(running: Engine, photograph: Photograph, shown: Answer, address: str
     accounts = {}
     for model in dict.fromkeys([*([own] if own and own not in pair else []), *pair]):
         answer = running.read(photograph, model, shown.question, most=KEPT)  # no page would show that it is full
-        accounts[running.titles[model] + _asked(shown.question)] = Account(
+        accounts[running.titles[model] + _describe_question(shown.question)] = Account(
             answer.trace, nodes_of(answer), shown.question.decoding
         )
     return page(photograph.title, photograph.alt, photograph.credit, address, photograph.jpeg, accounts)
 
 
-def _asked(question: Question) -> str:
+def _describe_question(question: Question) -> str:
     """The unusual part of a question, to be put after the captioner's name."""
     begun = f", made to begin with “{' '.join(question.prefix)}”" if question.prefix else ""
     return begun + (f", {decoding_in_words(question.decoding)}" if question.decoding != USUAL else "")
@@ -409,7 +409,7 @@ def _address(photograph: Photograph) -> str:
     return f"{home}/explore?{urlencode({'photo': photograph.id})}"
 
 
-def _named(photograph: Photograph, trace: Trace) -> str:
+def _file_name(photograph: Photograph, trace: Trace) -> str:
     """What files about a photograph and its captioner are called."""
     return f"{_safe(photograph.id)}-{name_here(trace.checkpoint) or _safe(trace.architecture)}"
 

@@ -54,7 +54,7 @@ def evaluate_split(
     from glied.data.dataset import load_dataset, report
     from glied.evaluation.evaluate import evaluate, read_scenes
     from glied.evaluation.grounding import check_groundable, ground
-    from glied.evaluation.report import check_same, markdown, named, read_report
+    from glied.evaluation.report import check_same, distinguish, markdown, read_report
 
     check_target(out)
     text, picture = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".md", ".png"))
@@ -80,7 +80,7 @@ def evaluate_split(
     write_json(out, result, indent=None)
     with replacing(text) as aside:
         aside.write_text(as_text(markdown([*others, result])), encoding="utf-8")
-    if grounded := {each["title"]: each["grounding"] for each in named([*others, result]) if "grounding" in each}:
+    if grounded := {each["title"]: each["grounding"] for each in distinguish([*others, result]) if "grounding" in each}:
         from analysis.grounding import draw_grounding
 
         draw_grounding(grounded, picture)

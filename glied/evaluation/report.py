@@ -59,7 +59,7 @@ def check_same(report: Mapping[str, Any], data: str, split: str) -> None:
         )
 
 
-def named(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def distinguish(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The reports, with the digest of the checkpoint in a title that several have."""
     titles = [report["title"] for report in reports]
     return [
@@ -70,7 +70,7 @@ def named(reports: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
     """Table 1 and the paired differences of reports of the same photographs."""
-    reports = named(reports)
+    reports = distinguish(reports)
     first = reports[0]
     for other in reports[1:]:
         check_same(other, first["data"], first["split"])

@@ -152,9 +152,9 @@ def test_nothing_known_is_said_so():
 
 
 def test_reports_of_other_photographs_are_told_apart():
-    assert scores.alike(GLIED, BASE)
-    assert not scores.alike(GLIED, BASE | {"split": "test"})
-    assert not scores.alike(GLIED, BASE | {"images": {}})
+    assert scores.are_comparable(GLIED, BASE)
+    assert not scores.are_comparable(GLIED, BASE | {"split": "test"})
+    assert not scores.are_comparable(GLIED, BASE | {"images": {}})
 
 
 def test_the_papers_table_is_whole():

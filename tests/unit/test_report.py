@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glied.errors import GliedError
-from glied.evaluation.report import check_same, differences, markdown, named, read_report
+from glied.evaluation.report import check_same, differences, distinguish, markdown, read_report
 
 
 def report(shift: float = 0.0, **changes: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def test_the_papers_rows_and_ours_are_in_tables_of_their_own() -> None:
 
 def test_reports_of_one_title_are_told_apart() -> None:
     both = [report(), report(0.02, checkpoint="bbbb")]
-    assert [each["title"] for each in named(both)] == ["GLIED, self-critical aaaa", "GLIED, self-critical bbbb"]
+    assert [each["title"] for each in distinguish(both)] == ["GLIED, self-critical aaaa", "GLIED, self-critical bbbb"]
     text = markdown(both)
     assert "GLIED, self-critical bbbb minus GLIED, self-critical aaaa | +2.0 (+2.0 to +2.0), p 0.0002 | +0.0" in text
 
