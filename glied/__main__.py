@@ -1,4 +1,4 @@
-"""Command line: glied COMMAND, or python -m glied COMMAND: app, caption, trace, evaluate, info, extract, train ..."""
+"""GLIED Studio from the command line: glied COMMAND, or python -m glied COMMAND."""
 
 import os
 import signal

@@ -44,7 +44,7 @@ class Work(Protocol[In, Out]):
 
 @dataclass(frozen=True)
 class Workers:
-    """Who does the work.
+    """How work is spread.
 
     Attributes:
         workers: how many; None for the cores of this machine, or of the cluster.

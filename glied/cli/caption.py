@@ -126,7 +126,7 @@ def photographs_in(named: Path) -> list[Path]:
 
 @app.command(name="trace")
 def trace_image(
-    image: Positional[Path],
+    image: Annotated[Positional[Path], arg(help="photograph")],
     out: Annotated[Path, arg(help="where the trace goes (.npz)")],
     words: Annotated[str | None, arg(help="replay this caption instead of the model's own")] = None,
     models: OmitArgPrefixes[Models] = Models(),
@@ -186,8 +186,8 @@ def check_traces(files: Annotated[Positional[tuple[Path, ...]], arg(help="traces
 
 
 @app.command
-def info(checkpoint: Positional[Path]) -> None:
-    """Print what a checkpoint says of itself: configuration, parameters by module, provenance."""
+def info(checkpoint: Annotated[Positional[Path], arg(help="file of a captioner or of a detector")]) -> None:
+    """Print what a checkpoint records: configuration, parameters by module, provenance."""
     from glied.checkpoint import describe
 
     about = describe(checkpoint)

@@ -176,7 +176,7 @@ def bench_table2(
     systems: Annotated[tuple[str, ...], arg(help="which of them; default all")] = tuple(SYSTEMS),
     training: OmitArgPrefixes[TrainOptions] = TrainOptions(),
 ) -> None:
-    """Train the captioners of the paper's Tables alike: parameters, training time, speed, CIDEr; can be resumed."""
+    """Train the captioners of the paper's tables alike: parameters, training time, speed, CIDEr; can be resumed."""
     from glied.experiments.systems import table2, time_systems
 
     _check_table(run, out, systems, SYSTEMS)

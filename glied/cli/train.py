@@ -109,8 +109,13 @@ for _name, _title in SYSTEMS.items():
 
 @train_app.command(name="text")
 def train_text(
-    name: Positional[
-        Literal["base", "glied", "base-narrow", "glied-narrow", "base-wide", "glied-wide", "base-paper", "glied-paper"]
+    name: Annotated[
+        Positional[
+            Literal[
+                "base", "glied", "base-narrow", "glied-narrow", "base-wide", "glied-wide", "base-paper", "glied-paper"
+            ]
+        ],
+        arg(help="preset of the captioner (see glied/config.py)"),
     ],
     captions: Annotated[
         tuple[Path, ...], arg(help="JSON {id: [captions]} or COCO's; coco: those inside pycocoevalcap")
