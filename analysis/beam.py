@@ -1,4 +1,4 @@
-"""The history of a search -> a tree of words, tables of it, and what going back to the regions changes."""
+"""The history of a search -> a tree of words, tables of it, and how local attention differs from global attention."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -149,7 +149,7 @@ def node_table(nodes: tuple[Node, ...]) -> pd.DataFrame:
 
 
 def _steered(rows: Sequence[Node], nodes: tuple[Node, ...]) -> dict[str, list]:
-    """The columns of a table of nodes about groups, words that must come and samples, where there are such."""
+    """The columns of a table of nodes about groups, required words and samples, if the search has any."""
     columns: dict[str, list] = {}
     if any(node.group for node in nodes):
         columns["group"] = [node.group + 1 for node in rows]

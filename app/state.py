@@ -17,7 +17,7 @@ from glied.traces import Trace
 
 @dataclass(frozen=True)
 class Choice:
-    """The word and head in view: of which trace, and None for `step` until a word was chosen; the region pinned."""
+    """The word (`step`, None until one is chosen), the head and the pinned region in view, and their trace."""
 
     trace: str = ""
     step: int | None = None

@@ -50,7 +50,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """What the file of a captioner says of it: all of a Checkpoint but the weights.
+    """The description in a captioner's file: a Checkpoint without the weights.
 
     Attributes:
         title: what people call the captioner. `functions`: what it attends with.
@@ -121,7 +121,7 @@ def load_attribute_detector(path: Path) -> tuple[AttributeDetector, dict[str, An
 
 
 def load_pair(captioner: Path, detector: Path) -> tuple[Checkpoint, AttributeDetector]:
-    """A captioner and the very detector whose attributes it was trained on."""
+    """A captioner and the attribute detector that it was trained with; any other raises GliedError."""
     checkpoint = load(captioner)
     attributes, card = load_attribute_detector(detector)
     check_pair(checkpoint, captioner, attributes, card["digest"], detector)

@@ -28,7 +28,7 @@ def find_detector(captioner: Path) -> Path:
 
 
 def open_studio() -> None:
-    """Lets `analysis` and `app` be imported, wherever this package is installed and whatever else has these names."""
+    """Makes `analysis` and `app` importable wherever this package is installed, before others of these names."""
     if sys.path[:1] != [str(STUDIO)]:
         sys.path.insert(0, str(STUDIO))
 
@@ -96,7 +96,7 @@ def check_target(path: Path) -> None:
 
 
 def as_text(name: str) -> str:
-    """The name as text that every program reads: bytes of it that are no UTF-8 are escaped as `show` does."""
+    """The name as text that every program reads: bytes that are not UTF-8 are escaped as `show` does."""
     return re.sub("[\ud800-\udfff]", lambda found: show(found[0]), name)
 
 

@@ -38,7 +38,7 @@ def tree(
 
 
 def nodes_of(answer: Answer) -> tuple[Node, ...]:
-    """The words that the search behind a caption weighed, those marked that it was made to begin with."""
+    """The words that the search behind a caption weighed; those that it was made to begin with are marked."""
     assert answer.decoded
     assert answer.outlook
     return searched(answer.decoded, answer.outlook, answer.question.decoding, len(answer.question.prefix))

@@ -178,7 +178,7 @@ class Engine:
         return self._ask(key, lambda: take_away(self.load(model), self._scene(photograph), words, step, over), WAITING)
 
     def states(self, photograph: Photograph, model: str, words: tuple[str, ...], edit: Edit = AS_IT_IS) -> States:
-        """The states of a captioner as it says these words of a photograph; from memory the second time."""
+        """The states of a captioner as it reads these words for a photograph; from memory the second time."""
         key = (photograph.key, self.models[model].digest, "states", words, edit)
         return self._ask(
             key, lambda: find_states(self.load(model), edit.apply(self._scene(photograph)), words), WAITING

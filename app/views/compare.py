@@ -52,7 +52,7 @@ KINDS = ("Two captioners", "Two photographs", "Two shared traces")
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two captions: of which photograph, what it is called, and why it was said."""
+    """One of the two captions: its photograph, the title of its side, and its trace."""
 
     photograph: Photograph
     title: str
@@ -61,13 +61,13 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Asked(Side):
-    """A side whose captioner runs here, and can be asked more."""
+    """A side whose captioner runs here, so that it can be asked more questions."""
 
     model: str
     answer: Answer
 
     def replayed(self, words: Sequence[str]) -> Trace:
-        """Other words, as this side reads them."""
+        """The trace of other words, replayed by the captioner of this side."""
         return traced(self.photograph, self.model, Question(words=tuple(words), falls=False)).trace
 
 

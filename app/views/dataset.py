@@ -48,8 +48,8 @@ def stamp(report: Report) -> str:
 
 
 def find_reports(kind: str) -> dict[str, Report]:
-    """The reports that compare with one another, those of the usual pair first; a sentence for each of the others, and
-    one for all that have none."""
+    """The reports that are comparable, those of the usual pair first. Draws a sentence for each report that is left
+    out, and one for all captioners without a report."""
     found: dict[str, Report] = {}
     titles, without = engine().titles, []
     for name in dict.fromkeys([*engine().pair, *titles]):

@@ -1,4 +1,4 @@
-"""Decoding: a search step by step, what it looked at before every word, where it goes from words of your own."""
+"""Decoding: a search step by step, what it looked at before every word, and how it goes on from words of your own."""
 
 from dataclasses import replace
 

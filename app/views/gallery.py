@@ -158,7 +158,7 @@ def draw_tiles(
 def notes(
     entry: Entry, record: Record | None, second: str, query: str, order: str, gain: Mapping[str, float]
 ) -> list[str]:
-    """What a tile says below the captions: attributes, those that were searched first, and what it was ordered by."""
+    """The lines below the captions of a tile: attributes (those of the search first), and the value that orders it."""
     lines = [] if record else ["Caption to come"]
     if record and record.attributes:
         asked = tuple(terms(query))

@@ -31,7 +31,7 @@ def show_table(
 
 
 def as_written(table: pd.DataFrame, written: Mapping[str, Callable[[float], str]]) -> Styler:
-    """The table with the numbers of those `written` columns that it has in writing; they are sorted as numbers."""
+    """The table with the numbers of `written` columns, where it has them, as text; they still sort as numbers."""
     known = {name: write for name, write in written.items() if name in table}
     return table.style.format(known, na_rep="–")  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from glied.model import Attend, Inputs, Keys, Linear, Memory, Output, explicit, 
 
 
 class Bilinear(nn.Module):
-    """Attention of one head by a bilinear score; its values are what is attended to, as it is."""
+    """Attention of one head by a bilinear score; the values are its inputs, unprojected."""
 
     def __init__(self, d: int) -> None:
         super().__init__()

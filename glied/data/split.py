@@ -69,8 +69,8 @@ def draw_epoch(
 
 
 def find_keys(dataset: Dataset, caches: Sequence[FeatureCache], *names: str) -> dict[Photograph, str]:
-    """The photographs of a split with their keys in the caches, whose regions are found first where a cache lacks them;
-    unreadable photographs are reported."""
+    """The photographs of a split with their keys in the caches. Regions that a cache lacks are found first; unreadable
+    photographs are reported."""
     photographs = dataset.split(*names)
     known = {p.path: p.key for p in photographs if p.key}
     for cache in caches:

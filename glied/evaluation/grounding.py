@@ -376,8 +376,8 @@ def measure_falls(
 
 
 def tally(photographs: Sequence[Any]) -> dict[Any, Any]:
-    """Values of photographs, nested alike (name -> ... -> list) -> their means, nested likewise. A photograph counts
-    once, by the mean of its values, and not at all where it has none."""
+    """Means over photographs of values that are nested alike (name -> ... -> list), nested likewise. A photograph
+    counts once, by the mean of its values, and not at all where it has none."""
     if isinstance(photographs[0], Mapping):
         names = dict.fromkeys(chain.from_iterable(photographs))
         return {name: tally([values[name] for values in photographs if name in values]) for name in names}

@@ -117,7 +117,7 @@ def doubt(images: int) -> list[str]:
 
 
 def _silent(scorer: Any, gts: dict, res: dict) -> tuple[Any, Any]:
-    """A scorer's answer without what it prints."""
+    """A scorer's answer; what it prints is discarded."""
     with redirect_stdout(StringIO()):
         return scorer.compute_score(gts, res)
 

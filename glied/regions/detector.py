@@ -78,9 +78,9 @@ class Trunk(nn.Module):
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """The convolution with its normalisation, whose shift no training moves (frozen, as detectors' usually are).
+    """The convolution with its normalisation folded in; its bias is frozen, as normalisation usually is in detectors.
 
-    Where the padding is even, the convolution's own does it, faster.
+    Where the padding is the same on all sides, the convolution itself pads, which is faster.
     """
     folded = fuse_conv_bn_eval(conv, norm)
     folded.get_parameter("bias").requires_grad_(False)
