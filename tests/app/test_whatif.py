@@ -310,7 +310,7 @@ def click(monkeypatch: pytest.MonkeyPatch) -> Callable[[AppTest, Edit], AppTest]
             on_edit()
             st.rerun()
 
-        monkeypatch.setattr(removal, "taken", lambda trace: edit)
+        monkeypatch.setattr(removal, "requested_edit", lambda trace: edit)
         monkeypatch.setattr(removal, "removal", clicked)
         return app.run()
 
