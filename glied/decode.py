@@ -161,11 +161,7 @@ def beam_search(
                 if not done[b]:
                     steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
         for b, log_p in enumerate(torch.where(kept, ranked, -torch.inf).amax(-1).tolist()):
-            # at best every word to come is certain, and the caption as short or as long as ranks it highest
-            reachable = max(rank(log_p, words, options.length_penalty) for words in (length + 2, last + 1))
-            decided = sum(score >= reachable for score, *_ in finished[b]) >= options.n_best
-            greedy = K == 1 and len(finished[b]) > 0
-            done[b] = done[b] or decided or greedy or log_p == -torch.inf
+            done[b] = done[b] or _decided(finished[b], log_p, length, last, K == 1, options.n_best, options)
         if all(done) or length == last:
             break
         scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
@@ -288,6 +284,7 @@ def _decided(
     found: list, log_p: float, length: int, last: int, greedy: bool, n_best: int, options: DecodeOptions
 ) -> bool:
     """Whether no hypothesis of a group, of which `log_p` is the likeliest, can still enter its `n_best`."""
+    # at best every word to come is certain, and the caption as short or as long as ranks it highest
     reachable = max(rank(log_p, words, options.length_penalty) for words in (length + 2, last + 1))
     decided = sum(score >= reachable for score, *_ in found) >= n_best
     return decided or (greedy and len(found) > 0) or log_p == -torch.inf
