@@ -18,7 +18,7 @@ from glied.captions import BeamHistory, Caption, Decoded, DecodeOptions, rank
 from glied.checkpoint import Checkpoint
 from glied.errors import GliedError
 from glied.model import Captioner, Keys, Memory, fused
-from glied.scene import Scene, same_source
+from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 NEVER = (PAD, BOS, UNK)
@@ -55,11 +55,7 @@ def caption(
             f"{longest} words at most; require fewer or raise max_length."
         )
     for scene in scenes:
-        if not same_source(scene.regions.source, checkpoint.source):
-            raise GliedError(
-                f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
-                f"{scene.regions.source}; use that source or another checkpoint."
-            )
+        scene.regions.check_source(checkpoint.source)
     with torch.inference_mode():
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":

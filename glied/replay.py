@@ -14,7 +14,7 @@ from glied.decode import NEVER
 from glied.errors import GliedError
 from glied.functions import Over, feeding, find
 from glied.model import Captioner, Inputs, Memory, fused
-from glied.scene import Attributes, Scene, frozen, same_source
+from glied.scene import Attributes, Scene, frozen
 from glied.states import Kind, States
 from glied.traces import Deletion, Outlook, Trace
 from glied.vocabulary import BOS, EOS, UNK, Vocabulary
@@ -29,11 +29,7 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
         words: without EOS; a word outside the vocabulary is read as <unk>.
         falls: also remove each region and each attribute in turn and see how far every word falls.
     """
-    if not same_source(scene.regions.source, checkpoint.source):
-        raise GliedError(
-            f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
-            f"{scene.regions.source}; use that source or another checkpoint."
-        )
+    scene.regions.check_source(checkpoint.source)
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
