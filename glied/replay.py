@@ -112,7 +112,6 @@ def log_p_when_even(
     """Log-probabilities of some words, each as the one that comes after `words`: in row 0 as the captioner is, then
     with each of its attention functions even in turn, in the order in which it declares them."""
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
-    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
     batch, inputs = stack([scene], vocabulary), torch.tensor([[[BOS, *vocabulary.encode(words)]]])
     rows = []
     with torch.inference_mode():
@@ -135,7 +134,6 @@ def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: 
             f"Expected a captioner whose words come from {over}, got {checkpoint.model.title}; choose another."
         )
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
-    scene = Scene(scene.regions, known(scene.attributes, checkpoint))
     ids = [BOS, *vocabulary.encode(words), EOS]
     batch, inputs = stack([scene], vocabulary), torch.tensor([[ids[: step + 1]]])
     with torch.inference_mode():
