@@ -32,10 +32,3 @@ def open_upload(data: bytes, slender: float = SLENDER) -> Image.Image:
             "cut out a part."
         )
     return image
-
-
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """The photograph with no side longer than `side`."""
-    copy = image.copy()
-    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return copy

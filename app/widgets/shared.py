@@ -8,8 +8,8 @@ import streamlit as st
 
 from app.components.board import board
 from app.engine.ask import engine, name_here
-from app.photographs.photograph import SIDE, Photograph, Shared, as_jpeg
-from app.photographs.uploads import fitted, open_upload
+from app.photographs.photograph import Shared, make_photograph
+from app.photographs.uploads import open_upload
 from app.state import BOARD_SHARED, SHARED, SHARED_FILE, SHARED_NOW, SHARED_REFUSED
 from app.texts import plain
 from app.widgets.pick import lacks, pick_one
@@ -101,9 +101,9 @@ def shared_from(data: bytes, name: str = "your file") -> Shared:
         raise GliedError(
             f"Expected a photograph of {width} x {height} or its like, {name} has {wide} x {tall}; export it again."
         )
-    alt, jpeg = "The photograph of the shared trace", as_jpeg(fitted(image, SIDE))
-    photograph = Photograph(image.info["sha256"], "shared", "Shared photograph", alt, "", image, jpeg)
-    return Shared(trace, photograph, name)
+    return Shared(
+        trace, make_photograph(image, "shared", "Shared photograph", "The photograph of the shared trace"), name
+    )
 
 
 def _draw_shared(shared: Shared) -> None:
