@@ -15,10 +15,9 @@ from app.texts import plain
 from app.widgets.pick import lacks, pick_one
 from glied.errors import GliedError
 from glied.terminal import show
-from glied.traces import unpack
+from glied.traces import same_shape, unpack
 
 UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
-TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
 OPEN = 12  # shared traces at once
 
 
@@ -97,7 +96,7 @@ def shared_from(data: bytes, name: str = "your file") -> Shared:
         raise GliedError(f"Expected a trace with its photograph, {name} has none; use Export on the page Explore.")
     image = open_upload(picture, math.inf)  # as slender as the gallery has them
     (width, height), (wide, tall) = trace.size, image.size
-    if abs(wide * height - tall * width) > TALLER * max(wide * height, tall * width):
+    if not same_shape(trace.size, image.size):
         raise GliedError(
             f"Expected a photograph of {width} x {height} or its like, {name} has {wide} x {tall}; export it again."
         )
