@@ -46,17 +46,14 @@ def caption_table(typed: Sequence[str], said: Trace, own: Trace) -> pd.DataFrame
         `own`, `own_log_p`: the word of its own caption at that place, None and NaN where there is none.
     """
     partners = align(said.words, own.words).left
-    known = [t >= 0 for t in partners]
     return pd.DataFrame(
         {
             "word": [*typed, spoken(said.words[-1])],
             "log_p": said.log_probabilities.astype(float),
             "likeliest": [spoken(words[0]) for words in said.alternatives],
             "likeliest_p": np.exp(said.alternative_log_probabilities[:, 0].astype(float)),
-            "own": [spoken(own.words[t]) if has else None for t, has in zip(partners, known, strict=True)],
-            "own_log_p": [
-                float(own.log_probabilities[t]) if has else float("nan") for t, has in zip(partners, known, strict=True)
-            ],
+            "own": [spoken(own.words[t]) if t >= 0 else None for t in partners],
+            "own_log_p": [float(own.log_probabilities[t]) if t >= 0 else float("nan") for t in partners],
         }
     )
 

@@ -144,7 +144,7 @@ def _at(trace: Trace | None, step: int | None) -> float:
     return float("nan") if trace is None or step is None else float(trace.log_probabilities[step])
 
 
-def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.DataFrame:
+def evidence_table(trace: Trace, steps: Sequence[int]) -> pd.DataFrame:
     """What each of some words looked at most, and how far its log-probability falls without it.
 
     Returns:
@@ -154,7 +154,7 @@ def evidence_table(trace: Trace, steps: Sequence[int], head: int = 0) -> pd.Data
     """
     rows = {"word": [spoken(trace.words[step]) for step in steps]}
     table = pd.DataFrame(rows, dtype=object)
-    for kind, names, weights, falls in senses(trace, head):
+    for kind, names, weights, falls in senses(trace):
         tops = [int(weights[step].argmax()) for step in steps]
         shown = [f"{i + 1} {names[i]}" if kind == "region" else spoken(names[i]) for i in tops]
         table[kind] = pd.Series(shown, dtype=object)

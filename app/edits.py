@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from analysis.attention import region_names, spoken
 from app.texts import plain
@@ -32,7 +32,7 @@ class History:
     """
 
     photograph: str
-    steps: tuple[Change, ...] = field(default=(Change(),))
+    steps: tuple[Change, ...] = (Change(),)
     at: int = 0
 
     @property

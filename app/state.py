@@ -209,9 +209,9 @@ def _begin_with(choice: Choice) -> None:
     STARTS.keep(STARTS.get() + 1)
 
 
-def choose_point(chart: Key[Sent], key: Key[str | None], known: set[str]) -> None:
-    """Takes over the point that was clicked in a Plotly chart: the first of its `customdata`, where it is known."""
-    for point in (chart.get() or {})["selection"]["points"]:
+def choose_point(key: Key[str | None], known: set[str]) -> None:
+    """Takes over the point that was clicked in the scatter: the first of its `customdata`, where it is known."""
+    for point in (SCATTER.get() or {})["selection"]["points"]:
         first = next(iter(point.get("customdata") or ()), None)
         if first in known:
             key.keep(first)

@@ -10,9 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glied.errors import GliedError
 from glied.regions import RegionSource
-from glied.scene import Attributes, Regions, Scene, same_source
+from glied.scene import Attributes, Regions, Scene
 from glied.vocabulary import FUNCTION_WORDS
 
 DENSITY = 0.02  # share of the words that are true of a photograph: the prior the bias starts from
@@ -59,11 +58,7 @@ class AttributeDetector(nn.Module):
     @torch.inference_mode()
     def find_attributes(self, regions: Regions, count: int = 49) -> Attributes:
         """The `count` most probable words that are not in `self.without`, and where each was seen."""
-        if not same_source(regions.source, self.source):
-            raise GliedError(
-                f"Expected regions of {self.source}, which this attribute detector was trained on, got "
-                f"{regions.source}; use that source or train a detector on the new one."
-            )
+        regions.check_source(self.source, "attribute detector", "train a detector on the new one")
         s = self(torch.from_numpy(regions.features.copy())[None])
         P = probability(evidence(s, None))[0].numpy()
         keep = top_words(self.words, P, count, self.without)

@@ -18,7 +18,7 @@ from glied.captions import BeamHistory, Caption, Decoded, DecodeOptions, rank
 from glied.checkpoint import Checkpoint
 from glied.errors import GliedError
 from glied.model import Captioner, Keys, Memory, fused
-from glied.scene import Scene, same_source
+from glied.scene import Scene
 from glied.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 NEVER = (PAD, BOS, UNK)
@@ -55,11 +55,7 @@ def caption(
             f"{longest} words at most; require fewer or raise max_length."
         )
     for scene in scenes:
-        if not same_source(scene.regions.source, checkpoint.source):
-            raise GliedError(
-                f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
-                f"{scene.regions.source}; use that source or another checkpoint."
-            )
+        scene.regions.check_source(checkpoint.source)
     with torch.inference_mode():
         memory = checkpoint.model.encode(stack(scenes, checkpoint.vocabulary))
         if options.method == "sample":
@@ -161,11 +157,7 @@ def beam_search(
                 if not done[b]:
                     steps[b].append((parents[b], words[b], ranked[b], kept[b], finishing[b]))
         for b, log_p in enumerate(torch.where(kept, ranked, -torch.inf).amax(-1).tolist()):
-            # at best every word to come is certain, and the caption as short or as long as ranks it highest
-            reachable = max(rank(log_p, words, options.length_penalty) for words in (length + 2, last + 1))
-            decided = sum(score >= reachable for score, *_ in finished[b]) >= options.n_best
-            greedy = K == 1 and len(finished[b]) > 0
-            done[b] = done[b] or decided or greedy or log_p == -torch.inf
+            done[b] = done[b] or _decided(finished[b], log_p, length, last, K == 1, options.n_best, options)
         if all(done) or length == last:
             break
         scores = torch.where(alive, ranked, -torch.inf).gather(1, keep)
@@ -289,6 +281,7 @@ def _decided(
     found: list, log_p: float, length: int, last: int, greedy: bool, n_best: int, options: DecodeOptions
 ) -> bool:
     """Whether no hypothesis of a group, of which `log_p` is the likeliest, can still enter its `n_best`."""
+    # at best every word to come is certain, and the caption as short or as long as ranks it highest
     reachable = max(rank(log_p, words, options.length_penalty) for words in (length + 2, last + 1))
     decided = sum(score >= reachable for score, *_ in found) >= n_best
     return decided or (greedy and len(found) > 0) or log_p == -torch.inf

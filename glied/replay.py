@@ -14,7 +14,7 @@ from glied.decode import NEVER
 from glied.errors import GliedError
 from glied.functions import Over, feeding, find
 from glied.model import Captioner, Inputs, Memory, fused
-from glied.scene import Attributes, Scene, frozen, same_source
+from glied.scene import Attributes, Scene, frozen
 from glied.states import Kind, States
 from glied.traces import Deletion, Outlook, Trace
 from glied.vocabulary import BOS, EOS, UNK, Vocabulary
@@ -29,11 +29,7 @@ def trace(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], falls: boo
         words: without EOS; a word outside the vocabulary is read as <unk>.
         falls: also remove each region and each attribute in turn and see how far every word falls.
     """
-    if not same_source(scene.regions.source, checkpoint.source):
-        raise GliedError(
-            f"Expected regions of {checkpoint.source}, which this checkpoint was trained on, got "
-            f"{scene.regions.source}; use that source or another checkpoint."
-        )
+    scene.regions.check_source(checkpoint.source)
     limit = 100
     if len(words) > limit:
         raise GliedError(f"Expected a caption of at most {limit} words, got {len(words)}; shorten it.")
@@ -116,7 +112,6 @@ def log_p_when_even(
     """Log-probabilities of some words, each as the one that comes after `words`: in row 0 as the captioner is, then
     with each of its attention functions even in turn, in the order in which it declares them."""
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
-    scene = Scene(scene.regions, known_attributes(scene.attributes, checkpoint))
     batch, inputs = stack([scene], vocabulary), torch.tensor([[[BOS, *vocabulary.encode(words)]]])
     rows = []
     with torch.inference_mode():
@@ -139,7 +134,6 @@ def take_away(checkpoint: Checkpoint, scene: Scene, words: Sequence[str], step: 
             f"Expected a captioner whose words come from {over}, got {checkpoint.model.title}; choose another."
         )
     vocabulary, model = checkpoint.vocabulary, checkpoint.model
-    scene = Scene(scene.regions, known_attributes(scene.attributes, checkpoint))
     ids = [BOS, *vocabulary.encode(words), EOS]
     batch, inputs = stack([scene], vocabulary), torch.tensor([[ids[: step + 1]]])
     with torch.inference_mode():

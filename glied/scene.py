@@ -65,6 +65,14 @@ class Regions:
         object.__setattr__(self, "features", frozen(self.features))
         object.__setattr__(self, "scores", frozen(self.scores))
 
+    def check_source(self, source: str, reader: str = "checkpoint", or_else: str = "another checkpoint") -> None:
+        """Raises GliedError unless these are regions of `source`, on which the `reader` was trained."""
+        if not same_source(self.source, source):
+            raise GliedError(
+                f"Expected regions of {source}, which this {reader} was trained on, got {self.source}; use that source "
+                f"or {or_else}."
+            )
+
     def scaled(self, size: tuple[int, int]) -> "Regions":
         """The same regions in pixels of the photograph scaled to `size` (width, height)."""
         scale = np.array(size * 2, np.float32) / np.array(self.size * 2, np.float32)

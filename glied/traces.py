@@ -203,9 +203,15 @@ def find_faults(data: bytes, name: str = "the file") -> list[str]:
         return [*found, str(error)]
     if _sized(texts.get("size")):
         width, height = texts["size"]
-        if abs(width * tall - height * wide) > TALLER * max(width * tall, height * wide):
+        if not same_shape((width, height), (wide, tall)):
             found.append(f"size is {width} x {height}, but the photograph has other proportions, {wide} x {tall}")
     return found
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether photographs of these widths and heights have the same proportions, but for rounding."""
+    a, b = one[0] * other[1], one[1] * other[0]
+    return abs(a - b) <= TALLER * max(a, b)
 
 
 def _parts(data: bytes, most: int) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray], bytes]:

@@ -10,7 +10,7 @@ from analysis.attention import cited, first_step, spoken
 from analysis.components import PHOTO, caption_of, rounded
 from app.components.parts import beginning, component
 from app.photographs.photograph import Photograph
-from app.state import Key, Sent
+from app.state import FLOW
 from glied.functions import AttentionFunction, Functions, find
 from glied.traces import Trace
 
@@ -96,19 +96,17 @@ def boxes(functions: Functions) -> Sequence[str]:
     return sorted(columns, key=columns.__getitem__)
 
 
-def flow(
-    trace: Trace, photograph: Photograph, step: int, head: int, box: str, key: Key[Sent], on_choice: Callable[[], None]
-) -> None:
+def flow(trace: Trace, photograph: Photograph, step: int, head: int, box: str, on_choice: Callable[[], None]) -> None:
     """Draws the diagram, at first with this word, head and chosen box. `on_choice` is called after a click on a box,
     and after a choice of a word or head once it stays."""
     data = _drawn(trace, photograph) | {"box": box, "start": beginning(step, head)}
-    _flow(key=key.name, data=data, on_choice_change=on_choice)
+    _flow(key=FLOW.name, data=data, on_choice_change=on_choice)
 
 
-def small_flow(trace: Trace, photograph: Photograph, key: str) -> tuple[str, int] | None:
+def small_flow(trace: Trace, photograph: Photograph) -> tuple[str, int] | None:
     """Draws the diagram without heads and equations; the box that was just opened, and the word in view then."""
     data = _drawn(trace, photograph) | {"compact": True, "start": beginning(first_step(trace), 0)}
-    match _flow(key=key, data=data, on_opened_change=lambda: None).opened:
+    match _flow(key="small_flow", data=data, on_opened_change=lambda: None).opened:
         case {"box": str(box), "step": int(step)} if box in boxes(trace.functions) and 0 <= step < len(trace.words):
             return box, step
     return None

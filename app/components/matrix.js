@@ -24,12 +24,6 @@ function drawMatrix({ shares, usual, rows, columns, forks, ends = [], cut = Infi
     columns.order.map((column) => Math.log2(Math.max(shares[row][column] / usual[column], FAINT))),
   )
   const reach = Math.max(1, Math.ceil(Math.max(...logs.flat())))
-  const svg = (tag, attributes, ...children) => {
-    const node = document.createElementNS(SVG, tag)
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value)
-    node.append(...children)
-    return node
-  }
 
   const canvas = make("canvas", { width: N, height: M, "aria-hidden": "true" })
   const pixels = canvas.getContext("2d").createImageData(N, M)
@@ -44,15 +38,16 @@ function drawMatrix({ shares, usual, rows, columns, forks, ends = [], cut = Infi
 
   const top = Math.max(1e-6, ...forks.flat().map(([, height]) => height))
   const stretched = { preserveAspectRatio: "none", "aria-hidden": "true" }
-  const tree = svg("svg", { class: "tree", viewBox: `-0.5 0 ${N} ${top}`, ...stretched })
-  for (const joint of forks) tree.append(svg("path", { d: `M${joint.map(([x, y]) => `${x} ${top - y}`).join("L")}` }))
-  if (cut < top) tree.append(svg("line", { x1: -0.5, x2: N - 0.5, y1: top - cut, y2: top - cut }))
+  const tree = vector("svg", { class: "tree", viewBox: `-0.5 0 ${N} ${top}`, ...stretched })
+  for (const joint of forks)
+    tree.append(vector("path", { d: `M${joint.map(([x, y]) => `${x} ${top - y}`).join("L")}` }))
+  if (cut < top) tree.append(vector("line", { x1: -0.5, x2: N - 0.5, y1: top - cut, y2: top - cut }))
 
-  const marks = [svg("rect", { class: "column" }), svg("rect", { class: "row" })]
-  const over = svg("svg", { viewBox: `0 0 ${N} ${M}`, ...stretched })
+  const marks = [vector("rect", { class: "column" }), vector("rect", { class: "row" })]
+  const over = vector("svg", { viewBox: `0 0 ${N} ${M}`, ...stretched })
   ends.forEach((end, i) => {
     const first = ends[i - 1] ?? 0
-    over.append(svg("rect", { x: first, y: first, width: end - first, height: end - first }))
+    over.append(vector("rect", { x: first, y: first, width: end - first, height: end - first }))
   })
   over.append(...marks)
   const cells = make(

@@ -100,6 +100,14 @@ function make(tag, attributes = {}, ...children) {
   return node
 }
 
+// The same of SVG, without listeners.
+function vector(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag)
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value)
+  node.append(...children)
+  return node
+}
+
 // Numbers as analysis/numbers.py writes them.
 function percent(p) {
   if (p > 0 && p < 0.0005) return "< 0.1 %"
@@ -263,9 +271,7 @@ function photograph(data, attributes = {}) {
   const areas = data.boxes.map(([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1))
   const photo = make("img", { src: data.photo, alt: data.alt })
   const canvas = make("canvas", { width: COLUMNS, height: rows, "aria-hidden": "true" })
-  const svg = document.createElementNS(SVG, "svg")
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`)
-  svg.setAttribute("preserveAspectRatio", "none")
+  const svg = vector("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" })
   const tags = make("div", { "aria-hidden": "true" })
   const stage = make("div", { class: "stage", ...attributes }, photo, canvas, svg, tags)
   const scale = make("i", { "aria-hidden": "true" }),
@@ -346,7 +352,6 @@ function photograph(data, attributes = {}) {
       ["#000", 2],
       [colour, 0],
     ]) {
-      const rect = document.createElementNS(SVG, "rect")
       const values = {
         x: x1,
         y: y1,
@@ -357,8 +362,7 @@ function photograph(data, attributes = {}) {
         "stroke-opacity": extra ? opacity / 2 : opacity,
       }
       if (dash && !extra) values["stroke-dasharray"] = dash
-      for (const [name, value] of Object.entries(values)) rect.setAttribute(name, value)
-      svg.append(rect)
+      svg.append(vector("rect", values))
     }
   }
 

@@ -69,10 +69,8 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   })
   const then = photograph({ ...shown, alt: "The changed scene" }, { style: wide })
   const overlay = ({ stage }) => {
-    const layer = document.createElementNS(SVG, "svg"),
+    const layer = vector("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" }),
       numbers = make("div", { "aria-hidden": "true" })
-    layer.setAttribute("viewBox", `0 0 ${width} ${height}`)
-    layer.setAttribute("preserveAspectRatio", "none")
     stage.append(layer, numbers)
     return { layer, numbers }
   }
@@ -204,8 +202,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
 
   // ---- drawing
   function shape(layer, tag, attributes) {
-    const node = document.createElementNS(SVG, tag)
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value)
+    const node = vector(tag, attributes)
     layer.append(node)
     return node
   }

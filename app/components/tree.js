@@ -11,13 +11,6 @@ const REST = 150 // milliseconds that a word must stay in view before the page f
 
 const said = (word) => (word === END ? "(end)" : word)
 
-function vector(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag)
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value)
-  node.append(...children)
-  return node
-}
-
 export default function ({ data: sent, parentElement, setTriggerValue }) {
   const old = parentElement.querySelector(".beam")
   const made = sent.tree + sent.alt + sent.start.count

@@ -191,7 +191,7 @@ def draw_scatter(pairs: pd.DataFrame, pivot: str) -> None:
         lift_against_pmi(pairs, pivot),
         key=SCATTER.name,
         config=figure_config(),
-        on_select=lambda: choose_point(SCATTER, PIVOT, set(pairs["pivot"])),
+        on_select=lambda: choose_point(PIVOT, set(pairs["pivot"])),
         selection_mode="points",
         alt="Every pair of pivot and attribute: lift of attention against mutual information in the captions",
     )

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.photographs.photograph import SIDE, Photograph, as_jpeg, data_url
-from app.photographs.uploads import fitted
+from app.photographs.photograph import Photograph, as_jpeg, data_url, make_photograph
 from glied.data.dataset import Photograph as Captioned
 from glied.data.dataset import load_dataset
 from glied.errors import GliedError
@@ -114,10 +113,7 @@ def _readable(path: Path) -> bool:
 
 def read_entry(entry: Entry) -> Photograph:
     """Reads and decodes a photograph of the gallery."""
-    image = open_image(entry.path, entry.path.name)
-    return Photograph(
-        image.info["sha256"], entry.id, entry.title, entry.alt, entry.credit, image, as_jpeg(fitted(image, SIDE))
-    )
+    return make_photograph(open_image(entry.path, entry.path.name), entry.id, entry.title, entry.alt, entry.credit)
 
 
 open_entry = lru_cache(maxsize=16)(read_entry)  # the photographs that people look at

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from app.photographs.uploads import fitted, open_upload
+from app.photographs.uploads import open_upload
 from glied.traces import Trace
 
 SIDE = 900  # pixels of the photograph that is shown
@@ -45,16 +45,22 @@ class Shared:
     name: str
 
 
+def make_photograph(image: Image.Image, id: str, title: str, alt: str, credit: str = "") -> Photograph:
+    """The photograph that `open_image` has opened, with the file that a page shows."""
+    copy = image.copy()
+    copy.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return Photograph(image.info["sha256"], id, title, alt, credit, image, as_jpeg(copy))
+
+
 def own_photograph(data: bytes, alt: str = "The photograph you uploaded") -> Photograph:
     """A person's upload or camera picture; its file name is never used."""
-    image = open_upload(data)
-    return Photograph(image.info["sha256"], "yours", "Your photograph", alt, "", image, as_jpeg(fitted(image, SIDE)))
+    return make_photograph(open_upload(data), "yours", "Your photograph", alt)
 
 
-def as_jpeg(image: Image.Image, quality: int = 82) -> bytes:
+def as_jpeg(image: Image.Image) -> bytes:
     """The photograph as a JPEG file."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
 
 
@@ -62,9 +68,9 @@ def as_png_url(image: Image.Image) -> str:
     """A small picture without loss, as an address that needs no server."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(buffer.getvalue(), "png")
 
 
-def data_url(jpeg: bytes) -> str:
-    """A JPEG file as an address that needs no server."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def data_url(data: bytes, kind: str = "jpeg") -> str:
+    """A file of a picture as an address that needs no server."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -31,10 +31,3 @@ def open_upload(data: bytes, slender: float = SLENDER) -> Image.Image:
             f"Expected a photograph at most {slender} times as long as wide, your file has {width} x {height}; crop it."
         )
     return image
-
-
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """The photograph with no side longer than `side`."""
-    copy = image.copy()
-    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return copy

@@ -165,7 +165,7 @@ def draw_choices(table: pd.DataFrame, metric: str, chosen: str | None) -> None:
         st.plotly_chart(
             score_scatter(table, metric, chosen),
             key=SCATTER.name,
-            on_select=lambda: choose_point(SCATTER, POINT, ids),
+            on_select=lambda: choose_point(POINT, ids),
             selection_mode="points",
             config=figure_config(),
             alt=f"{metric} of each photograph: {first} across, {second} upwards",

@@ -200,7 +200,7 @@ def introduce() -> None:
     )
     say_refused()
     shown = open_entry(next(entry for entry in entries()[0] if entry.id == SHOWN))
-    opened = small_flow(traced(shown, best).trace, shown, "small_flow")
+    opened = small_flow(traced(shown, best).trace, shown)
     if opened:
         box, step = opened
         FOLLOWED.forget()

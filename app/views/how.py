@@ -56,7 +56,7 @@ def draw_way(trace: Trace, photograph: Photograph, model: str) -> None:
     """The diagram, and below it the box that is chosen: what it does, its equations, its code and its view."""
     step, head = chosen(trace)
     box = chosen_box(trace)
-    flow(trace, photograph, step, head, box, FLOW, on_choice=partial(choose, FLOW))
+    flow(trace, photograph, step, head, box, on_choice=partial(choose, FLOW))
     function = function_of(box, trace.functions)
     if function:
         said, view = ROLES[function.role], "collocations" if function.role == "pivot" else "explore"

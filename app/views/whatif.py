@@ -44,8 +44,7 @@ def settle(photograph: Photograph, trace: Trace, vocabulary: Vocabulary) -> None
         kept = {**HISTORIES.get(), history.photograph: history}
         history = kept.pop(photograph.key, History(photograph.key))
         HISTORIES.keep(dict(list(kept.items())[-KEPT:]))
-        REFUSED_WORD.forget()
-        REFUSED_CAPTION.forget()
+        _forget_refusals()
     obey = photograph.id != "yours" and (begun is None or travelled())
     wish, problems = change_of(st.query_params) if obey else (history.now, [])
     change, more = sensible(wish, trace, vocabulary)

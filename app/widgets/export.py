@@ -74,7 +74,7 @@ class Picture(NamedTuple):
 
 
 @st.fragment
-def draw_export(photograph: Photograph, answer: Answer, step: int, head: int, region: int | None = None) -> None:
+def draw_export(photograph: Photograph, answer: Answer, step: int, head: int, region: int | None) -> None:
     """Explore: the word, the caption, groups and collocations; `region`: whose group, by default that of the region
     that the word looked at most."""
 
@@ -192,8 +192,8 @@ def draw_compare_export(
     right: tuple[str, Photograph, Trace],
     step: int,
     head: int,
-    on_right: bool = False,
-    tables: Mapping[str, Callable[[], pd.DataFrame]] = {},
+    on_right: bool,
+    tables: Mapping[str, Callable[[], pd.DataFrame]],
 ) -> None:
     """Compare: where both sides looked for the word in view, on one scale, and the tables of the page.
 

@@ -8,17 +8,16 @@ import streamlit as st
 
 from app.components.board import board
 from app.engine.ask import engine, name_here
-from app.photographs.photograph import SIDE, Photograph, Shared, as_jpeg
-from app.photographs.uploads import fitted, open_upload
+from app.photographs.photograph import Shared, make_photograph
+from app.photographs.uploads import open_upload
 from app.state import BOARD_SHARED, SHARED, SHARED_FILE, SHARED_NOW, SHARED_REFUSED
 from app.texts import plain
 from app.widgets.pick import lacks, pick_one
 from glied.errors import GliedError
 from glied.terminal import show
-from glied.traces import unpack
+from glied.traces import same_shape, unpack
 
 UNPACKED = 8 * 2**20  # bytes of a shared trace: ten times those of a long caption with 100 regions
-TALLER = 0.02  # by how much the sides of a shared photograph may differ from what its trace says, for rounding
 OPEN = 12  # shared traces at once
 
 
@@ -97,13 +96,13 @@ def shared_from(data: bytes, name: str = "your file") -> Shared:
         raise GliedError(f"Expected a trace with its photograph, {name} has none; use Export on the page Explore.")
     image = open_upload(picture, math.inf)  # as slender as the gallery has them
     (width, height), (wide, tall) = trace.size, image.size
-    if abs(wide * height - tall * width) > TALLER * max(wide * height, tall * width):
+    if not same_shape(trace.size, image.size):
         raise GliedError(
             f"Expected a photograph of {width} x {height} or its like, {name} has {wide} x {tall}; export it again."
         )
-    alt, jpeg = "The photograph of the shared trace", as_jpeg(fitted(image, SIDE))
-    photograph = Photograph(image.info["sha256"], "shared", "Shared photograph", alt, "", image, jpeg)
-    return Shared(trace, photograph, name)
+    return Shared(
+        trace, make_photograph(image, "shared", "Shared photograph", "The photograph of the shared trace"), name
+    )
 
 
 def _draw_shared(shared: Shared) -> None:

@@ -84,11 +84,6 @@ def go(at: int) -> NoReturn:
     st.switch_page(f"views/{STEPS[at].page}.py", query_params={})  # without: refused where a widget owns one
 
 
-def end() -> None:
-    """No more tour."""
-    TOUR.forget()
-
-
 def draw(page: st.Page) -> None:
     """The step in hand, at the foot of the window; nothing where no tour was begun."""
     at = TOUR.get()
@@ -107,6 +102,6 @@ def draw(page: st.Page) -> None:
                 go(at - 1)
             if st.button("Next", icon=":material/arrow_forward:", key="tour_next", disabled=at + 1 == len(STEPS)):
                 go(at + 1)
-            st.button("End the tour", icon=":material/close:", key="tour_end", on_click=end)
+            st.button("End the tour", icon=":material/close:", key="tour_end", on_click=TOUR.forget)
             if page.url_path != step.page and st.button("To the page of this step", key="tour_here"):
                 go(at)

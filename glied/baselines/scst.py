@@ -7,12 +7,12 @@ their best results: glied/baselines/ensemble.py.
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from glied.baselines.systems import REGIONS, Additive, Recurrent, ShowAndTell, State
+from glied.baselines.systems import Attending, Recurrent, ShowAndTell, State
 from glied.config import ModelConfig
-from glied.model import Keys, Linear, Memory, linear
+from glied.model import Linear, Memory, linear
 
 
 class Maxout(Recurrent):
@@ -40,25 +40,18 @@ class Fc(Maxout, ShowAndTell):
     title = "SCST FC"
 
 
-class Att2in(Maxout):
+class Att2in(Maxout, Attending):
     """Att2in: the regions that the last state attends to go to the cell's candidates, and to no gate."""
 
     title = "SCST Att2in"
-    functions = (REGIONS,)
     inputs = (1,)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.attention = Additive(config.d)
         self.candidates = Linear(config.d, 2 * config.d)
-
-    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
-        """Regions and their part of the additive score."""
-        return {"v": Keys(self.attention.key(I), I, mask)}
 
     def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
         """The hidden vector selects the word."""
-        keys = memory.keys["v"]
-        I_t, weights = self.attention(state[0][0].view_as(word), keys.value, keys.key, keys.mask)
+        I_t, weights = self.attend(state[0][0].view_as(word), memory)
         h, new = self.turn(0, word, state, self.candidates(I_t))  # Rennie et al., Sec. 2: W_zI I_t
         return h, weights, [new]

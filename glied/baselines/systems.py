@@ -73,15 +73,11 @@ class Recurrent(Captioner):
         I = I if mask is None else I.expand(len(mask), -1, -1)  # one photograph under many masks
         mean = mean_region(I, mask)
         keys = {"mean": Keys(mean, mean)}
-        return Memory(I, I[:, :0], None, keys | self.seen(I, mask), {})
+        return Memory(I, I[:, :0], None, keys, {})
 
     def relate(self, I: Float[Tensor, "_ N d"], inputs: Inputs) -> Float[Tensor, "B N d"]:
         """The regions in their relations to each other; here as they are."""
         return I
-
-    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
-        """What attention reads."""
-        return {}
 
     def start(self, mean: Float[Tensor, "B C d"]) -> State:
         """The state before the first word: zeros."""
@@ -144,23 +140,40 @@ class ShowAndTell(Recurrent):
         return h, None, [new]
 
 
-class ShowAttendAndTell(Recurrent):
+class Attending(Recurrent):
+    """What those LSTM captioners share that attend to the regions themselves."""
+
+    functions = (REGIONS,)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.attention = Additive(config.d)
+
+    def encode(self, inputs: Inputs) -> Memory:
+        """Regions, their part of the additive score, and their mean."""
+        memory = super().encode(inputs)
+        own = Keys(self.attention.key(memory.regions), memory.regions, inputs.region_mask)
+        return memory._replace(keys=memory.keys | {"v": own})
+
+    def attend(
+        self, h: Float[Tensor, "B C d"], memory: Memory
+    ) -> tuple[Float[Tensor, "B C d"], Float[Tensor, "B C N"]]:
+        """Mean of the regions for the query `h`, and its weights."""
+        keys = memory.keys["v"]
+        return self.attention(h, keys.value, keys.key, keys.mask)
+
+
+class ShowAttendAndTell(Attending):
     """Xu et al. 2015, soft attention: each word from the regions that the state before it attends to."""
 
     title = "SoftAtt"
-    functions = (REGIONS,)
     inputs = (2,)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         d = config.d
-        self.attention = Additive(d)
         self.first = nn.ModuleList([Linear(d, d), Linear(d, d)])  # hidden vector and cell from the mean region
         self.gate, self.read = Linear(d, d), Linear(2 * d, d)
-
-    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
-        """Regions and their part of the additive score."""
-        return {"v": Keys(self.attention.key(I), I, mask)}
 
     def start(self, mean: Float[Tensor, "B C d"]) -> State:
         """Made of the mean region."""
@@ -169,34 +182,23 @@ class ShowAttendAndTell(Recurrent):
 
     def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
         """Deep output: state, context and the last word together."""
-        keys = memory.keys["v"]
         h = state[0][0].view_as(word)
-        z, weights = self.attention(h, keys.value, keys.key, keys.mask)
+        z, weights = self.attend(h, memory)
         z = self.gate(h).sigmoid() * z
         h, new = self.turn(0, torch.cat([word, z], -1), state)
         return torch.tanh(self.read(torch.cat([h, z], -1)) + word), weights, [new]
 
 
-class UpDown(Recurrent):
+class UpDown(Attending):
     """Anderson et al. 2018: one LSTM attends, another speaks."""
 
     title = "Up-Down"
-    functions = (REGIONS,)
     inputs = (3, 2)
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.attention = Additive(config.d)
-
-    def seen(self, I: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None) -> dict[str, Keys]:
-        """Regions and their part of the additive score."""
-        return {"v": Keys(self.attention.key(I), I, mask)}
 
     def step(self, word: Tensor, mean: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
         """The second LSTM's hidden vector selects the word."""
-        keys = memory.keys["v"]
         h1, one = self.turn(0, torch.cat([state[1][0].view_as(word), mean, word], -1), state)
-        v, weights = self.attention(h1, keys.value, keys.key, keys.mask)
+        v, weights = self.attend(h1, memory)
         h2, two = self.turn(1, torch.cat([v, h1], -1), state)
         return h2, weights, [one, two]
 

@@ -23,14 +23,11 @@ JsonOut = Annotated[Path | None, arg(name="json", help="also write the result he
 
 
 def _measure(benchmark: Callable[[], dict], table: Callable[[dict], str], out: Path | None) -> None:
-    if out is not None:
+    if out is None:
+        say_table(table(benchmark()), needed=True)
+    else:
         check_target(out)
-    result = benchmark()
-    if out is not None:
-        write_json(out, result)
-    say_table(table(result), needed=out is None)
-    if out is not None:
-        say(f"wrote {out}")
+        _tell(table, benchmark(), out)
 
 
 @bench_app.command(name="decode")

@@ -156,10 +156,10 @@ def habits(captions: Iterable[str], known: Iterable[str] = ()) -> dict[str, floa
     return found | ({"novel": sum(tuple(words) not in heard for words in spoken) / len(spoken)} if heard else {})
 
 
-def bootstrap(scores: Float[np.ndarray, " I"], resamples: int = 10_000) -> Float[np.ndarray, " resamples"]:
-    """Means over images drawn with replacement, the same draws for every call (Efron 1979)."""
+def bootstrap(scores: Float[np.ndarray, " I"]) -> Float[np.ndarray, " resamples"]:
+    """10,000 means over images drawn with replacement, the same draws for every call (Efron 1979)."""
     random = np.random.default_rng(0)
-    return np.array([random.choice(scores, len(scores)).mean() for _ in range(resamples)])
+    return np.array([random.choice(scores, len(scores)).mean() for _ in range(10_000)])
 
 
 def interval(scores: Float[np.ndarray, " I"]) -> tuple[float, float]:

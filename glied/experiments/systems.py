@@ -79,10 +79,9 @@ def _hundred(value: float | None) -> str:
 
 def _paper(name: str, stage: str) -> str:
     """CIDEr in the paper: of Table 1, else of Table 2."""
-    for line in report.PAPER.splitlines():
-        title, *figures = (cell.strip() for cell in line.strip("| ").split("|"))
-        if title == f"{IN_TABLE_1.get(name)}, {stage}":
-            return figures[report.HEAD.index("CIDEr") - 1] + "*" * title.count("*")
+    for row in report.PAPER:
+        if row[0] == f"{IN_TABLE_1.get(name)}, {stage}":
+            return row[report.HEAD.index("CIDEr")] + "*" * row[0].count("*")
     return f"{PAPER[name][3]:.1f}" if name in PAPER and stage == STAGES["xe"] else "-"
 
 

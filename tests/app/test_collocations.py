@@ -353,9 +353,9 @@ def test_a_point_of_the_scatter_chooses_its_pivot():
     def script():
         import streamlit as st
 
-        from app.state import PIVOT, SCATTER, choose_point
+        from app.state import PIVOT, choose_point
 
-        choose_point(SCATTER, PIVOT, {"dog"})
+        choose_point(PIVOT, {"dog"})
         st.text(st.session_state.get("pivot", "none"))
 
     for customdata, expected in ((["dog", "ball"], "dog"), (["<b>", "x"], "none"), ([], "none"), (None, "none")):
