@@ -18,10 +18,11 @@ export default function ({ data, parentElement, setStateValue }) {
     strip.append(button)
   }
   const before = parentElement.querySelector(".strip")
+  const scrolled = before ? before.scrollLeft : 0
   const focused = before ? [...before.children].indexOf(parentElement.getRootNode().activeElement) : -1
   rove(strip)
   if (before) before.replaceWith(strip)
   else parentElement.append(strip)
-  strip.scrollLeft = before ? before.scrollLeft : 0
+  strip.scrollLeft = scrolled
   strip.children[focused]?.focus({ preventScroll: true })
 }
