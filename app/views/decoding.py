@@ -184,8 +184,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     photograph = pick_photograph()
     model = pick_model()
     way = pick_way()
-    place = st.empty()
-about = st.empty()
+with st.container(horizontal=True, vertical_alignment="center"):
+    about, place = st.container(width=900), st.container(width=180)  # one above the other on a telephone
 prefix = beginning(photograph)
 answer = decode(photograph, model, way, prefix)
 question = answer.question
