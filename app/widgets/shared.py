@@ -127,7 +127,7 @@ def _earlier() -> tuple[Shared, ...]:
 
 
 def _close() -> None:
-    """Closes them."""
+    """Closes the shared traces that were opened before the page was left."""
     SHARED.keep(tuple(shared for shared in SHARED.get() if shared.trace.digest in SHARED_NOW.get()))
 
 
